@@ -1,0 +1,1 @@
+"""Action recognition on any pretrained video encoder."""

@@ -1,0 +1,186 @@
+"""`vid finetune` for action recognition: end to end, or a probe on a frozen encoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.classify.config import FinetuneConfig, ViewConfig
+from tasks.classify.method import Classification
+from tasks.classify.model import drop_final_norm
+from tasks.classify.views import Outputs, classify_views
+from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.engine import setup
+from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.run import Run, hash_rows
+from tasks.core.errors import InputError, UsageError
+from tasks.core.files import replacing
+from tasks.core.metrics.classification import confusion_matrix, summarize
+from tasks.core.nn.config import VitConfig
+
+
+def architecture(config: FinetuneConfig) -> VitConfig:
+    """The encoder's architecture: that of the model to start from, else the configured one; they may not contradict each other."""
+    if not config.init:
+        if config.model is None:
+            raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
+        return config.model
+    found = VitConfig(**load_config(find_model(config.init))["architecture"])
+    if config.model is not None and config.model != found:
+        a, b = config.model.model_dump(), found.model_dump()
+        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if a[k] != b[k])
+        raise UsageError(f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from")
+    return found
+
+
+def check(config: FinetuneConfig) -> VitConfig:
+    """What no single setting can check; returns the architecture."""
+    model = architecture(config)
+    if config.data.clip.frames != model.frames:
+        raise UsageError(f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}")
+    if config.head.mode != "finetune" and not config.init:
+        raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
+    return model
+
+
+def labelled(rows: list, what: str, known: list[str] | None = None) -> list[str]:
+    """Label names of rows; InputError where one is missing or not among `known`."""
+    from tasks.core.video.manifest import label_names
+
+    bare = [row for row in rows if row.label is None]
+    if bare:
+        raise InputError(f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {bare[0].path}", "add a label column to the manifest")
+    names = label_names(rows)
+    strange = sorted(set(names) - set(known)) if known is not None else []
+    if strange:
+        raise InputError(f"labels in the {what} set that the model does not know: {', '.join(strange[:5])}", f"it knows: {', '.join(known[:20])}")
+    return names
+
+
+def plan(config: FinetuneConfig) -> dict[str, Any]:
+    """What `run` would do."""
+    model = check(config)
+    labels = labelled(setup.training_rows(config.data), "training")
+    built = setup.plan(lambda: Classification(config, model, len(labels)), config)
+    return {**built, "classes": len(labels), "mode": config.head.mode, "start": config.init or "scratch", "views": f"{config.views.clips}x{config.views.crops}"}
+
+
+def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classification:
+    """The method with seeded weights and the pretrained encoder in place."""
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    method = Classification(config, model, n_classes)
+    if config.init:
+        folder = find_model(config.init)
+        weights = encoder_weights(load_weights(folder))
+        encoder = method.classifier.encoder
+        if isinstance(encoder.norm, torch.nn.Identity):
+            weights = drop_final_norm(weights)
+        load_strict(encoder, weights, str(folder))
+    return method
+
+
+def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
+    """Trains, tests on `data.val` where given, writes `model/`; returns the result."""
+    from tasks.core.video.augment import Mixer, TrainTransform
+    from tasks.core.video.manifest import read_sources
+
+    model = check(config)
+    rows = setup.training_rows(config.data)
+    labels = labelled(rows, "training")
+    val = read_sources(config.data.val, "val") if config.data.val else []
+    if val:
+        labelled(val, "validation", labels)
+    method = build(config, model, len(labels))
+    accelerator = make_accelerator(config.train, run)
+    parameters = sum(p.numel() for p in method.parameters())
+    run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
+    run.talk.info(f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {len(labels)} classes")
+    transform = TrainTransform(config.augment, model.image_size)
+    mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
+
+    def prepare(batch: Batch, device: torch.device) -> Batch:
+        video = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+        video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
+        return {"video": video, "target": target}
+
+    tested: dict[str, Outputs] = {}
+
+    def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
+        views = config.views if trainer.step >= trainer.total else ViewConfig(clips=1, crops=1)
+        outputs = classify_views(
+            module.classifier, val, labels, config.data, views, config.augment, model.image_size, config.train.batch_size, stop, run.talk
+        )
+        run.skip(outputs.skipped, config.train.strict)
+        if not len(outputs.values):
+            raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
+        tested["last"] = outputs
+        return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
+
+    loader, per_epoch = setup.train_feed(rows, config, labels)
+    trainer = Trainer(
+        method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats, evaluate if val else None
+    )
+    metrics = trainer.fit()
+    if accelerator.is_main_process:
+        publish(run, config, model, trainer.evaluated_model, rows, labels, metrics)
+        result = {"run": str(run.folder), "model": str(run.folder / "model"), **metrics}
+        if val:
+            result |= {"views": f"{config.views.clips}x{config.views.crops}", "protocol": config.head.mode}
+            if "last" in tested:
+                write_predictions(run.folder / "predictions.csv", tested["last"], labels)
+                write_confusion(run.folder / "confusion.csv", tested["last"], labels)
+        run.finish(result)
+    accelerator.wait_for_everyone()
+    return run.result
+
+
+def write_predictions(path: Path, outputs: Outputs, labels: list[str]) -> None:
+    """CSV `path,label,predicted,<one probability per class>`."""
+    import csv
+
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "predicted", *labels])
+        for name, label, scores in zip(outputs.paths, outputs.labels, outputs.values, strict=True):
+            truth = labels[label] if label >= 0 else ""
+            writer.writerow([name, truth, labels[int(scores.argmax())], *(f"{s:.6f}" for s in scores)])
+
+
+def write_confusion(path: Path, outputs: Outputs, labels: list[str]) -> None:
+    """CSV of counts, rows the truth, columns the prediction."""
+    import csv
+
+    matrix = confusion_matrix(outputs.values.argmax(1), outputs.labels, len(labels))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", *labels])
+        writer.writerows([name, *counts] for name, counts in zip(labels, np.asarray(matrix).tolist(), strict=True))
+
+
+def publish(run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict) -> None:
+    """Writes the model folder of a classifier."""
+    described = config.model_copy(update={"model": model})
+    saved = {
+        "library": "vid",
+        "task": "classify",
+        "method": config.head.mode,
+        "architecture": model.model_dump(),
+        "head": config.head.model_dump(),
+        "labels": labels,
+        "preprocessing": setup.preprocessing(described, rows),
+        "metrics": {**metrics, "views": f"{config.views.clips}x{config.views.crops}"} if metrics else {},
+        "provenance": setup.provenance(run, config),
+    }
+    facts = {
+        "task": f"action recognition, {len(labels)} classes",
+        "trained": f"{config.head.mode} from {config.init or 'scratch'}, {config.train.epochs} epochs on {len(rows)} videos",
+        "data hash": saved["provenance"]["data_hash"],
+        **({k: round(v, 2) if isinstance(v, float) else v for k, v in saved["metrics"].items()}),
+    }
+    use = f"vid eval classify --model {setup.relative_name(run.folder)} --data VAL --json"
+    card = setup.card("Video classifier", facts, use, {"tags": ["video", "video-classification"], "pipeline_tag": "video-classification"})
+    weights = {name.removeprefix("classifier."): tensor for name, tensor in method.state_dict().items()}
+    save_model(run.folder / "model", weights, saved, card)

@@ -1,0 +1,37 @@
+"""Classification as the loop sees it."""
+
+import torch
+
+from tasks.classify.config import FinetuneConfig
+from tasks.classify.model import Classifier
+from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
+from tasks.core.engine.optim import make_groups
+from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.config import VitConfig
+
+
+class Classification(Method):
+    """Cross-entropy with soft targets (label smoothing, MixUp, CutMix).
+
+    A batch has `video` `(B, T, 3, S, S)` float32 and `target` `(B, n_classes)` float32, whose rows sum to one.
+    """
+
+    def __init__(self, config: FinetuneConfig, model: VitConfig, n_classes: int):
+        super().__init__()
+        self.optim = config.optim
+        self.classifier = Classifier(model, n_classes, config.head)
+
+    def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
+        logits = self.classifier(batch["video"]).float()
+        loss = -(batch["target"] * logits.log_softmax(-1)).sum(-1).mean()
+        hit = (logits.argmax(-1) == batch["target"].argmax(-1)).float().mean()
+        return {"loss": loss, "train_top1": hit.detach() * 100}
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        encoder, optim = self.classifier.encoder, self.optim
+
+        def layer_of(name: str) -> int:
+            return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
+
+        groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+        return {MAIN: OptimizerSpec(groups, optim.base_lr, optim.betas, optim.clip_grad)}

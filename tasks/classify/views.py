@@ -1,0 +1,120 @@
+"""Multi-view testing: every video once, its views' probabilities averaged."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tasks.classify.config import ViewConfig
+from tasks.core.engine.setup import world
+from tasks.core.talk import Talk
+from tasks.core.video.config import AugmentConfig, DataConfig
+
+
+@dataclass
+class Outputs:
+    """Per-video outputs of this process, and after `gathered` of all processes in row order.
+
+    Attributes:
+        values: `(n, d)` float32, averaged over views. labels, uids: `(n,)` int64. paths: n. skipped: (path, reason) of unreadable videos.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    uids: np.ndarray
+    paths: list[str]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def gathered(self) -> "Outputs":
+        """Joins the parts of all processes."""
+        if world()[1] == 1:
+            return self
+        parts: list[Any] = [None] * world()[1]
+        torch.distributed.all_gather_object(parts, self)
+        full = [p for p in parts if len(p.values)] or parts[:1]
+        order = np.argsort(np.concatenate([p.uids for p in full]), kind="stable")
+        paths = [path for p in full for path in p.paths]
+        return Outputs(
+            np.concatenate([p.values for p in full])[order],
+            np.concatenate([p.labels for p in full])[order],
+            np.concatenate([p.uids for p in full])[order],
+            [paths[i] for i in order],
+            [s for p in parts for s in p.skipped],
+        )
+
+
+def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_size: int, clips: int) -> Iterator[dict[str, Any]]:
+    """Batches of all views of this process' share of the rows."""
+    from tasks.core.video.loader import make_eval_loader
+
+    rank, processes = world()
+    return iter(make_eval_loader(rows, data, labels, batch_size, rank, processes, clips))
+
+
+@torch.no_grad()
+def collect(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterator[dict[str, Any]],
+    transform: Callable[[dict[str, Any]], torch.Tensor],
+    crops: int,
+    device: torch.device,
+    stop: Callable[[], None],
+    talk: Talk,
+    total: int,
+    max_clips: int = 64,
+) -> Outputs:
+    """Runs `forward` on every view and averages per video.
+
+    Args:
+        forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features). transform: batch to `(N*crops, T, 3, S, S)`.
+        stop: called after every batch; raises to end. max_clips: views that go through the network at once.
+    """
+    values: dict[int, np.ndarray] = {}
+    facts: dict[int, tuple[int, str]] = {}
+    skipped: list[tuple[str, str]] = []
+    with talk.progress("testing", total, "video") as bar:
+        for batch in batches:
+            skipped += batch["skipped"]
+            if len(batch["video"]):
+                views = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+                out = torch.cat([forward(part) for part in views.split(max_clips)]).float()
+                out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
+                for uid in dict.fromkeys(batch["uid"].tolist()):
+                    mine = (batch["uid"] == uid).numpy()
+                    values[uid] = out[mine].mean(0)
+                    first = int(mine.argmax())
+                    facts[uid] = (int(batch["label"][first]), batch["path"][first])
+            bar.advance(len(set(batch["uid"].tolist())) + len(batch["skipped"]))
+            stop()
+    uids = sorted(values)
+    width = len(values[uids[0]]) if uids else 0
+    return Outputs(
+        np.stack([values[u] for u in uids]) if uids else np.zeros((0, width), np.float32),
+        np.array([facts[u][0] for u in uids], dtype=np.int64),
+        np.array(uids, dtype=np.int64),
+        [facts[u][1] for u in uids],
+        skipped,
+    )
+
+
+def classify_views(
+    classifier: nn.Module, rows: list, labels: list[str], data: DataConfig, views: ViewConfig, augment: AugmentConfig, size: int, batch_size: int, stop: Callable, talk: Talk
+) -> Outputs:
+    """Class probabilities of every video: softmax per view, then the mean over views (spec C8)."""
+    from tasks.core.video.augment import EvalTransform
+
+    device = next(classifier.parameters()).device
+    was_training = classifier.training
+    classifier.eval()
+
+    def forward(clip: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return classifier(clip).float().softmax(-1)
+
+    batches = view_batches(rows, data, labels, batch_size, views.clips)
+    outputs = collect(forward, batches, EvalTransform(augment, size, views.crops), views.crops, device, stop, talk, len(rows))
+    classifier.train(was_training)
+    return outputs.gathered()

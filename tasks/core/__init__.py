@@ -1,0 +1,1 @@
+"""What every task stands on. Imports nothing heavy by itself."""

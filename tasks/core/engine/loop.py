@@ -1,0 +1,329 @@
+"""The training loop: any method, any number of processes, resumable at every step."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.method import MAIN, Method, Progress
+from tasks.core.engine.optim import make_optimizer
+from tasks.core.engine.random import BatchRandom, seed_global
+from tasks.core.engine.run import Run
+from tasks.core.engine.schedule import WarmupCosine, scaled
+from tasks.core.engine.signals import StopFlag, exit_for
+from tasks.core.engine.state import Checkpoints
+from tasks.core.errors import Diverged, InputError
+
+Batch = dict[str, Any]
+
+
+def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = False) -> Accelerator:
+    """The Accelerator of a training run: bf16 on CUDA unless told otherwise, TensorBoard where asked for.
+
+    Args:
+        uneven: some parameters get no gradient in some backward passes (methods with phases).
+    """
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with="tensorboard" if train.tensorboard else None,
+        project_dir=str(run.folder) if run else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=uneven)],
+    )
+    if accelerator.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    return accelerator
+
+
+def run_length(train: TrainConfig, micro_per_epoch: int) -> tuple[int, int]:
+    """(optimizer steps per epoch, total steps)."""
+    per_epoch = max(1, micro_per_epoch // train.accumulate)
+    total = per_epoch * train.epochs
+    return per_epoch, min(total, train.max_steps) if train.max_steps else total
+
+
+def schedules(method: Method, optim: OptimConfig, global_batch: int, per_epoch: int, total: int) -> dict[str, WarmupCosine]:
+    """One schedule per optimizer; a further optimizer keeps the main one's shape (warm-up length, floor relative to its peak)."""
+    warmup = min(round(optim.warmup_epochs * per_epoch), max(0, total - 1))
+    made = {}
+    for name, spec in method.optimizers().items():
+        share = spec.base_lr / optim.base_lr
+        lr, low, first = (scaled(v, global_batch, optim.scale_lr) for v in (spec.base_lr, optim.min_lr * share, optim.warmup_lr * share))
+        made[name] = WarmupCosine(lr, total, warmup, low, first)
+    return made
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the last log line; part of the checkpoint, so that a resumed run logs the same numbers."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        return {key: self.sums[key] / self.counts[key] for key in self.sums}
+
+
+class Trainer:
+    """Trains a method and keeps its run folder.
+
+    Args:
+        loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (see `core.video.loader`).
+        prepare: from a CPU batch and the device to what the method takes (augmentation).
+        micro_per_epoch: batches of one process in one epoch. repeats: clips per video of a batch.
+        evaluate: from the module to evaluate and a `stop` function, which it calls after every batch, to metrics.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        run: Run,
+        accelerator: Accelerator,
+        train: TrainConfig,
+        optim: OptimConfig,
+        loader: Callable[[int], Iterable[Batch]],
+        prepare: Callable[[Batch, torch.device], Batch],
+        micro_per_epoch: int,
+        repeats: int = 1,
+        evaluate: Callable[[torch.nn.Module, Callable[[], None]], dict[str, float]] | None = None,
+    ):
+        self.run, self.accelerator, self.train, self.optim = run, accelerator, train, optim
+        self.loader, self.prepare, self.evaluate = loader, prepare, evaluate
+        self.rows = train.batch_size * repeats
+        self.per_epoch, self.total = run_length(train, micro_per_epoch)
+        world = accelerator.num_processes
+        self.schedules = schedules(method, optim, train.batch_size * train.accumulate * world, self.per_epoch, self.total)
+        specs = method.optimizers()
+        self.clip = {name: spec.clip_grad for name, spec in specs.items()}
+        settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
+        made = [make_optimizer(spec.groups, settings[name], accelerator.device) for name, spec in specs.items()]
+        if train.compile:
+            compile_regions(method)
+        self.method = method
+        self.model, *optimizers = accelerator.prepare(method, *made)
+        self.optimizers = dict(zip(specs, optimizers, strict=True))
+        self.ema = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=False) if train.ema else None
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last)
+        self.step, self.evaluated, self.window = 0, 0, Window()
+        self._last_save = time.monotonic()
+        self._last_eval: dict[str, float] = {}
+        self._unreadable = 0
+
+    @property
+    def evaluated_model(self) -> torch.nn.Module:
+        """The module to evaluate and to publish: the moving average where there is one."""
+        return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def fit(self) -> dict[str, float]:
+        """Trains to the end, from the newest checkpoint where there is one; returns the last evaluation's metrics.
+
+        Raises:
+            Preempted, Interrupted: a signal asked to stop; a checkpoint is written. Diverged: a loss or gradient was not finite.
+        """
+        self._resume()
+        if self.train.tensorboard:
+            self.accelerator.init_trackers("tensorboard")
+        with StopFlag() as stop:
+            self.stop = stop
+            self._maybe_evaluate()
+            if self.step < self.total:
+                self._train()
+        self._save()
+        if self.train.tensorboard:
+            self.accelerator.end_training()
+        return self._last_eval
+
+    def _resume(self) -> None:
+        restored = self.checkpoints.load(self.accelerator, {"ema": self.ema} if self.ema is not None else {})
+        if restored:
+            state, own = restored
+            self.step, self.evaluated = state["step"], state["evaluated"]
+            self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
+            self.method.load_extra_state(own)
+            self.run.talk.info(f"continuing {self.run.folder} at step {self.step} of {self.total}")
+        self.run.rewind_metrics(self.step, self.evaluated)
+
+    def _train(self) -> None:
+        batches = iter(self.loader(self.step * self.train.accumulate))
+        self.model.train()
+        with self.run.talk.progress("training", self.total, "step", start=self.step) as bar:
+            while self.step < self.total:
+                self._one_step(batches, bar)
+                self._after_step()
+
+    def _one_step(self, batches: Any, bar: Any) -> None:
+        started = time.perf_counter()
+        progress = Progress(self.step, self.step // self.per_epoch, self.per_epoch, self.total)
+        learning_rate = self._set_learning_rates()
+        accelerator, world = self.accelerator, self.accelerator.num_processes
+        seed_global(self.train.seed, self.step, accelerator.process_index)
+        logs: dict[str, torch.Tensor] = {}
+        names: list[str] = []
+        waited, clips = 0.0, 0
+        for micro in range(self.train.accumulate):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            self.run.skip(batch["skipped"], self.train.strict)
+            used = self._usable(batch)
+            if used is None:
+                continue
+            clips += len(batch["video"])
+            names += batch["path"]
+            rng = BatchRandom(self.train.seed, self.step, micro, self.rows, accelerator.process_index, world, accelerator.device)
+            ready = self.prepare(used, accelerator.device)
+            last = micro == self.train.accumulate - 1
+            with torch.enable_grad() if last else accelerator.no_sync(self.model):
+                losses = self.model(ready, rng, progress)
+                accelerator.backward(losses["loss"] * (len(batch["video"]) > 0) / self.train.accumulate)
+            _collect(logs, losses, self.train.accumulate)
+        self._finish_phase(MAIN, logs, names)
+        for phase in self.method.phases_after(progress) if logs else ():
+            losses = self.model(None, None, progress, phase)
+            accelerator.backward(losses["loss"])
+            self._finish_phase(phase, {f"{phase}_{k}": v for k, v in losses.items()}, names)
+        if self.ema is not None:
+            self.ema.update_parameters(accelerator.unwrap_model(self.model))
+        self.step += 1
+        seconds = time.perf_counter() - started
+        bar.advance(1, loss=self._shown_loss, lr=learning_rate)
+        self._timing = {"clips_per_s": clips * world / seconds, "wait_share": waited / seconds}
+
+    def _usable(self, batch: Batch) -> Batch | None:
+        """The batch itself; where no video of it could be read, the last good one (its loss counts zero) or, alone, nothing."""
+        if len(batch["video"]):
+            self._unreadable = 0
+            if self.accelerator.num_processes > 1:
+                self._spare = batch
+            return batch
+        self._unreadable += 1
+        if self._unreadable >= 100 or (self.accelerator.num_processes > 1 and not hasattr(self, "_spare")):
+            raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
+        return self._spare if self.accelerator.num_processes > 1 else None
+
+    def _set_learning_rates(self) -> float:
+        for name, optimizer in self.optimizers.items():
+            value = self.schedules[name](self.step)
+            for group in optimizer.param_groups:
+                group["lr"] = value * group["lr_scale"]
+        return self.schedules[MAIN](self.step)
+
+    def _finish_phase(self, phase: str, logs: dict[str, torch.Tensor], names: list[str]) -> None:
+        """Clips, checks that loss and gradient are finite on every process, and steps one optimizer."""
+        accelerator, optimizer = self.accelerator, self.optimizers[phase]
+        if not logs:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if accelerator.mixed_precision == "fp16":
+            accelerator.unscale_gradients(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip[phase] or math.inf)
+        logs[f"{phase}_grad_norm" if phase != MAIN else "grad_norm"] = norm
+        keys = sorted(logs)
+        values = accelerator.reduce(torch.stack([logs[k].detach().float() for k in keys]), reduction="mean").tolist()
+        row = dict(zip(keys, values, strict=True))
+        checked = [k for k in keys if k.endswith("loss") or (k.endswith("grad_norm") and accelerator.mixed_precision != "fp16")]
+        if not all(math.isfinite(row[k]) for k in checked):
+            self._diverge(row, names)
+        optimizer.step()
+        for each in self.optimizers.values():
+            each.zero_grad(set_to_none=True)
+        self.window.add(row)
+        if phase == MAIN:
+            self._shown_loss = row["loss"]
+
+    def _diverge(self, row: dict[str, float], names: list[str]) -> None:
+        what = ", ".join(f"{k} {v:g}" for k, v in row.items() if not math.isfinite(v))
+        self.run.log_metrics(kind="diverged", step=self.step + 1, batch=names, **{k: v if math.isfinite(v) else str(v) for k, v in row.items()})
+        raise Diverged(
+            f"training diverged at step {self.step + 1} ({what}); the weights were not changed. Batch: {', '.join(dict.fromkeys(names))[:500]}",
+            "lower --lr, set optim.clip_grad, or look at the named videos; the last checkpoint is untouched",
+        )
+
+    _shown_loss = math.nan
+
+    def _after_step(self) -> None:
+        at_epoch_end = self.step % self.per_epoch == 0
+        if self.step % self.train.log_every_steps == 0 or self.step == self.total:
+            self._log()
+        stop, late = self._agree(bool(self.stop.received), time.monotonic() - self._last_save >= self.train.save_every_s)
+        every_steps, every_epochs = self.train.save_every_steps, self.train.save_every_epochs
+        due = (every_steps and self.step % every_steps == 0) or (every_epochs and at_epoch_end and self.step // self.per_epoch % every_epochs == 0)
+        if stop:
+            self._stop_here()
+        if due or late or self._evaluation_due():
+            self._save()
+        self._maybe_evaluate()
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Flags that any process has set, known to all of them."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        told = torch.tensor([float(f) for f in flags], device=self.accelerator.device)
+        torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+        return [bool(v) for v in told.tolist()]
+
+    def _stop_here(self) -> None:
+        self._save()
+        kind = exit_for(self.stop.received)
+        raise kind(f"stopped by a signal at step {self.step} of {self.total}; a checkpoint is written", "run the same command again to continue")
+
+    def _evaluation_due(self) -> bool:
+        if self.evaluate is None or self.step <= self.evaluated:
+            return False
+        every = self.train.eval_every_epochs
+        at_epoch_end = self.step % self.per_epoch == 0
+        return self.step == self.total or bool(every and at_epoch_end and self.step // self.per_epoch % every == 0)
+
+    def _maybe_evaluate(self) -> None:
+        if not self._evaluation_due():
+            return
+
+        def stop() -> None:
+            if self._agree(bool(self.stop.received))[0]:
+                self._stop_here()
+
+        self._last_eval = self.evaluate(self.evaluated_model, stop)
+        self.evaluated = self.step
+        self.run.log_metrics(kind="eval", step=self.step, epoch=self.step / self.per_epoch, **self._last_eval)
+        self.model.train()
+
+    def _log(self) -> None:
+        rates = {f"lr_{n}" if n != MAIN else "lr": s(self.step - 1) for n, s in self.schedules.items()}
+        values = {**self.window.means(), **rates}
+        self.run.log_metrics(kind="train", step=self.step, epoch=round(self.step / self.per_epoch, 6), **values, **self._timing, skipped=len(self.run.skipped))
+        if self.train.tensorboard:
+            self.accelerator.log(values, step=self.step)
+        self.window = Window()
+
+    def _save(self) -> None:
+        state = {"step": self.step, "evaluated": self.evaluated, "window": vars(self.window), "last_eval": self._last_eval, "world": self.accelerator.num_processes}
+        extra = {"ema": self.ema} if self.ema is not None else {}
+        self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), extra)
+        self._last_save = time.monotonic()
+
+
+def _collect(logs: dict[str, torch.Tensor], losses: dict[str, torch.Tensor], parts: int) -> None:
+    for key, value in losses.items():
+        logs[key] = logs.get(key, 0) + value.detach() / parts
+
+
+def compile_regions(module: torch.nn.Module) -> None:
+    """Compiles every submodule that says it may be (`compile_region = True`: transformer blocks), one graph for all alike."""
+    for part in module.modules():
+        if getattr(part, "compile_region", False):
+            part.compile()

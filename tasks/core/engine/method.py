@@ -1,0 +1,65 @@
+"""The contract between the training loop and a method: what a method must offer, and what the loop tells it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.core.engine.optim import Group
+from tasks.core.engine.random import BatchRandom
+
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, as the method sees it.
+
+    Attributes:
+        step: optimizer steps done so far (0-based number of the present one). epoch: whole epochs done.
+        steps_per_epoch, total_steps: length of the run.
+    """
+
+    step: int
+    epoch: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+@dataclass
+class OptimizerSpec:
+    """One optimizer of a method. Learning rates are before scaling; the schedule's shape is shared."""
+
+    groups: list[Group]
+    base_lr: float
+    betas: tuple[float, float]
+    clip_grad: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """Base of everything the loop trains.
+
+    The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an optimizer
+    step of its own (key `optimizers()[phase]`).
+    """
+
+    def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
+        """Losses of one micro-batch: `loss` is minimised, other entries (detached scalars) are logged. `batch` is None outside the main phase."""
+        raise NotImplementedError
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        """Optimizers by phase; must hold `main`."""
+        raise NotImplementedError
+
+    def phases_after(self, progress: Progress) -> list[str]:
+        """Phases to run after the main step."""
+        return []
+
+    def extra_state(self) -> list[dict]:
+        """State of this process beyond parameters and buffers, as nested tensors and numbers."""
+        return []
+
+    def load_extra_state(self, state: list[dict]) -> None:
+        """Takes back what `extra_state` gave."""

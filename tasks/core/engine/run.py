@@ -1,0 +1,207 @@
+"""Run folders: what a training run writes, and how the same command finds it again."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.core.config import Config
+from tasks.core.errors import InputError, UsageError
+from tasks.core.files import write_json, write_text
+from tasks.core.talk import Quiet, Talk
+
+MACHINE_KEYS = {  # may differ between the parts of one run: they change no number
+    ("data", "workers"),
+    ("data", "decoder"),
+    ("data", "preload"),
+    ("train", "save_every_s"),
+    ("train", "save_every_steps"),
+    ("train", "save_every_epochs"),
+    ("train", "keep_last"),
+    ("train", "log_every_steps"),
+    ("train", "tensorboard"),
+    ("train", "strict"),
+    ("visualize",),
+}
+
+
+def process_rank() -> int:
+    """Rank of this process in the world it was started in (0 when alone)."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def differences(old: dict, new: dict, path: tuple[str, ...] = ()) -> list[str]:
+    """Settings that differ between two resolved configurations, machine matters left out, as `key: old -> new`."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        here = (*path, key)
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, here)
+        elif a != b and here not in MACHINE_KEYS:
+            found.append(f"{'.'.join(here)}: {a} -> {b}")
+    return found
+
+
+class Run:
+    """One run folder: `config.yaml run.json metrics.jsonl log.txt skipped.csv checkpoints/ model/`, and `result.json` once finished.
+
+    Only the process of rank 0 writes, apart from `skipped.csv`, to which every process appends whole lines.
+    """
+
+    def __init__(self, folder: Path, config: Config, talk: Talk):
+        self.folder, self.config, self.talk = folder, config, talk
+        self.main = process_rank() == 0
+        self.skipped: dict[str, str] = {}
+        self._lock = None
+
+    @classmethod
+    def open(cls, folder: Path, config: Config, task: str, verb: str, argv: list[str], talk: Talk | None = None, preset: str | None = None) -> "Run":
+        """Creates the folder or takes it up again.
+
+        Raises:
+            UsageError: the folder holds something else, a run with other settings, or a run that another process is writing.
+        """
+        run = cls(Path(folder), config, talk or Quiet())
+        saved = {"task": task, "verb": verb, **config.model_dump(mode="json")}
+        target = run.folder / "config.yaml"
+        if run.main:
+            run._prepare_folder(target, saved)
+            write_text(target, yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
+            if not (run.folder / "run.json").exists():
+                write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, **environment()})
+        if (run.folder / "skipped.csv").exists():
+            with open(run.folder / "skipped.csv", newline="", encoding="utf-8") as file:
+                run.skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+        return run
+
+    def _prepare_folder(self, target: Path, saved: dict) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held for the life of the run
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out") from None
+        except OSError as error:
+            raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
+        if target.exists():
+            old = yaml.safe_load(target.read_text(encoding="utf-8"))
+            changed = differences(old, saved)
+            if changed:
+                raise UsageError(
+                    f"{self.folder} holds a run with other settings: " + "; ".join(changed),
+                    "repeat the command with the same settings to continue it, or choose another --out",
+                )
+        elif any(p.name != ".lock" for p in self.folder.iterdir()):
+            (self.folder / ".lock").unlink()
+            raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.folder / "result.json").exists()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the finished run reported."""
+        return json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Marks the run as finished with what it reports."""
+        if self.main:
+            write_json(self.folder / "result.json", result)
+
+    def record(self, **facts: Any) -> None:
+        """Adds facts (data hash, device, number of parameters) to run.json."""
+        if self.main:
+            path = self.folder / "run.json"
+            write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+
+    def log_metrics(self, **values: Any) -> None:
+        """Appends one line to metrics.jsonl."""
+        if self.main:
+            with open(self.metrics_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def rewind_metrics(self, step: int, evaluated: int) -> None:
+        """Drops what was logged after a checkpoint: training lines beyond `step`, evaluation lines beyond `evaluated`, a torn last line."""
+        if self.main and self.metrics_file.exists():
+            kept = [r for r in read_metrics(self.metrics_file) if r["step"] <= (evaluated if r["kind"] == "eval" else step)]
+            write_text(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def skip(self, skipped: list[tuple[str, str]], strict: bool) -> None:
+        """Lists unreadable videos in skipped.csv, each once. Raises InputError when `strict`."""
+        new = [(path, reason) for path, reason in skipped if path not in self.skipped]
+        if not new:
+            return
+        if strict:
+            raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
+        path = self.folder / "skipped.csv"
+        header = "" if path.exists() else "path,reason\n"
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            file.write(header)
+            csv.writer(file).writerows(new)
+        for video, reason in new:
+            self.skipped[video] = reason
+            self.talk.warn(f"skipped {video}: {reason}")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a metrics.jsonl; a torn last line is ignored."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def hash_rows(rows: list) -> str:
+    """Short hash of what a run was fed: path, label and time range of every manifest row."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{Path(row.path).name}\t{row.label}\t{row.start_s}\t{row.end_s}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, host, source commit and batch-queue job of this process."""
+    packages = {}
+    for name in ("torch", "torchvision", "accelerate", "av", "decord", "safetensors", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": {"python": platform.python_version(), **packages},
+        "host": platform.node(),
+        "commit": source_commit(),
+        "slurm": {k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_NNODES")},
+        "platform": sys.platform,
+    }
+
+
+def source_commit() -> str | None:
+    """Commit of the checkout this code runs from, `-dirty` when changed; None outside a checkout."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

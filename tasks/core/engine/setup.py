@@ -1,0 +1,133 @@
+"""What every training verb does before and after the loop: rows, loaders, the plan of a dry run, provenance of a model."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from tasks.core.config import Config
+from tasks.core.engine.loop import run_length, schedules
+from tasks.core.engine.method import MAIN, Method
+from tasks.core.engine.run import Run, hash_rows
+from tasks.core.errors import UsageError
+from tasks.core.video.config import ClipConfig, DataConfig
+
+
+def training_rows(data: DataConfig) -> list:
+    """Rows of the training set; UsageError when none was given."""
+    from tasks.core.video.manifest import read_sources
+
+    if not data.train:
+        raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
+    return read_sources(data.train, "train")
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) of the world this process was started in."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def train_feed(rows: list, config: Any, labels: list[str] | None) -> tuple[Callable[[int], Any], int]:
+    """(loader from the number of micro-batches to pass over, micro-batches per epoch) for this process."""
+    from tasks.core.video.loader import StepSampler, make_train_loader
+
+    rank, processes = world()
+    train, data = config.train, config.data
+
+    def loader(start: int) -> Any:
+        return make_train_loader(rows, data, labels, train.batch_size, rank, processes, train.seed, start)
+
+    per_epoch = StepSampler(len(rows), train.batch_size, rank, processes, train.seed).steps_per_epoch
+    return loader, per_epoch
+
+
+def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
+    """What a run would do, without doing it: builds the model on the meta device.
+
+    Returns:
+        rows for people and machines: parameters, effective batch, learning rates after scaling, steps, checkpoint size.
+    """
+    from tasks.core.video.loader import StepSampler
+
+    with torch.device("meta"):
+        built = method()
+    _, processes = world()
+    rows = training_rows(config.data)
+    batch = config.train.batch_size * config.train.accumulate * processes
+    per_epoch, total = run_length(config.train, StepSampler(len(rows), config.train.batch_size, 0, processes, 0).steps_per_epoch)
+    made = schedules(built, config.optim, batch, per_epoch, total)
+    parameters = sum(p.numel() for p in built.parameters())
+    return {
+        "parameters": parameters,
+        "videos": len(rows),
+        "data_hash": hash_rows(rows),
+        "effective_batch": batch,
+        "clips_per_step": batch * config.data.repeats,
+        "steps_per_epoch": per_epoch,
+        "steps": total,
+        "warmup_steps": made[MAIN].warmup_steps,
+        **{f"learning_rate{'' if k == MAIN else '_' + k}": s.lr for k, s in made.items()},
+        "checkpoint_mib": round(parameters * 12 / 2**20, 1),
+        "writes": "config.yaml run.json metrics.jsonl log.txt checkpoints/ model/",
+    }
+
+
+def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
+    """Distance between the frames of a clip in seconds: as given, or the frame stride times the median frame interval of up to 8 training videos."""
+    from tasks.core.errors import InputError
+    from tasks.core.video.reader import open_video
+
+    if clip.stride_s is not None:
+        return clip.stride_s
+    if clip.sampling == "segments":
+        return None
+    intervals = []
+    for row in rows[:: max(1, len(rows) // 8)][:8]:
+        try:
+            with open_video(row.path, decoder) as video:
+                if video.n_frames > 1:
+                    intervals.append((video.pts[-1] - video.pts[0]) / (video.n_frames - 1))
+        except InputError:
+            continue
+    return round(float(median(intervals)) * (clip.stride_frames or 1), 6) if intervals else None
+
+
+def preprocessing(config: Any, rows: list) -> dict[str, Any]:
+    """How videos must be brought to a model trained with this configuration."""
+    clip = config.data.clip
+    return {
+        "image_size": config.model.image_size,
+        "frames": clip.frames,
+        "sampling": clip.sampling,
+        "stride_frames": clip.stride_frames,
+        "stride_s": stride_seconds(clip, rows, config.data.decoder),
+        "mean": list(config.augment.mean),
+        "std": list(config.augment.std),
+        "color": "RGB",
+    }
+
+
+def provenance(run: Run, config: Config) -> dict[str, Any]:
+    """Where a model comes from, for its config.json."""
+    import json
+
+    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
+    return {**{k: facts.get(k) for k in kept}, "seed": config.train.seed, "init": config.init}
+
+
+def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:
+    """A model card: YAML metadata, what the model is, a table of facts, how to use it."""
+    import yaml
+
+    rows = "\n".join(f"| {k} | {v} |" for k, v in facts.items())
+    head = yaml.safe_dump({"library_name": "vid", **metadata}, sort_keys=False)
+    return f"---\n{head}---\n\n# {title}\n\n| | |\n|---|---|\n{rows}\n\n## Use\n\n```sh\n{use}\n```\n"
+
+
+def relative_name(folder: Path) -> str:
+    """A folder's name for cards and titles."""
+    return folder.resolve().name

@@ -1,0 +1,42 @@
+"""Signals set a flag; loops look at it where it is safe to stop."""
+
+import os
+import signal
+from types import FrameType
+
+from tasks.core.errors import Interrupted, Preempted, VidError
+
+_HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopFlag:
+    """Catches SIGTERM, SIGUSR1 and SIGINT while active.
+
+    The first signal is remembered; a second SIGINT or SIGTERM ends the process at once. Handlers inherited by forked workers do nothing there.
+    """
+
+    def __init__(self):
+        self.received = 0
+        self._owner = os.getpid()
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopFlag":
+        for number in _HANDLED:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            return
+        if self.received and number != signal.SIGUSR1:
+            os._exit(exit_for(self.received).exit_code)
+        self.received = number
+
+
+def exit_for(number: int) -> type[VidError]:
+    """The error that ends a run stopped by signal `number`."""
+    return Interrupted if number == signal.SIGINT else Preempted

@@ -1,0 +1,54 @@
+"""Architecture settings. Imports no torch."""
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.core.config import Config
+
+SIZES = {  # name: (width, depth, heads)
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+
+
+class VitConfig(Config):
+    """Architecture of a video transformer; `dim`, `depth` and `heads` override those of `size`."""
+
+    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    dim: int | None = Field(None, ge=8)
+    depth: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
+    image_size: int = Field(224, ge=8, description="side of the square input, px")
+    frames: int = Field(16, ge=1)
+    tubelet: int = Field(2, ge=1, description="frames per token")
+    patch: int = Field(16, ge=2, description="side of a token, px")
+    pos: Literal["sincos1d", "sincos3d"] = Field("sincos1d", description="fixed positions: over the token number, or time x row x column")
+
+    @model_validator(mode="after")
+    def _divisible(self):
+        if self.frames % self.tubelet:
+            raise ValueError(f"frames ({self.frames}) must be a multiple of tubelet ({self.tubelet})")
+        if self.image_size % self.patch:
+            raise ValueError(f"image_size ({self.image_size}) must be a multiple of patch ({self.patch})")
+        dim, _, heads = self.widths()
+        if dim % heads or dim % 2:
+            raise ValueError(f"width ({dim}) must be even and a multiple of heads ({heads})")
+        return self
+
+    def widths(self) -> tuple[int, int, int]:
+        """(width, depth, heads) after overrides."""
+        dim, depth, heads = SIZES[self.size]
+        return self.dim or dim, self.depth or depth, self.heads or heads
+
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along (time, rows, columns)."""
+        return self.frames // self.tubelet, self.image_size // self.patch, self.image_size // self.patch
+
+    def n_tokens(self) -> int:
+        """Tokens of one clip."""
+        return math.prod(self.grid())

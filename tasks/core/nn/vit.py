@@ -1,0 +1,182 @@
+"""Vision transformer over space-time tubelets: joint attention, fixed sine-cosine positions, no class token.
+
+Source: VideoMAE (Tong et al., NeurIPS 2022, section 3); TATS thesis, chapter 5, table 5.4.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tasks.core.errors import UsageError
+from tasks.core.nn.config import VitConfig
+
+def positions_1d(n: int, dim: int) -> torch.Tensor:
+    """`(n, dim)` float32 sine-cosine table over the token number, sine at even and cosine at odd channels (Vaswani et al. 2017)."""
+    angle = torch.arange(n, dtype=torch.float64)[:, None] / 10000 ** (2 * (torch.arange(dim) // 2) / dim).double()
+    table = torch.where(torch.arange(dim) % 2 == 0, angle.sin(), angle.cos())
+    return table.float()
+
+
+def positions_3d(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
+    """`(t*h*w, dim)` float32: separate sine-cosine codes of time, row and column, joined.
+
+    Time gets what rows and columns (each an even share of about dim / 3) leave over.
+    """
+    t, h, w = grid
+    share = dim // 3 // 2 * 2
+    parts = []
+    for axis, width in ((0, dim - 2 * share), (1, share), (2, share)):
+        table = positions_1d(grid[axis], width)
+        shape = [1, 1, 1, width]
+        shape[axis] = grid[axis]
+        parts.append(table.view(shape).expand(t, h, w, width))
+    return torch.cat(parts, dim=-1).reshape(t * h * w, dim)
+
+
+class TubeletEmbed(nn.Module):
+    """Video to tokens: a 3-D convolution with kernel = stride, computed as one matrix product so that a subset of tokens can be embedded.
+
+    The weight keeps the convolution's shape `(dim, 3, tubelet, patch, patch)`.
+    """
+
+    def __init__(self, dim: int, tubelet: int, patch: int, channels: int = 3):
+        super().__init__()
+        self.tubelet, self.patch, self.channels = tubelet, patch, channels
+        self.weight = nn.Parameter(torch.empty(dim, channels, tubelet, patch, patch))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        nn.init.xavier_uniform_(self.weight.view(dim, -1))
+
+    def cubes(self, video: torch.Tensor) -> torch.Tensor:
+        """`(B, T, C, H, W)` to `(B, N, C*tubelet*patch*patch)`, tokens time-major, then row, then column; channel first within a token."""
+        b, t, c, h, w = video.shape
+        p, q = self.patch, self.tubelet
+        x = video.view(b, t // q, q, c, h // p, p, w // p, p)
+        return x.permute(0, 1, 4, 6, 3, 2, 5, 7).reshape(b, (t // q) * (h // p) * (w // p), c * q * p * p)
+
+    def forward(self, cubes: torch.Tensor) -> torch.Tensor:
+        """`(B, n, C*tubelet*patch*patch)` to `(B, n, dim)`."""
+        return F.linear(cubes, self.weight.flatten(1), self.bias)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth per sample (Huang et al. 2016): a residual branch is dropped with probability `p` and scaled by 1/(1-p) otherwise."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.p == 0 or not self.training:
+            return x
+        keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.p
+        return x * keep.to(x.dtype) / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over `(B, n, dim)`; one product for q, k and v; biases for q and v only, as VideoMAE trains them."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        if dim % heads:
+            raise UsageError(f"width {dim} cannot be split into {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, n, d = x.shape
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        q, k, v = F.linear(x, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(b, n, d))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, ratio: float = 4.0):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, int(dim * ratio))
+        self.fc2 = nn.Linear(int(dim * ratio), dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    compile_region = True
+
+    def __init__(self, dim: int, heads: int, drop_path: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class VideoTransformer(nn.Module):
+    """The encoder: tubelet embedding, fixed positions, blocks, final norm.
+
+    Args:
+        config: architecture. drop_path: stochastic depth, growing linearly from 0 to this rate over the blocks.
+        final_norm: VideoMAE normalises inside the encoder for pretraining and after pooling for fine-tuning; False leaves it to the caller.
+    """
+
+    def __init__(self, config: VitConfig, drop_path: float = 0.0, final_norm: bool = True):
+        super().__init__()
+        self.config = config
+        dim, depth, heads = config.widths()
+        self.dim, self.depth = dim, depth
+        self.embed = TubeletEmbed(dim, config.tubelet, config.patch)
+        table = positions_1d(config.n_tokens(), dim) if config.pos == "sincos1d" else positions_3d(config.grid(), dim)
+        self.register_buffer("positions", table, persistent=False)
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim, eps=1e-6) if final_norm else nn.Identity()
+        self.apply(init_linear)
+
+    def run_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, n, dim)` tokens that carry their positions, through blocks and final norm."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        """Normalised `(B, T, C, H, W)` float video to `(B, N, dim)` tokens. Raises UsageError for a size the model was not built for."""
+        c = self.config
+        if tuple(video.shape[1:]) != (c.frames, 3, c.image_size, c.image_size):
+            raise UsageError(
+                f"this model takes clips of {c.frames} frames of 3x{c.image_size}x{c.image_size}, not {'x'.join(map(str, video.shape[1:]))}"
+            )
+        return self.run_blocks(self.embed(self.embed.cubes(video)) + self.positions.to(video.dtype))
+
+    def layer_of(self, name: str) -> int:
+        """Depth of a parameter for layer-wise learning rates: 0 the embedding, 1..depth the blocks, depth + 1 what follows."""
+        if name.startswith("embed."):
+            return 0
+        if name.startswith("blocks."):
+            return int(name.split(".")[1]) + 1
+        return self.depth + 1
+
+
+def init_linear(module: nn.Module) -> None:
+    """Xavier-uniform matrices, zero biases, identity norms (VideoMAE)."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,210 @@
+"""From uint8 clips to what a network eats: batched augmentation on the batch's device.
+
+Every random choice about a sample is a pure function of its entry in `batch["seed"]`: the batch it sits in, the device and the global
+random state do not matter, and the global state is not touched. The choices are drawn with numpy on the CPU before any kernel starts.
+`batch["size"]` and `batch["seed"]` should therefore stay on the CPU; on a GPU each would cost one wait for the device.
+
+Cropping and resizing go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
+antialias); everything after that goes over chunks of the batch. Nothing waits for the device except RandAugment's affine operations.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from tasks.core.video import augment_ops as ops
+from tasks.core.video.config import AugmentConfig
+from tasks.core.video.mixing import Mixer
+
+__all__ = ["EvalTransform", "Mixer", "TrainTransform"]
+
+_CHUNK_ELEMENTS = 1 << 26
+_STREAM = 0
+_RA_OPS = 2
+
+
+def _slots(**widths: int) -> tuple[dict[str, slice], int]:
+    """Fixed places for each augmentation's draws, so that switching one on changes no other."""
+    places, start = {}, 0
+    for name, width in widths.items():
+        places[name] = slice(start, start + width)
+        start += width
+    return places, start
+
+
+_SLOT, _N_DRAWS = _slots(crop=ops.CROP_DRAWS, flip=1, reverse=1, color=4, gray=1, randaugment=3 * _RA_OPS, erase=1, box=4, noise=2)
+
+
+def _resize(clip: Tensor, size: list[int]) -> Tensor:
+    """Antialiased bilinear resize of (T, C, H, W) uint8."""
+    return F.resize(clip, size, antialias=True)
+
+
+class _Normalize:
+    """uint8 levels -> (level / 255 - mean) / std, per colour."""
+
+    def __init__(self, augment: AugmentConfig):
+        self.mean = np.array(augment.mean).reshape(1, 1, 3, 1, 1)
+        self.std = np.array(augment.std).reshape(1, 1, 3, 1, 1)
+
+    def __call__(self, unit: Tensor) -> Tensor:
+        """(N, T, 3, H, W) float32 in [0, 1], changed in place."""
+        return unit.sub_(ops.to_device(self.mean, unit.device)).div_(ops.to_device(self.std, unit.device))
+
+
+class TrainTransform:
+    """Random crop, flip, time reversal, RandAugment, colour jitter, grey scale, normalisation, random erasing; in this order.
+
+    Every frame of a clip gets the same draw. RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest
+    setting of torchvision's 31 bins, so magnitude m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames
+    and fills it with standard normal noise that stands still.
+
+    Args:
+        augment: what to do and how strongly.
+        size: side of the square frames that come out, px.
+    """
+
+    def __init__(self, augment: AugmentConfig, size: int):
+        self.augment = augment
+        self.size = size
+        self._normalize = _Normalize(augment)
+        self._fill = [round(255 * value) for value in augment.mean]
+        self._noise: Tensor | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        """One view of every clip.
+
+        Args:
+            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2) valid height and width; `seed` int64 (N,).
+
+        Returns:
+            float32 (N, T, 3, S, S), normalised, on the device of `video`.
+        """
+        video = batch["video"]
+        draws = ops.uniform_draws(ops.host(batch["seed"]), _STREAM, _N_DRAWS)
+        boxes = self._boxes(ops.host(batch["size"]), draws[:, _SLOT["crop"]])
+        n, frames, channels = video.shape[:3]
+        out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        step = max(1, _CHUNK_ELEMENTS // max(1, out[:1].numel()))
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            out[rows] = self._chunk(video[rows], boxes[rows], draws[rows])
+        return out
+
+    def _chunk(self, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> Tensor:
+        clips = torch.stack([self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)])
+        unit = self._normalize(self._color(clips.float().div_(255), draws))
+        return self._erase(unit, draws)
+
+    def _boxes(self, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+        augment = self.augment
+        match augment.crop:
+            case "resized":
+                return ops.resized_boxes(size, u, augment.scale, augment.ratio)
+            case "multiscale":
+                return ops.multiscale_boxes(size, u, augment.multiscale)
+            case "center":
+                return ops.center_boxes(size)
+            case "none":
+                return ops.full_boxes(size)
+
+    def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray) -> Tensor:
+        top, left, height, width = box
+        clip = _resize(clip[..., top : top + height, left : left + width], [self.size, self.size])
+        if draw[_SLOT["flip"]] < self.augment.flip:
+            clip = clip.flip(-1)
+        if draw[_SLOT["reverse"]] < self.augment.time_reverse:
+            clip = clip.flip(0)
+        if self.augment.randaugment is not None:
+            clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
+        return clip
+
+    def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
+        magnitude, probability = self.augment.randaugment
+        names = tuple(ops.RANDAUGMENT)
+        for apply, which, sign in draw.reshape(_RA_OPS, 3).tolist():
+            if apply < probability:
+                strength = magnitude / 10 * (1 if sign < 0.5 else -1)
+                clip = ops.RANDAUGMENT[names[int(which * len(names))]](clip, strength, self._fill)
+        return clip
+
+    def _color(self, unit: Tensor, draws: np.ndarray) -> Tensor:
+        """Brightness, contrast, saturation, hue with factors in 1 +- strength (hue: +- a quarter of it, in turns); grey is saturation 0."""
+        strength, gray = self.augment.color, draws[:, _SLOT["gray"]][:, 0] < self.augment.gray
+        factors = 1 + strength * (2 * draws[:, _SLOT["color"]] - 1)
+        saturation = np.where(gray, 0.0, factors[:, 2])
+        if strength > 0:
+            unit = ops.brighten(unit, ops.to_device(factors[:, 0], unit.device))
+            unit = ops.contrast(unit, ops.to_device(factors[:, 1], unit.device))
+            unit = ops.shift_hue(unit, ops.to_device((factors[:, 3] - 1) / 4, unit.device))
+        if strength > 0 or self.augment.gray > 0:
+            unit = ops.saturate(unit, ops.to_device(saturation, unit.device))
+        return unit
+
+    def _erase(self, video: Tensor, draws: np.ndarray) -> Tensor:
+        if self.augment.erasing == 0:
+            return video
+        noise = self._noise_field(video.device)
+        boxes = ops.erasing_boxes(draws[:, _SLOT["box"]], self.size)
+        for clip, box, draw in zip(video, boxes.tolist(), draws, strict=True):
+            if draw[_SLOT["erase"]] < self.augment.erasing:
+                top, left, height, width = box
+                free = np.array([2 * self.size - height, 2 * self.size - width])
+                y, x = (draw[_SLOT["noise"]] * (free + 1)).astype(int).tolist()
+                clip[..., top : top + height, left : left + width] = noise[:, y : y + height, x : x + width]
+        return video
+
+    def _noise_field(self, device: torch.device) -> Tensor:
+        """One fixed field of normal noise, (3, 2S, 2S), of which each erased box takes a random window: no noise is made per batch."""
+        if self._noise is None or self._noise.device != device:
+            generator = torch.Generator().manual_seed(0)
+            self._noise = torch.randn((3, 2 * self.size, 2 * self.size), generator=generator).to(device)
+        return self._noise
+
+
+class EvalTransform:
+    """Short side to S, then the centre square or three squares spread along the long side; normalised. No randomness.
+
+    Args:
+        augment: only `mean` and `std` are used.
+        size: S, px.
+        crops: 1 (centre) or 3 (left / top, centre, right / bottom).
+    """
+
+    def __init__(self, augment: AugmentConfig, size: int, crops: int = 1):
+        if crops not in (1, 3):
+            raise ValueError(f"crops must be 1 or 3, not {crops}")
+        self.size = size
+        self.crops = crops
+        self._normalize = _Normalize(augment)
+
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        """The views of every clip.
+
+        Args:
+            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2).
+
+        Returns:
+            float32 (N * crops, T, 3, S, S) on the device of `video`; the crops of one clip are neighbours.
+        """
+        video, size = batch["video"], ops.host(batch["size"])
+        n, frames, channels = video.shape[:3]
+        out = torch.empty((n, self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        for views, clip, (height, width) in zip(out, video, size.tolist(), strict=True):
+            self._views(views, clip[..., :height, :width])
+        return out.flatten(0, 1)
+
+    def _views(self, views: Tensor, clip: Tensor) -> None:
+        height, width = clip.shape[-2:]
+        short, side = min(height, width), self.size
+        long = max(side, round(side * max(height, width) / short))
+        clip = _resize(clip, [side, long] if height <= width else [long, side])
+        shares = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
+        for view, share in zip(views, shares, strict=True):
+            start = int((long - side) * share)
+            square = clip.narrow(-1 if height <= width else -2, start, side)
+            view.copy_(square).div_(255)
+        self._normalize(views)

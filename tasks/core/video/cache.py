@@ -1,0 +1,107 @@
+"""Indexes and decoder verdicts, kept in memory and on disk so that a file is examined once."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import OrderedDict
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from tasks.core.video.index import VideoIndex, build_index
+from tasks.core.video.media import require_file
+
+VERSION = 1
+_MEMORY = 4096
+_memory: OrderedDict[str, VideoIndex] = OrderedDict()
+_lock = Lock()
+
+
+def cache_folder() -> Path:
+    """Where indexes are kept: $VID_CACHE, else ~/.cache/vid (XDG_CACHE_HOME respected)."""
+    chosen = os.environ.get("VID_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vid"
+
+
+def index_of(path: str | Path) -> VideoIndex:
+    """The index of a video file, made when the file is first met or has changed since; raises VideoError."""
+    key = _key(path)
+    with _lock:
+        if key in _memory:
+            _memory.move_to_end(key)
+            return _memory[key]
+    index = _load(_file(key, ".npz"))
+    if index is None:
+        index = build_index(path)
+        _save(_file(key, ".npz"), index)
+    with _lock:
+        _memory[key] = index
+        while len(_memory) > _MEMORY:
+            _memory.popitem(last=False)
+    return index
+
+
+def decord_verdict(path: str | Path) -> bool | None:
+    """Whether decord has been shown exact on this file; None: not examined."""
+    try:
+        return {"1": True, "0": False}.get(_file(_key(path), ".decord").read_text())
+    except OSError:
+        return None
+
+
+def keep_decord_verdict(path: str | Path, exact: bool) -> None:
+    """Remember whether decord is exact on this file."""
+    _write(_file(_key(path), ".decord"), b"1" if exact else b"0")
+
+
+def _key(path: str | Path) -> str:
+    info = require_file(path)
+    text = f"{VERSION}|{os.path.abspath(path)}|{info.st_size}|{info.st_mtime_ns}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _file(key: str, suffix: str) -> Path:
+    return cache_folder() / "index" / key[:2] / f"{key[2:]}{suffix}"
+
+
+def _load(file: Path) -> VideoIndex | None:
+    """A broken or foreign cache file counts as none."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            facts = json.loads(str(stored["facts"]))
+            return VideoIndex(ticks=stored["ticks"], keys=stored["keys"], **facts)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    except Exception as error:  # zipfile raises its own kind
+        if type(error).__module__ == "zipfile":
+            return None
+        raise
+
+
+def _save(file: Path, index: VideoIndex) -> None:
+    import io
+
+    facts = {k: v for k, v in asdict(index).items() if k not in ("ticks", "keys")}
+    buffer = io.BytesIO()
+    np.savez(buffer, ticks=index.ticks, keys=index.keys, facts=np.asarray(json.dumps(facts)))
+    _write(file, buffer.getvalue())
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write by temporary name and rename; a cache that cannot be written is done without."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(content)
+            os.replace(name, file)
+        except OSError:
+            os.unlink(name)
+    except OSError:
+        return

@@ -1,0 +1,60 @@
+"""Settings of everything between a list of videos and a batch on the training device. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.core.config import Config
+
+
+class ClipConfig(Config):
+    """Which frames of a video make a clip."""
+
+    frames: int = Field(16, ge=1)
+    sampling: Literal["dense", "segments"] = Field("dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part")
+    stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
+    stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
+
+    @model_validator(mode="after")
+    def _one_stride(self):
+        if self.stride_frames is not None and self.stride_s is not None:
+            raise ValueError("give stride_frames or stride_s, not both")
+        return self
+
+
+class DataConfig(Config):
+    """Where videos come from and how they are read.
+
+    `train` and `val` take manifests, folders or single videos; `PATH@SPLIT` picks one split of a manifest. Without it a manifest with a
+    `split` column gives its `train` rows to `train` and its `val` rows (else `test`) to `val`.
+    """
+
+    train: list[str] = Field(default_factory=list)
+    val: list[str] = Field(default_factory=list)
+    clip: ClipConfig = ClipConfig(stride_frames=4)
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    short_side: int | None = Field(None, ge=8, description="frames leave the worker with this short side, px; null: as decoded")
+    repeats: int = Field(1, ge=1, description="clips taken from each decoded video (repeated sampling)")
+    preload: bool = Field(False, description="decode everything once into shared memory before training")
+    workers: int | None = Field(None, ge=0, description="loader processes; null: from the number of cores")
+
+
+class AugmentConfig(Config):
+    """Batched augmentation on the training device. Probabilities are per clip; every frame of a clip gets the same draw."""
+
+    crop: Literal["resized", "multiscale", "center", "none"] = Field("multiscale", description="none: resize to the square")
+    scale: tuple[float, float] = Field((0.5, 1.0), description="area range of `resized`")
+    ratio: tuple[float, float] = Field((0.75, 1.3333), description="aspect range of `resized`")
+    multiscale: tuple[float, ...] = Field((1.0, 0.875, 0.75, 0.66), description="side scales of `multiscale`")
+    flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip; 0 where left and right are classes")
+    color: float = Field(0.0, ge=0, le=1, description="strength of brightness / contrast / saturation jitter; hue gets a quarter of it")
+    gray: float = Field(0.0, ge=0, le=1, description="probability of grey scale")
+    randaugment: tuple[int, float] | None = Field(None, description="(magnitude 0..10, probability of applying each of 2 operations)")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter; 0: off")
+    cutmix: float = Field(0.0, ge=0, description="Beta parameter; 0: off")
+    mix_prob: float = Field(1.0, ge=0, le=1)
+    switch_prob: float = Field(0.5, ge=0, le=1, description="chance of CutMix where both are on")
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
+    time_reverse: float = Field(0.0, ge=0, le=1, description="probability of playing a clip backwards")
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -1,0 +1,95 @@
+"""decord behind the reader interface: used where it has been shown exact, or where it is asked for by name."""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.errors import InputError
+from tasks.core.video.cache import decord_verdict, index_of
+from tasks.core.video.reader import VideoError, VideoReader, scaled_size
+
+# decord 0.6 hangs or cannot open much else; nothing outside this list is ever given to it by `auto` or by a check.
+CONTAINERS = ("mov", "matroska", "avi")
+CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg")
+_CHUNK = 32
+
+
+def proven(path: str | Path, said: bool | None = None) -> bool:
+    """Whether `auto` may use decord on this file: it is installed, and a manifest or the cache says that it is exact there."""
+    if said is False or importlib.util.find_spec("decord") is None:
+        return False
+    return bool(said) or decord_verdict(path) is True
+
+
+def may_try(container: str, codec: str) -> bool:
+    """Whether decord can be trusted to open such a file at all."""
+    return container in CONTAINERS and codec in CODECS
+
+
+class DecordReader(VideoReader):
+    """Frames through decord; numbers and times come from the exact index, which decord's own count must agree with.
+
+    Raises:
+        VideoError: decord cannot open the file or counts other frames than there are.
+        InputError: decord is not installed.
+    """
+
+    backend = "decord"
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        try:
+            import decord
+        except ImportError as error:
+            raise InputError("the decoder 'decord' needs the package 'decord'", "pip install decord, or use the decoder 'pyav'") from error
+        self._decord = decord
+        self.path = str(path)
+        index = index_of(self.path)
+        if index.damage or not may_try(index.container, index.codec):
+            why = index.damage or f"{index.codec} in {index.container}"
+            raise VideoError(path, f"not readable with decord ({why})", "use the decoder 'pyav'")
+        self.n_frames, self.pts, self.fps = len(index.ticks), index.seconds, index.fps
+        self.height, self.width = index.height, index.width
+        self._threads = threads or 0
+        self._sized: tuple[tuple[int, int], object] | None = None
+        self._open(self.height, self.width)
+
+    def _open(self, height: int, width: int):
+        if self._sized is not None and self._sized[0] == (height, width):
+            return self._sized[1]
+        try:
+            native = (height, width) == (self.height, self.width)
+            reader = self._decord.VideoReader(
+                self.path, num_threads=self._threads, width=-1 if native else width, height=-1 if native else height
+            )
+            shape = reader[0].shape
+        except (self._decord.DECORDError, RuntimeError, IndexError) as error:
+            raise VideoError(self.path, f"decord cannot read it ({str(error).splitlines()[0]})", "use the decoder 'pyav'") from None
+        if len(reader) != self.n_frames or tuple(shape[:2]) != (height, width):
+            raise VideoError(self.path, f"decord sees {len(reader)} frames, there are {self.n_frames}", "use the decoder 'pyav'")
+        self._sized = ((height, width), reader)
+        return reader
+
+    def get(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None) -> np.ndarray:
+        wanted = self._checked(indices)
+        size = scaled_size(self.height, self.width, short_side)
+        if not len(wanted):
+            return np.empty((0, *size, 3), np.uint8)
+        reader = self._open(*size)
+        try:
+            return reader.get_batch(wanted.tolist()).asnumpy()
+        except (self._decord.DECORDError, RuntimeError) as error:
+            raise VideoError(self.path, f"decord cannot read it ({str(error).splitlines()[0]})", "use the decoder 'pyav'") from None
+
+    def frames(
+        self, start: int = 0, stop: int | None = None, short_side: int | None = None
+    ) -> Iterator[tuple[int, float, np.ndarray]]:
+        stop = self.n_frames if stop is None else min(stop, self.n_frames)
+        for first in range(start, stop, _CHUNK):
+            numbers = range(first, min(first + _CHUNK, stop))
+            for number, image in zip(numbers, self.get(list(numbers), short_side), strict=True):
+                yield number, float(self.pts[number]), image
+
+    def close(self) -> None:
+        self._sized = None

@@ -1,0 +1,276 @@
+"""Lists of videos: CSV with a header, JSON Lines, VideoMAE-style lists, folders, single videos. Nothing here opens a video."""
+
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import InputError, UsageError
+from tasks.core.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+MANIFEST_SUFFIXES = frozenset(".csv .tsv .txt .list .jsonl .ndjson".split())
+MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+_KNOWN = ("path", "label", "start", "end", "split")
+
+
+@dataclass(slots=True)
+class Row:
+    """One video, or one part of one, of a manifest.
+
+    Attributes:
+        path: absolute path of a file or a folder of pictures.
+        label: class name or None.
+        start_s, end_s: the part that counts, presentation time in seconds; None: from the beginning, to the end.
+        split: `train`, `val`, `test` or whatever the manifest says; None where it says nothing.
+        extra: further columns by name.
+    """
+
+    path: str
+    label: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    split: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_sources(sources: list[str], role: str | None = None) -> list[Row]:
+    """The rows of manifests, folders and videos, in order.
+
+    `PATH@SPLIT` keeps one split. Otherwise, where a source names splits, role `train` keeps its `train` rows and role `val` its `val`
+    rows, else its `test` rows; role None keeps all.
+
+    Raises:
+        UsageError: a manifest is malformed (file and line are named) or has no rows of the split.
+        InputError: a source does not exist.
+    """
+    rows: list[Row] = []
+    for source in sources:
+        path, split = _divide(source)
+        rows.extend(_of_split(index_path(path), source, split, role))
+    return rows
+
+
+def index_path(path: str | Path) -> list[Row]:
+    """The rows of one manifest, one video, one folder of pictures, or of every video below a folder.
+
+    A folder that holds `manifest.csv` or `manifest.jsonl` stands for that manifest. In a folder tree the first level names the class
+    (`ROOT/class/video.mp4`), or the split where it is called train, val or test (`ROOT/train/class/video.mp4`); videos directly in the
+    folder have no label. A folder that holds pictures is a video.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in MANIFEST_NAMES:
+            if (path / name).is_file():
+                return read_manifest(path / name)
+        return _walk(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return read_manifest(path) if path.suffix.lower() in MANIFEST_SUFFIXES else [Row(os.path.abspath(path))]
+
+
+def read_manifest(file: str | Path) -> list[Row]:
+    """The rows of a manifest file; paths are resolved against its folder. Raises UsageError naming file and line."""
+    file = Path(file)
+    folder = os.path.abspath(file.parent)
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            if file.suffix.lower() in (".jsonl", ".ndjson"):
+                return list(_json_rows(file, lines, folder))
+            first = next((line for line in lines if line.strip()), "")
+            lines.seek(0)
+            delimiter = "\t" if "\t" in first else ","
+            columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+            if "path" in columns:
+                return list(_table_rows(file, lines, folder, delimiter))
+            return list(_list_rows(file, lines, folder))
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: not a text file in UTF-8", "manifests are CSV, JSON Lines or lists of 'path label'") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def write_manifest(rows: Iterable[Row], file: str | Path) -> None:
+    """Write `.jsonl` as JSON Lines, anything else as CSV; paths below the manifest's folder become relative. By temporary name and rename."""
+    file = Path(file)
+    rows = list(rows)
+    folder = os.path.abspath(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    extras = list(dict.fromkeys(name for row in rows for name in row.extra))
+    records = (_record(row, folder) for row in rows)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
+            if file.suffix.lower() in (".jsonl", ".ndjson"):
+                out.writelines(json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) + "\n" for r in records)
+            else:
+                used = [k for k in _KNOWN if k == "path" or any(getattr(row, _ATTRIBUTE[k]) is not None for row in rows)]
+                table = csv.DictWriter(out, [*used, *extras], restval="", extrasaction="ignore", lineterminator="\n")
+                table.writeheader()
+                table.writerows({k: "" if v is None else v for k, v in r.items()} for r in records)
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def label_names(rows: Iterable[Row]) -> list[str]:
+    """The sorted class names that occur."""
+    return sorted({row.label for row in rows if row.label is not None})
+
+
+_ATTRIBUTE = {"path": "path", "label": "label", "start": "start_s", "end": "end_s", "split": "split"}
+
+
+def _record(row: Row, folder: str) -> dict[str, Any]:
+    path = row.path
+    if path.startswith(folder + os.sep):
+        path = path[len(folder) + 1 :]
+    return {"path": path, "label": row.label, "start": row.start_s, "end": row.end_s, "split": row.split, **row.extra}
+
+
+def _divide(source: str) -> tuple[str, str | None]:
+    if os.path.exists(source) or "@" not in source:
+        return source, None
+    path, _, split = source.rpartition("@")
+    return path, split
+
+
+def _of_split(rows: list[Row], source: str, split: str | None, role: str | None) -> list[Row]:
+    present = sorted({row.split for row in rows if row.split})
+    if split is not None:
+        kept = [row for row in rows if row.split == split]
+        if not kept:
+            raise UsageError(f"{source}: no rows of split '{split}'", f"splits there: {', '.join(present) or 'none'}")
+        return kept
+    if role is None or not present:
+        return rows
+    for wanted in ("train",) if role == "train" else ("val", "test"):
+        kept = [row for row in rows if row.split is not None and _SPLITS.get(row.split.lower()) == wanted]
+        if kept:
+            return kept
+    raise UsageError(f"{source}: no rows to use for '{role}'; its splits are {', '.join(present)}", f"choose one: {source}@{present[0]}")
+
+
+def _row(path: str, folder: str, label: str | None, start: Any, end: Any, split: str | None, extra: dict[str, str]) -> Row:
+    if not path:
+        raise ValueError("the path is empty")
+    full = path if os.path.isabs(path) else os.path.normpath(os.path.join(folder, path))
+    start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise ValueError(f"end {end_s:g} is not after start {start_s:g}")
+    return Row(full, label or None, start_s, end_s, split or None, extra)
+
+
+def _seconds(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name} is '{value}', expected seconds")
+    return seconds
+
+
+def _table_rows(file: Path, lines: Iterable[str], folder: str, delimiter: str) -> Iterator[Row]:
+    table = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for values in table:
+            if not values or values == [""]:
+                continue
+            if header is None:
+                header = [name.strip() for name in values]
+                places = {_canonical(name): i for i, name in enumerate(header)}
+                if len(places) < len(header):
+                    raise ValueError("a column name occurs twice")
+                at = [places.pop(name, None) for name in _KNOWN]
+                extras = [(header[i], i) for i in places.values()]
+                continue
+            if len(values) != len(header):
+                raise ValueError(f"{len(values)} fields, the header has {len(header)}")
+            path, label, start, end, split = (None if i is None else values[i].strip() for i in at)
+            yield _row(path, folder, label, start, end, split, {name: values[i] for name, i in extras if values[i] != ""})
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{file}, line {table.line_num}: {error}") from None
+
+
+def _canonical(name: str) -> str:
+    lowered = name.lower()
+    return {"start_s": "start", "end_s": "end"}.get(lowered, lowered if lowered in _KNOWN else name)
+
+
+def _json_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("path"), str):
+                raise ValueError("expected an object with a 'path'")
+            record = {_canonical(k): v for k, v in record.items()}
+            path, label, start, end, split = (record.pop(name, None) for name in _KNOWN)
+            extra = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
+            yield _row(path, folder, None if label is None else str(label), start, end, None if split is None else str(split), extra)
+        except ValueError as error:
+            raise UsageError(f"{file}, line {number}: {error}") from None
+
+
+def _list_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
+    """`path label` or `path` or, for folders of pictures, `path n_frames label`, separated by blanks, tabs or commas."""
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            path, label = _path_and_label(text)
+            yield _row(path, folder, label, None, None, None, {})
+        except ValueError as error:
+            raise UsageError(f"{file}, line {number}: {error}", "lines are 'path label'; a CSV needs a header with a 'path' column") from None
+
+
+def _path_and_label(text: str) -> tuple[str, str | None]:
+    if os.path.splitext(text)[1].lower() in VIDEO_SUFFIXES:
+        return text, None
+    for separator in ("\t", ",", None):
+        parts = [part.strip() for part in text.rsplit(separator, 1)]
+        if len(parts) == 2 and (separator is None or separator in text):
+            break
+    else:
+        raise ValueError(f"'{text}' is neither 'path label' nor a video")
+    path, label = parts
+    if os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES:
+        counted = path.rsplit(separator, 1)
+        if len(counted) == 2 and counted[1].strip().isdigit() and label.isdigit():
+            path = counted[0].strip()
+    return path, label
+
+
+def _walk(root: Path) -> list[Row]:
+    top = os.path.abspath(root)
+    rows = []
+    for folder, folders, files in os.walk(top, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(folder, top).split(os.sep) if folder != top else []
+        videos = sorted(name for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES)
+        rows.extend(_placed(os.path.join(folder, name), inside) for name in videos)
+        if not videos and any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".") for name in files):
+            rows.append(_placed(folder, inside[:-1]))
+            folders.clear()
+    if not rows:
+        raise InputError(f"{root}: no videos in this folder")
+    return rows
+
+
+def _placed(path: str, above: list[str]) -> Row:
+    split = _SPLITS.get(above[0].lower()) if above else None
+    names = above[1:] if split else above
+    return Row(path, names[0] if names else None, split=split)

@@ -1,0 +1,71 @@
+"""Opening a video file with PyAV: local regular files and real video containers only, errors in words."""
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import InputError
+from tasks.core.video.reader import VideoError
+
+if TYPE_CHECKING:
+    import av.container
+
+# No playlists, scripts, text or picture formats: those would let a "video" name other files or addresses, or a text file look like one.
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v,ivf,nut,gif,rm,dv,y4m,yuv4mpegpipe,av1,obu"
+)
+# A decoder that hides damage presents wrong pictures as right ones; `explode` makes it say so.
+STRICT = {"err_detect": "crccheck+explode"}
+
+
+def import_av() -> Any:
+    """The `av` module; raises InputError naming the package where it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("reading videos needs the package 'av' (PyAV)", "pip install av") from error
+    return av
+
+
+def require_file(path: str | Path) -> os.stat_result:
+    """The stat of a readable, regular, non-empty file; raises VideoError otherwise (a pipe would block for ever)."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        raise VideoError(path, "no such file") from None
+    except (OSError, ValueError) as error:
+        raise VideoError(path, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+    if not stat.S_ISREG(info.st_mode):
+        raise VideoError(path, "not a regular file")
+    if info.st_size == 0:
+        raise VideoError(path, "empty file (0 bytes)")
+    return info
+
+
+def open_container(path: str | Path, threads: int | None = None) -> "av.container.InputContainer":
+    """Open `path` with its first video stream set up for strict decoding; raises VideoError."""
+    av = import_av()
+    require_file(path)
+    try:
+        container = av.open(str(path), options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(path, f"not a readable video ({plain(error)})") from None
+    if not container.streams.video:
+        container.close()
+        raise VideoError(path, "holds no video stream")
+    context = container.streams.video[0].codec_context
+    if context is None:
+        container.close()
+        raise VideoError(path, "no decoder for its video stream")
+    context.options = dict(STRICT)
+    if threads is None:
+        context.thread_type = "AUTO"
+    else:
+        context.thread_count = threads
+    return container
+
+
+def plain(error: BaseException) -> str:
+    """An FFmpeg error without errno and path."""
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,1 @@
+"""Masked video modelling: reconstruct what a sampler hid."""

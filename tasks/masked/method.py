@@ -1,0 +1,82 @@
+"""Masked pretraining as the loop sees it: a masked autoencoder and a sampler."""
+
+import torch
+
+from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
+from tasks.core.engine.optim import make_groups
+from tasks.core.engine.random import BatchRandom
+from tasks.masked.config import PretrainConfig
+from tasks.masked.model import MaskedAutoencoder, take
+from tasks.masked.objective import masked_targets, token_errors
+from tasks.masked.samplers import build_sampler
+from tasks.masked.samplers.base import Choice
+
+POLICY = "policy"
+
+
+class MaskedPretraining(Method):
+    """Reconstructs hidden tokens; the sampler that hid them may learn from the errors.
+
+    A batch has `video`, `(B, T, 3, S, S)` float32 normalised by `augment.mean` and `augment.std`.
+    """
+
+    def __init__(self, config: PretrainConfig):
+        super().__init__()
+        self.config = config
+        self.autoencoder = MaskedAutoencoder(config.model, config.decoder)
+        self.sampler = build_sampler(config.sampler, config.model, config.mask_ratio)
+        self.register_buffer("mean", torch.tensor(config.augment.mean).view(1, 1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.augment.std).view(1, 1, 3, 1, 1), persistent=False)
+
+    def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
+        if phase == POLICY:
+            return self.sampler.update()
+        choice, prediction = self.reconstruct(batch["video"], rng, progress)
+        errors = self.errors(batch["video"], choice, prediction)
+        loss = errors.mean()
+        learned = self.sampler.learn(choice, errors)
+        extra = learned.pop("loss", None)
+        return {"loss": loss if extra is None else loss + extra, "reconstruction": loss.detach(), **learned}
+
+    def reconstruct(self, video: torch.Tensor, rng: BatchRandom, progress: Progress) -> tuple[Choice, torch.Tensor]:
+        """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
+        mae = self.autoencoder
+        cubes = mae.embed.cubes(video)
+        if self.sampler.needs_tokens:
+            tokens = mae.embed(cubes)
+            choice = self.sampler.choose(tokens, len(video), rng, progress)
+            seen = take(tokens, choice.visible)
+        else:
+            choice = self.sampler.choose(None, len(video), rng, progress)
+            seen = mae.embed(take(cubes, choice.visible))
+        return choice, mae.decode(mae.encode(seen, choice.visible), choice.visible, choice.masked)
+
+    def errors(self, video: torch.Tensor, choice: Choice, prediction: torch.Tensor) -> torch.Tensor:
+        """Errors `(B, n_masked)` float32 of the masked tokens."""
+        c = self.config
+        with torch.autocast(video.device.type, enabled=False):
+            target = masked_targets(self.pixels(video), choice.masked, c.target, c.model.tubelet, c.model.patch)
+            return token_errors(prediction, target, c.target.loss)
+
+    def pixels(self, video: torch.Tensor) -> torch.Tensor:
+        """Normalised video back to `[0, 1]` float32."""
+        return video.float() * self.std + self.mean
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        own = self.sampler.optimizer_groups()
+        main = self.autoencoder.named_parameters(prefix="autoencoder") if own else self.named_parameters()
+        optim = self.config.optim
+        specs = {MAIN: OptimizerSpec(make_groups(main, optim.weight_decay), optim.base_lr, optim.betas, optim.clip_grad)}
+        if own:
+            groups = make_groups(self.sampler.named_parameters(), own["weight_decay"])
+            specs[POLICY] = OptimizerSpec(groups, own["base_lr"], own["betas"], own["clip_grad"])
+        return specs
+
+    def phases_after(self, progress: Progress) -> list[str]:
+        return [POLICY] * self.sampler.updates(progress)
+
+    def extra_state(self) -> list[dict]:
+        return self.sampler.extra_state()
+
+    def load_extra_state(self, state: list[dict]) -> None:
+        self.sampler.load_extra_state(state)

@@ -1,0 +1,170 @@
+"""TATS: a trajectory-aware actor-critic chooses the visible tokens, trained with PPO on the reconstruction error.
+
+Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 1. Where the text contradicts itself: the masked set is stored and
+used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tasks.core.engine.method import Progress
+from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.config import VitConfig
+from tasks.core.nn.trajectory import TrajectoryAttention
+from tasks.core.nn.vit import Attention, Mlp, init_linear
+from tasks.masked.config import TATSSampler
+from tasks.masked.samplers.base import Choice, Sampler, draw, split
+
+
+class ActorBlock(nn.Module):
+    """Pre-norm block of (trajectory) attention and MLP, with residuals; no dropout, so that equal parameters give equal probabilities."""
+
+    def __init__(self, dim: int, frames: int, config: TATSSampler):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.trajectory = config.attention == "trajectory"
+        if self.trajectory:
+            self.attn = TrajectoryAttention(dim, config.heads, frames, config.landmarks, config.raw_values)
+        else:
+            self.attn = Attention(dim, config.heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: torch.Tensor, first_landmark: int) -> torch.Tensor:
+        y = self.norm1(x)
+        x = x + (self.attn(y, first_landmark) if self.trajectory else self.attn(y))
+        return x + self.mlp(self.norm2(x))
+
+
+class Policy(nn.Module):
+    """Actor (equations 5.3 and 5.4) and critic.
+
+    The critic reads the mean over channels of every token, a vector of N numbers: Linear(N, N/2), ReLU, Linear(N/2, 1).
+    """
+
+    def __init__(self, config: TATSSampler, model: VitConfig):
+        super().__init__()
+        dim, n = model.widths()[0], model.n_tokens()
+        self.temperature = config.temperature
+        self.position = nn.Parameter(torch.zeros(1, n, dim)) if config.position else None
+        self.blocks = nn.ModuleList(ActorBlock(dim, model.grid()[0], config) for _ in range(config.blocks))
+        self.score = nn.Linear(dim, 1)
+        hidden = config.value_hidden or n // 2
+        self.value = nn.Sequential(nn.Linear(n, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.apply(init_linear)
+
+    def forward(self, tokens: torch.Tensor, first_landmark: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, N, dim)` tokens to log-probabilities `(B, N)` and values `(B,)`, both float32."""
+        x = tokens if self.position is None else tokens + self.position.to(tokens.dtype)
+        for block in self.blocks:
+            x = block(x, first_landmark)
+        logits = torch.nan_to_num(self.score(x).squeeze(-1).float())
+        return (logits / self.temperature).log_softmax(-1), self.value(tokens.float().mean(-1)).squeeze(-1).float()
+
+
+@dataclass
+class Episode:
+    """What algorithm 1, line 12 stores, and the masked set that the ratio needs."""
+
+    tokens: torch.Tensor
+    masked: torch.Tensor
+    old_log_probs: torch.Tensor
+    errors: torch.Tensor
+    old_value: torch.Tensor
+    noise: torch.Tensor
+    first_landmark: int
+
+
+def ppo_loss(
+    log_probs: torch.Tensor, value: torch.Tensor, numerator: torch.Tensor, old_log_probs: torch.Tensor, errors: torch.Tensor, old_value: torch.Tensor, config: TATSSampler
+) -> dict[str, torch.Tensor]:
+    """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8).
+
+    Args:
+        log_probs: `(B, N)` of the current policy. value: `(B,)` of the current critic.
+        numerator, old_log_probs: `(B, n_masked)` log-probabilities of the masked tokens under the current and the storing policy.
+        errors: `(B, n_masked)` reconstruction errors, the reward of each token; their mean is the reward R of a clip. old_value: `(B,)`.
+
+    Returns:
+        `loss`, and detached `policy`, `value_error`, `entropy`, `clipped` (share of ratios outside the clip range).
+    """
+    reward = errors.mean(-1)
+    if config.reward == "video":
+        numerator, old_log_probs, errors = numerator.mean(-1, True), old_log_probs.mean(-1, True), reward[:, None]
+    advantage = errors - old_value[:, None]
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-8)
+    ratio = (numerator - old_log_probs).exp()
+    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    policy = torch.minimum(ratio * advantage, clipped * advantage).mean()
+    value_error = (value - reward).square().mean()
+    entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+    loss = -(config.policy_weight * policy - config.value_weight * value_error + config.entropy_weight * entropy)
+    logs = {"policy": policy, "value_error": value_error, "entropy": entropy, "clipped": (ratio != clipped).float().mean()}
+    return {"loss": loss, **{key: value.detach() for key, value in logs.items()}}
+
+
+class TATS(Sampler):
+    """Uniform during the first `warmup_epochs`; then the policy draws, and every `every` steps learns from the stored episodes."""
+
+    needs_tokens = True
+
+    def __init__(self, config: TATSSampler, model: VitConfig, mask_ratio: float):
+        super().__init__(model, mask_ratio)
+        self.config = config
+        self.policy = Policy(config, model)
+        self.memory: deque[Episode] = deque()
+        self._pending: deque[Episode] = deque()
+
+    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+        noise = rng.rand(n, self.n_tokens)
+        if progress.epoch < self.config.warmup_epochs:
+            return Choice(*split(noise.argsort(-1), self.n_visible))
+        tokens = tokens.detach()
+        first = rng.shared_index(self.n_tokens)
+        with torch.no_grad():
+            log_probs, value = self.policy(tokens, first)
+        visible, masked = draw(log_probs, self.n_visible, noise)
+        extra = {"tokens": tokens, "value": value, "first": first, "noise": noise}
+        return Choice(visible, masked, log_probs, extra)
+
+    def learn(self, choice: Choice, errors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Stores the episode (algorithm 1, lines 12 and 13); a step in the warm-up leaves the sampler untouched."""
+        if choice.log_probs is None:
+            return {}
+        old = choice.log_probs.gather(1, choice.masked)
+        extra = choice.extra
+        self.memory.append(Episode(extra["tokens"], choice.masked, old, errors.detach(), extra["value"], extra["noise"], extra["first"]))
+        return {}
+
+    def updates(self, progress: Progress) -> int:
+        if not self.memory or (progress.step + 1) % self.config.every:
+            return 0
+        self._pending = deque(episode for _ in range(self.config.ppo_epochs) for episode in self.memory)
+        self.memory.clear()
+        return len(self._pending)
+
+    def update(self) -> dict[str, torch.Tensor]:
+        """One pass over one episode (lines 16 to 19)."""
+        episode = self._pending.popleft()
+        log_probs, value = self.policy(episode.tokens, episode.first_landmark)
+        if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
+            indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]
+        else:
+            indices = episode.masked
+        numerator = log_probs.gather(1, indices)
+        return ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
+
+    def extra_state(self) -> list[dict]:
+        """Stored episodes (only `every` > 1 leaves any between steps)."""
+        return [vars(episode) for episode in self.memory]
+
+    def load_extra_state(self, state: list[dict]) -> None:
+        self.memory = deque(Episode(**episode) for episode in state)
+
+    def optimizer_groups(self) -> dict:
+        c = self.config
+        return {"base_lr": c.lr, "betas": c.betas, "weight_decay": c.weight_decay, "clip_grad": c.clip_grad}

@@ -1,0 +1,28 @@
+"""Tubes: the same random places are seen in every frame (VideoMAE, Tong et al. 2022, section 3.3)."""
+
+import torch
+
+from tasks.core.engine.method import Progress
+from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.config import VitConfig
+from tasks.masked.config import TubeSampler
+from tasks.masked.samplers.base import Choice, Sampler, split
+
+
+class Tubes(Sampler):
+    """Rounds per frame as VideoMAE does: `int(rho * P)` of P places are hidden, so .90 of 8 x 196 tokens leaves 160 visible, not 156."""
+
+    def __init__(self, config: TubeSampler, model: VitConfig, mask_ratio: float):
+        super().__init__(model, mask_ratio)
+        self.frames = model.grid()[0]
+        self.places = self.n_tokens // self.frames
+        self.seen_places = max(1, self.places - int(mask_ratio * self.places + 1e-9))
+        self.n_visible = self.seen_places * self.frames
+
+    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+        seen, hidden = split(rng.rand(n, self.places).argsort(-1), self.seen_places)
+        return Choice(self._through_time(seen), self._through_time(hidden))
+
+    def _through_time(self, places: torch.Tensor) -> torch.Tensor:
+        offsets = torch.arange(self.frames, device=places.device) * self.places
+        return (offsets[None, :, None] + places[:, None]).flatten(1)

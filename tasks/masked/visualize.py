@@ -1,0 +1,117 @@
+"""The rows of the thesis' figure 5.4: frames, reconstruction, error, sampling probability, mask."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.core.engine.method import Progress
+from tasks.core.engine.random import BatchRandom
+from tasks.core.engine.run import Run
+from tasks.core.files import replacing
+from tasks.core.talk import Talk
+from tasks.core.video.config import DataConfig
+from tasks.masked.config import PretrainConfig
+from tasks.masked.method import MaskedPretraining
+from tasks.masked.model import patchify, take, unpatchify
+from tasks.masked.objective import normalize_cubes
+
+LONG_AFTER = 1 << 30  # an epoch number past any warm-up: the sampler itself draws
+
+
+@torch.no_grad()
+def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> dict[str, Any]:
+    """Everything a picture of one clip needs, on the CPU.
+
+    A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and deviation from the input:
+    what is shown is structure that was predicted, at true brightness and contrast. Motion targets are shown as predicted, on the clip's mean frame.
+
+    Args:
+        video: `(1, T, 3, S, S)` float32, normalised as for training.
+
+    Returns:
+        `frames`, `reconstruction` (T, 3, S, S) float32 in [0, 1]; `error`, `probability` (T', h, w) float32 per token (`probability` is None
+        for samplers without one); `mask` (T', h, w) bool, True where hidden.
+    """
+    was_training = method.training
+    method.eval()
+    c = method.config
+    grid, tubelet, patch = c.model.grid(), c.model.tubelet, c.model.patch
+    choice, prediction = method.reconstruct(video, BatchRandom(seed, 0, rows=1, device=video.device), Progress(0, LONG_AFTER, 1, 1))
+    errors = method.errors(video, choice, prediction)
+    pixels = method.pixels(video)
+    cubes = patchify(pixels, tubelet, patch)
+    guess = prediction.float().view(1, -1, cubes.shape[2], 3)
+    if c.target.kind == "motion":
+        still = pixels.mean(1, keepdim=True)
+        moving = take(patchify(pixels - still, tubelet, patch), choice.masked)
+        scale = moving.std() + 1e-3 if c.target.normalize else 1.0
+        guess = guess * scale + take(patchify(still.expand_as(pixels), tubelet, patch), choice.masked)
+    elif c.target.normalize:
+        _, mean, std = normalize_cubes(take(cubes, choice.masked))
+        guess = guess * std + mean
+    filled = cubes.clone()
+    filled[0, choice.masked[0]] = guess[0]
+    error = torch.zeros(method.sampler.n_tokens, device=video.device)
+    error[choice.masked[0]] = errors[0]
+    mask = torch.ones(method.sampler.n_tokens, dtype=torch.bool)
+    mask[choice.visible[0].cpu()] = False
+    method.train(was_training)
+    return {
+        "frames": pixels[0].clamp(0, 1).cpu(),
+        "reconstruction": unpatchify(filled, grid, tubelet, patch)[0].clamp(0, 1).cpu(),
+        "error": error.view(grid).cpu(),
+        "probability": None if choice.log_probs is None else choice.log_probs[0].exp().view(grid).cpu(),
+        "mask": mask.view(grid),
+    }
+
+
+def picture(explained: dict[str, Any], size: int, tubelet: int, every: int = 2) -> bytes:
+    """PNG bytes of the five rows of one clip, every `every`-th frame."""
+    from tasks.core.report.strips import heatmap, overlay_mask, tile
+
+    def frames(x: torch.Tensor) -> Any:
+        return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+
+    def through_time(values: torch.Tensor) -> Any:
+        return values.repeat_interleave(tubelet, 0).numpy()
+
+    shown = frames(explained["frames"])
+    rows = [
+        ("frames", shown),
+        ("reconstruction", frames(explained["reconstruction"])),
+        ("error", heatmap(through_time(explained["error"]), size)),
+    ]
+    if explained["probability"] is not None:
+        rows.append(("probability", heatmap(through_time(explained["probability"]), size)))
+    rows.append(("mask", overlay_mask(shown, through_time(explained["mask"]))))
+    return tile([(caption, images[::every]) for caption, images in rows])
+
+
+def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
+    """`(count, T, 3, S, S)` normalised centre-cropped clips of the first readable rows, spread over the list."""
+    from tasks.core.video.augment import EvalTransform
+    from tasks.core.video.loader import make_eval_loader
+
+    data: DataConfig = config.data.model_copy(update={"workers": 0, "preload": False})
+    picked = rows[:: max(1, len(rows) // count)][:count]
+    transform = EvalTransform(config.augment, config.model.image_size)
+    batches = [transform(batch) for batch in make_eval_loader(picked, data, None, 1, 0, 1, 1) if len(batch["video"])]
+    return torch.cat(batches)
+
+
+def visualize(method: MaskedPretraining, config: PretrainConfig, rows: list, run: Run) -> Path:
+    """Writes `pictures/clip-N.png` into the run folder, the thesis' figure for `config.visualize` clips; returns the folder."""
+    folder = run.folder / "pictures"
+    device = next(method.parameters()).device
+    write_pictures(method, clips(config, rows, config.visualize).to(device), folder, run.talk)
+    return folder
+
+
+def write_pictures(method: MaskedPretraining, videos: torch.Tensor, folder: Path, talk: Talk) -> None:
+    """One PNG per clip of `(n, T, 3, S, S)`."""
+    model = method.config.model
+    for number, video in enumerate(videos):
+        with replacing(folder / f"clip-{number}.png") as temporary:
+            temporary.write_bytes(picture(explain(method, video[None], number), model.image_size, model.tubelet))
+    talk.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow each token's own brightness and contrast from the input)")

@@ -1,0 +1,52 @@
+"""The table of tasks: name -> subpackage and the verbs it offers. Names only; modules are imported when used."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from tasks.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: also the folder under `tasks/` and under `presets/`.
+        summary: one line for listings.
+        verbs: verb -> module below the subpackage; the module has `run(config, run)`.
+    """
+
+    name: str
+    summary: str
+    verbs: dict[str, str]
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
+        Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
+    )
+}
+
+
+def task_for(name: str, verb: str) -> Task:
+    """The task `name`, which must offer `verb`; raises UsageError naming what exists."""
+    task = TASKS.get(name)
+    if task is None:
+        raise UsageError(f"unknown task '{name}'", f"known tasks: {', '.join(TASKS)}")
+    if verb not in task.verbs:
+        raise UsageError(f"task '{name}' has no verb '{verb}'", f"it offers: {', '.join(task.verbs)}")
+    return task
+
+
+def schema(name: str, verb: str) -> Any:
+    """The configuration class of a task's verb (from `tasks.<name>.config`, which never imports torch)."""
+    task_for(name, verb)
+    return import_module(f"tasks.{name}.config").CONFIGS[verb]
+
+
+def verb_module(name: str, verb: str) -> Any:
+    """The module that implements a verb: it has `run(config, run)` and, for training, `plan(config) -> dict`."""
+    return import_module(f"tasks.{name}.{task_for(name, verb).verbs[verb]}")

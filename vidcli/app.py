@@ -1,0 +1,113 @@
+"""The Typer tree, one line per command, and the place where errors become exit codes."""
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from tasks.core.errors import VidError
+from vidcli import __version__, launch, options
+from vidcli.commands import config_show, data_check, data_index, demo, doctor, eval_classify, finetune, presets_cp, presets_list, presets_show, pretrain
+from vidcli.console import Console, hush_stdout, reset
+
+STYLE = {"rich_markup_mode": None, "no_args_is_help": True}
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+app = typer.Typer(**STYLE, context_settings=SETTINGS, pretty_exceptions_enable=False)
+evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
+presets = typer.Typer(**STYLE, help="List, show and copy presets.")
+config = typer.Typer(**STYLE, help="See what a configuration resolves to.")
+data = typer.Typer(**STYLE, help="Write and check manifests of videos.")
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"vid {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def vid(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Learn from video with little or no annotation: pretrain, fine-tune, evaluate."""
+
+
+app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
+app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
+app.add_typer(evaluate, name="eval")
+evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
+app.add_typer(presets, name="presets")
+presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
+presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)
+presets.command("cp", epilog=presets_cp.EXAMPLES)(presets_cp.command)
+app.add_typer(config, name="config")
+config.command("show", epilog=config_show.EXAMPLES)(config_show.command)
+app.add_typer(data, name="data")
+data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
+data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
+app.command("demo", epilog=demo.EXAMPLES)(demo.command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `vid` and returns its exit code; `arguments` default to those of the process."""
+    if arguments is not None:
+        sys.argv = ["vid", *arguments]
+    if (cache := os.environ.get("VID_CACHE")) and "HF_HOME" not in os.environ:
+        os.environ["HF_HOME"] = os.path.join(cache, "huggingface")  # read when huggingface_hub is imported
+    talk = reset()
+    try:
+        launch.join_slurm()
+        talk = reset()  # now it knows its rank
+        code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except Exception as error:
+        code = explain(error, talk)
+    finally:
+        talk.detach_log()
+    launch.report(code)
+    return code
+
+
+def explain(error: Exception, talk: Console) -> int:
+    """Says what went wrong in one or two lines (with --debug: the traceback first) and returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        hush_stdout()
+        return 141
+    if talk.debug and not hasattr(error, "format_message"):
+        import traceback
+
+        talk.warn(traceback.format_exc().rstrip())
+    if isinstance(error, VidError):
+        if error.exit_code in (75, 130):
+            talk.warn(str(error))
+        else:
+            talk.error(error.message, error.hint)
+        return error.exit_code
+    if hasattr(error, "format_message"):  # of the command line: unknown options, missing arguments
+        return _usage(error, talk)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        talk.error(f"{error.strerror}: {error.filename or 'while writing'}")
+        return 1
+    if type(error).__name__ == "OutOfMemoryError":
+        talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
+        return 1
+    talk.error(f"bug: {type(error).__name__}: {error}", None if talk.debug else "the traceback: the same command with --debug (or VID_DEBUG=1)")
+    return 1
+
+
+def _usage(error: Exception, talk: Console) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        talk.error(" ".join(error.format_message().split()), f"{context.command_path if context else 'vid'} --help")
+    return getattr(error, "exit_code", 2)

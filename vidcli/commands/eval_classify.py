@@ -1,0 +1,69 @@
+"""`vid eval classify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidcli import options
+from vidcli.console import console
+
+EXAMPLES = options.examples(
+    "vid eval classify --model runs/finetune-classify-tiny --data val.csv",
+    "vid eval classify --model runs/finetune-classify-tiny --data val.csv --clips 2 --crops 3 --json",
+    "vid eval classify --model runs/pretrain-masked-tats-tiny --protocol knn --gallery train.csv --data val.csv",
+)
+
+FLAGS = {  # parameter: (flag, key of the configuration)
+    "model": ("--model", "model"),
+    "data": ("--data", "data.val"),
+    "gallery": ("--gallery", "data.train"),
+    "protocol": ("--protocol", "protocol"),
+    "clips": ("--clips", "views.clips"),
+    "crops": ("--crops", "views.crops"),
+    "k": ("--k", "k"),
+    "batch_size": ("--batch-size", "batch_size"),
+    "workers": ("--workers", "data.workers"),
+    "decoder": ("--decoder", "data.decoder"),
+    "strict": ("--strict", "strict"),
+    "scores": ("--scores", "save_scores"),
+}
+
+
+def command(
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision].")],
+    data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder; PATH@SPLIT picks a split. Repeatable.")],
+    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval (frozen features).")] = None,
+    gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos that knn and retrieval compare with. Repeatable.")] = None,
+    clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
+    crops: Annotated[int | None, typer.Option(metavar="N", help="Squares along the long side: 1 or 3 [default: 3].")] = None,
+    k: Annotated[int | None, typer.Option("--k", metavar="N", help="Neighbours of knn.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Videos per batch.")] = None,
+    workers: options.Workers = None,
+    decoder: options.Decoder = None,
+    strict: options.Strict = False,
+    scores: Annotated[Path | None, typer.Option(metavar="FILE", help="Write per-video class probabilities to this CSV.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the result to this JSON file too.")] = None,
+    config: options.ConfigFiles = None,
+    sets: options.Sets = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Test a classifier with several views per video, or an encoder's frozen features by nearest neighbours.
+
+    Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
+    Exit code 4: some videos could not be read, the numbers are those of the rest."""
+    from tasks.core.files import write_json
+    from tasks.registry import verb_module
+    from vidcli.resolve import Given, resolve
+
+    values = {**locals(), "scores": str(scores) if scores else None}
+    flags = [(flag, key, values[parameter]) for parameter, (flag, key) in FLAGS.items() if values[parameter] not in (None, False, [])]
+    resolved = resolve(Given(None, config or (), flags, sets or ()), "eval", "classify")
+    talk = console()
+    result = verb_module("classify", "eval").run(resolved.config, talk)
+    if out:
+        write_json(out, result)
+    talk.result(result, "result")
+    return 4 if result.get("n_skipped") else 0

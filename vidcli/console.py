@@ -1,0 +1,302 @@
+"""Output, progress, --json: the only place that prints. stdout is data, stderr is talk."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+PLAIN_INTERVAL_S = 30.0
+FIRST_LINE_AFTER_S = 2.0
+
+
+class Console:
+    """One per process, decided once by the flags of the command; implements `tasks.core.talk.Talk`.
+
+    Attributes:
+        json: results are JSON Lines instead of tables.
+        quiet: no info and no progress; warnings and errors stay.
+        verbose: details are shown too.
+        debug: tracebacks are shown.
+        muted: a worker that is not the first one: says nothing at all.
+    """
+
+    def __init__(self) -> None:
+        self.json = False
+        self.quiet = False
+        self.verbose = False
+        self.debug = os.environ.get("VID_DEBUG", "") not in ("", "0")
+        self.muted = os.environ.get("RANK", "0") not in ("", "0")
+        self._log: TextIO | None = None
+        self._live: Any = None
+
+    # talk: stderr and log.txt
+
+    def info(self, text: str) -> None:
+        """Say something on stderr; silent with -q."""
+        self._say(text, show=not self.quiet)
+
+    def detail(self, text: str) -> None:
+        """Say something that is shown with -v only."""
+        self._say(text, show=self.verbose and not self.quiet)
+
+    def warn(self, text: str) -> None:
+        """Say something that is shown even with -q."""
+        self._say(text, "warning: ", "\x1b[33m")
+
+    def error(self, message: str, hint: str | None = None) -> None:
+        """One or two lines: what is wrong and how to mend it."""
+        self._say(message, "error: ", "\x1b[31m")
+        if hint:
+            self._say(hint, "hint: ", "\x1b[36m")
+
+    def attach_log(self, path: Path) -> None:
+        """From here on everything said also goes to `path`, with the time of day; a log attached before is closed."""
+        self.detach_log()
+        if not self.muted:
+            self._log = path.open("a", encoding="utf-8", buffering=1)
+
+    def detach_log(self) -> None:
+        """Close the log file, if one is attached."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def progress(self, description: str, total: int | None, unit: str = "it", start: int = 0) -> AbstractContextManager[Any]:
+        """A bar with rate and ETA on a terminal; elsewhere a line soon and then one every half minute."""
+        if self._live is None and not self.quiet and not self.muted and _is_terminal(sys.stderr):
+            return self._bar(description, total, unit, start)
+        return _Lines(self, description, total, unit, start)
+
+    # results: stdout
+
+    def result(self, row: Mapping[str, Any], title: str | None = None) -> None:
+        """One result: a JSON object with --json, else its keys and values as two columns."""
+        if self.json:
+            self.emit(row)
+        else:
+            self.table([{"": key, title or " ": value} for key, value in row.items()])
+
+    def emit(self, row: Mapping[str, Any]) -> None:
+        """One JSON object on a line of its own, flushed."""
+        self.text(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False))
+
+    def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+        """Rows as JSON Lines with --json, else as aligned columns."""
+        if self.json:
+            for row in rows:
+                self.emit(row)
+        elif rows:
+            self.text(_aligned(rows, list(columns or rows[0])))
+
+    def text(self, text: str) -> None:
+        """Text on stdout, flushed. A reader that has gone away (`| head`) ends the command quietly."""
+        if self.muted:
+            return
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            hush_stdout()
+            raise SystemExit(141) from None
+
+    def config(self, values: Mapping[str, Any]) -> None:
+        """A configuration: YAML that is a valid --config, or one JSON object with --json."""
+        if self.json:
+            self.emit(values)
+        else:
+            import yaml
+
+            self.yaml(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+    def yaml(self, text: str) -> None:
+        """YAML on stdout, coloured on a terminal."""
+        if not self.muted and _is_terminal(sys.stdout):
+            from rich.console import Console as Rich
+            from rich.syntax import Syntax
+
+            Rich().print(Syntax(text.rstrip("\n"), "yaml", background_color="default", word_wrap=True))
+        else:
+            self.text(text.rstrip("\n"))
+
+    # below
+
+    def _say(self, text: str, prefix: str = "", color: str = "", show: bool = True) -> None:
+        if self.muted:
+            return
+        if self._log is not None:
+            self._log.write("".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in f"{prefix}{text}".splitlines()))
+        if not show:
+            return
+        if prefix and color and _is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:
+            prefix = f"{color}{prefix}\x1b[0m"
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.console.print(Text.from_ansi(f"{prefix}{text}"))
+            return
+        try:
+            sys.stderr.write(f"{prefix}{text}\n")
+            sys.stderr.flush()
+        except BrokenPipeError:
+            self.muted = True
+
+    @contextmanager
+    def _bar(self, description: str, total: int | None, unit: str, start: int) -> Iterator["_Bar"]:
+        from rich.console import Console as Rich
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[metrics]}"),
+        ]
+        with Progress(*columns, console=Rich(stderr=True), transient=True) as live:
+            self._live = live
+            try:
+                yield _Bar(live, live.add_task(description, total=total, completed=start, rate="", metrics=""), unit, start)
+            finally:
+                self._live = None
+
+
+class _Bar:
+    """A rich progress bar."""
+
+    def __init__(self, live: Any, task: Any, unit: str, start: int):
+        self._live, self._task, self._unit = live, task, unit
+        self._start, self._count, self._began = start, start, time.monotonic()
+
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        self._count += n
+        fields = {"rate": _rate(self._count - self._start, time.monotonic() - self._began, self._unit)}
+        if metrics:
+            fields["metrics"] = _metrics(metrics)
+        self._live.update(self._task, advance=n, **fields)
+
+
+class _Lines:
+    """Progress as plain lines: the first soon, then one every half minute, and one at the end."""
+
+    def __init__(self, console: Console, description: str, total: int | None, unit: str, start: int):
+        self._console, self._description, self._total, self._unit = console, description, total, unit
+        self._start = self._count = start
+        self._latest: dict[str, float] = {}
+
+    def __enter__(self) -> "_Lines":
+        self._began = time.monotonic()
+        self._next = self._began + FIRST_LINE_AFTER_S
+        self._said = -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._count not in (self._said, self._start):
+            self._line(time.monotonic())
+
+    def advance(self, n: int = 1, **metrics: float) -> None:
+        self._count += n
+        self._latest.update(metrics)
+        now = time.monotonic()
+        if now >= self._next:
+            self._line(now)
+            self._next = now + PLAIN_INTERVAL_S
+
+    def _line(self, now: float) -> None:
+        self._said = self._count
+        elapsed = now - self._began
+        done = self._count - self._start
+        parts = [f"{self._count}/{self._total} {self._unit}" if self._total else f"{self._count} {self._unit}"]
+        parts.append(_rate(done, elapsed, self._unit))
+        if self._total and done and self._count < self._total:
+            parts.append(f"ETA {_duration(elapsed / done * (self._total - self._count))}")
+        else:
+            parts.append(f"after {_duration(elapsed)}")
+        parts.append(_metrics(self._latest))
+        self._console.info(f"{self._description}: " + ", ".join(part for part in parts if part))
+
+
+def hush_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush into a closed pipe is silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _rate(count: int, seconds: float, unit: str) -> str:
+    if count <= 0 or seconds <= 0:
+        return ""
+    rate = count / seconds
+    return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _strict(value: Any) -> Any:
+    """What JSON can hold: numbers that are not finite become null, arrays lists, everything else text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _aligned(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> str:
+    """Columns of text, two spaces between them, numbers to the right; no cell is cut, so it can be piped."""
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    numeric = [all(isinstance(row.get(c), int | float | None) and not isinstance(row.get(c), bool) for row in rows) for c in columns]
+    lines = [columns, *cells] if any(column.strip() for column in columns) else cells
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    pick = [str.rjust if right else str.ljust for right in numeric]
+    return "\n".join("  ".join(pick[i](line[i], widths[i]) for i in range(len(columns))).rstrip() for line in lines)
+
+
+_console: Console | None = None
+
+
+def console() -> Console:
+    """The console of this process."""
+    global _console
+    if _console is None:
+        _console = Console()
+    return _console
+
+
+def reset() -> Console:
+    """A fresh console: every call of `main` starts with one."""
+    global _console
+    if _console is not None:
+        _console.detach_log()
+    _console = Console()
+    return _console

@@ -1,0 +1,45 @@
+"""Options that several commands share, each written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidcli import presets
+from vidcli.console import console
+
+
+def _switch(name: str):
+    """A callback that turns on one switch of the console."""
+
+    def callback(value: bool) -> bool:
+        if value:
+            setattr(console(), name, True)
+        return value
+
+    return callback
+
+
+Json = Annotated[bool, typer.Option("--json", callback=_switch("json"), help="Results as JSON, one object per line, on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_switch("quiet"), help="Warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", callback=_switch("verbose"), help="Say more.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_switch("debug"), help="Show tracebacks (also: VID_DEBUG=1).")]
+
+PresetName = Annotated[
+    str | None,
+    typer.Option("--preset", "-p", metavar="NAME", autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision]."),
+]
+ConfigFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", metavar="FILE", help="YAML over the preset, e.g. config.yaml of a run. Repeatable."),
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting: --set optim.base_lr=1e-3. Repeatable.")]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that read videos (also: VID_WORKERS).")]
+Decoder = Annotated[str | None, typer.Option("--decoder", metavar="NAME", help="auto, pyav or decord (also: VID_DECODER).")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable video instead of skipping it.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: commands that can be run as they stand, not rewrapped."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

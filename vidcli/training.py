@@ -1,0 +1,116 @@
+"""What `vid pretrain` and `vid finetune` share: their options, and the way from options to a run."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vidcli import launch, options
+from vidcli.console import console
+
+FLAGS = {  # parameter: (flag, key of the configuration)
+    "data": ("--data", "data.train"),
+    "val": ("--val", "data.val"),
+    "init": ("--from", "init"),
+    "epochs": ("--epochs", "train.epochs"),
+    "max_steps": ("--max-steps", "train.max_steps"),
+    "batch_size": ("--batch-size", "train.batch_size"),
+    "lr": ("--lr", "optim.base_lr"),
+    "precision": ("--precision", "train.precision"),
+    "seed": ("--seed", "train.seed"),
+    "workers": ("--workers", "data.workers"),
+    "decoder": ("--decoder", "data.decoder"),
+    "strict": ("--strict", "train.strict"),
+    "visualize": ("--visualize", "visualize"),
+}
+
+Videos = typer.Option(metavar="PATH", help="Manifest, folder or video to train on; PATH@SPLIT picks a split. Repeatable.")
+Val = typer.Option(metavar="PATH", help="The same for validation. Repeatable.")
+Out = typer.Option("--out", "-o", metavar="FOLDER", help="Run folder [default: runs/<verb>-<preset>]. The same command again continues it.")
+Name = typer.Option(metavar="TEXT", help="Appended to the default run folder's name.")
+Init = typer.Option("--from", metavar="MODEL", help="Start from these weights: model folder, run folder or hf://org/repo[@revision].")
+Epochs = typer.Option(metavar="N", help="Passes over the training videos.")
+MaxSteps = typer.Option(metavar="N", help="Stop after N optimizer steps.")
+BatchSize = typer.Option(metavar="N", help="Videos per process and micro-batch.")
+Lr = typer.Option(metavar="RATE", help="Base learning rate, for a batch of 256 where the preset scales it.")
+Precision = typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16.")
+Seed = typer.Option(metavar="N", help="Of weights, order and augmentation.")
+Visualize = typer.Option(metavar="N", help="Clips in the picture at the end of the run; 0: none.")
+DryRun = typer.Option("--dry-run", help="Resolve and check everything, print what would run, train nothing.")
+Processes = typer.Option(metavar="N", min=1, help="Train in N processes on the CPU.")
+Gpus = typer.Option(metavar="N", min=1, help="Train on N GPUs, one process each.")
+
+
+def train(
+    verb: str,
+    preset: options.PresetName = None,
+    config: options.ConfigFiles = None,
+    sets: options.Sets = None,
+    data: Annotated[list[str] | None, Videos] = None,
+    val: Annotated[list[str] | None, Val] = None,
+    out: Annotated[Path | None, Out] = None,
+    name: Annotated[str | None, Name] = None,
+    init: Annotated[str | None, Init] = None,
+    epochs: Annotated[int | None, Epochs] = None,
+    max_steps: Annotated[int | None, MaxSteps] = None,
+    batch_size: Annotated[int | None, BatchSize] = None,
+    lr: Annotated[float | None, Lr] = None,
+    precision: Annotated[str | None, Precision] = None,
+    seed: Annotated[int | None, Seed] = None,
+    workers: options.Workers = None,
+    decoder: options.Decoder = None,
+    strict: options.Strict = False,
+    visualize: Annotated[int | None, Visualize] = None,
+    dry_run: Annotated[bool, DryRun] = False,
+    processes: Annotated[int | None, Processes] = None,
+    gpus: Annotated[int | None, Gpus] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> int:
+    """Resolve, then plan or run; returns the exit code."""
+    from tasks.registry import verb_module
+    from vidcli.resolve import Given, resolve
+
+    values = locals()
+    flags = [(flag, key, values[parameter]) for parameter, (flag, key) in FLAGS.items() if values[parameter] not in (None, False, [])]
+    resolved = resolve(Given(preset, config or (), flags, sets or ()), verb)
+    folder = out or Path("runs") / "-".join(filter(None, (verb, resolved.slug, name)))
+    talk = console()
+    if dry_run:
+        with launch.world_of(processes or gpus):
+            plan = verb_module(resolved.task, verb).plan(resolved.config)
+        talk.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **plan}, "dry run")
+        return 0
+    if (processes or gpus or 1) > 1 and not launch.in_world():
+        return launch.relaunch(sys.argv[1:], processes, gpus)
+
+    from tasks.core.engine.run import Run
+
+    run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
+    if run.finished:
+        talk.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
+        talk.result(run.result, "result")
+        return 0
+    talk.attach_log(folder / "log.txt")
+    talk.info(f"run folder: {folder}")
+    talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows()))
+    talk.result(verb_module(resolved.task, verb).run(resolved.config, run), "result")
+    return 0
+
+
+def training_command(verb: str, without: tuple[str, ...] = ()) -> Callable[..., int]:
+    """The function behind `vid <verb>`: `train` for that verb, less the options it has no use for."""
+    signature = inspect.signature(train)
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "verb" and name not in without]
+
+    def command(**given: Any) -> int:
+        return train(verb, **given)
+
+    command.__name__ = verb
+    command.__signature__ = signature.replace(parameters=kept)  # Typer reads the options from here
+    return command
