@@ -10,11 +10,26 @@ from typer.main import get_command
 
 from tasks.core.errors import VidError
 from vidcli import __version__, launch, options
-from vidcli.commands import config_show, data_check, data_index, demo, doctor, eval_classify, finetune, presets_cp, presets_list, presets_show, pretrain
+from vidcli.commands import (
+    config_show,
+    data_check,
+    data_index,
+    demo,
+    doctor,
+    eval_classify,
+    finetune,
+    presets_cp,
+    presets_list,
+    presets_show,
+    pretrain,
+)
 from vidcli.console import Console, hush_stdout, reset
 
 STYLE = {"rich_markup_mode": None, "no_args_is_help": True}
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+AGREED = (2, 75, 130)
+"""Exit codes that every process of a run comes to for the same reason: the first one speaks for all."""
 
 app = typer.Typer(**STYLE, context_settings=SETTINGS, pretty_exceptions_enable=False)
 evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
@@ -62,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["HF_HOME"] = os.path.join(cache, "huggingface")  # read when huggingface_hub is imported
     talk = reset()
     try:
-        launch.join_slurm()
+        launch.join()
         talk = reset()  # now it knows its rank
         code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
     except KeyboardInterrupt:
@@ -73,8 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = explain(error, talk)
     finally:
         talk.detach_log()
-    launch.report(code)
-    return code
+    return launch.leave(code)
 
 
 def explain(error: Exception, talk: Console) -> int:
@@ -87,8 +101,12 @@ def explain(error: Exception, talk: Console) -> int:
 
         talk.warn(traceback.format_exc().rstrip())
     if isinstance(error, VidError):
+        if talk.muted and error.exit_code in AGREED:
+            return error.exit_code
         if error.exit_code in (75, 130):
-            talk.warn(str(error))
+            talk.warn(error.message)
+            if error.hint:
+                talk.info(f"hint: {error.hint}")
         else:
             talk.error(error.message, error.hint)
         return error.exit_code
@@ -100,7 +118,7 @@ def explain(error: Exception, talk: Console) -> int:
     if type(error).__name__ == "OutOfMemoryError":
         talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
         return 1
-    talk.error(f"bug: {type(error).__name__}: {error}", None if talk.debug else "the traceback: the same command with --debug (or VID_DEBUG=1)")
+    talk.error(f"bug: {type(error).__name__}: {error}", None if talk.debug else "see the traceback: repeat it with --debug")
     return 1
 
 
@@ -109,5 +127,8 @@ def _usage(error: Exception, talk: Console) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
-        talk.error(" ".join(error.format_message().split()), f"{context.command_path if context else 'vid'} --help")
+        message = " ".join(error.format_message().split())
+        if near := getattr(error, "possibilities", None):
+            message = f"no such option: {error.option_name}; did you mean {' or '.join(sorted(near))}?"
+        talk.error(message, f"{context.command_path if context else 'vid'} --help")
     return getattr(error, "exit_code", 2)

@@ -1,7 +1,6 @@
 """Output, progress, --json: the only place that prints. stdout is data, stderr is talk."""
 
 import json
-import math
 import os
 import sys
 import time
@@ -9,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+from vidcli.format import aligned, duration, metrics_text, rate, strict
 
 PLAIN_INTERVAL_S = 30.0
 FIRST_LINE_AFTER_S = 2.0
@@ -42,14 +43,18 @@ class Console:
 
     def detail(self, text: str) -> None:
         """Say something that is shown with -v only."""
-        self._say(text, show=self.verbose and not self.quiet)
+        if self.verbose:
+            self._say(text, show=not self.quiet)
 
     def warn(self, text: str) -> None:
         """Say something that is shown even with -q."""
         self._say(text, "warning: ", "\x1b[33m")
 
     def error(self, message: str, hint: str | None = None) -> None:
-        """One or two lines: what is wrong and how to mend it."""
+        """One or two lines: what is wrong and how to mend it. A muted worker says it too, with its rank."""
+        if self.muted:
+            sys.stderr.write(f"[rank {os.environ['RANK']}] error: {message}\n")
+            return
         self._say(message, "error: ", "\x1b[31m")
         if hint:
             self._say(hint, "hint: ", "\x1b[36m")
@@ -83,7 +88,7 @@ class Console:
 
     def emit(self, row: Mapping[str, Any]) -> None:
         """One JSON object on a line of its own, flushed."""
-        self.text(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False))
+        self.text(json.dumps(strict(row), ensure_ascii=False, allow_nan=False))
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
         """Rows as JSON Lines with --json, else as aligned columns."""
@@ -91,7 +96,7 @@ class Console:
             for row in rows:
                 self.emit(row)
         elif rows:
-            self.text(_aligned(rows, list(columns or rows[0])))
+            self.text(aligned(rows, list(columns or rows[0])))
 
     def text(self, text: str) -> None:
         """Text on stdout, flushed. A reader that has gone away (`| head`) ends the command quietly."""
@@ -175,9 +180,9 @@ class _Bar:
 
     def advance(self, n: int = 1, **metrics: float) -> None:
         self._count += n
-        fields = {"rate": _rate(self._count - self._start, time.monotonic() - self._began, self._unit)}
+        fields = {"rate": rate(self._count - self._start, time.monotonic() - self._began, self._unit)}
         if metrics:
-            fields["metrics"] = _metrics(metrics)
+            fields["metrics"] = metrics_text(metrics)
         self._live.update(self._task, advance=n, **fields)
 
 
@@ -212,12 +217,12 @@ class _Lines:
         elapsed = now - self._began
         done = self._count - self._start
         parts = [f"{self._count}/{self._total} {self._unit}" if self._total else f"{self._count} {self._unit}"]
-        parts.append(_rate(done, elapsed, self._unit))
+        parts.append(rate(done, elapsed, self._unit))
         if self._total and done and self._count < self._total:
-            parts.append(f"ETA {_duration(elapsed / done * (self._total - self._count))}")
+            parts.append(f"ETA {duration(elapsed / done * (self._total - self._count))}")
         else:
-            parts.append(f"after {_duration(elapsed)}")
-        parts.append(_metrics(self._latest))
+            parts.append(f"after {duration(elapsed)}")
+        parts.append(metrics_text(self._latest))
         self._console.info(f"{self._description}: " + ", ".join(part for part in parts if part))
 
 
@@ -228,58 +233,6 @@ def hush_stdout() -> None:
 
 def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _rate(count: int, seconds: float, unit: str) -> str:
-    if count <= 0 or seconds <= 0:
-        return ""
-    rate = count / seconds
-    return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _metrics(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-def _strict(value: Any) -> Any:
-    """What JSON can hold: numbers that are not finite become null, arrays lists, everything else text."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)
-
-
-def _aligned(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> str:
-    """Columns of text, two spaces between them, numbers to the right; no cell is cut, so it can be piped."""
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    numeric = [all(isinstance(row.get(c), int | float | None) and not isinstance(row.get(c), bool) for row in rows) for c in columns]
-    lines = [columns, *cells] if any(column.strip() for column in columns) else cells
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    pick = [str.rjust if right else str.ljust for right in numeric]
-    return "\n".join("  ".join(pick[i](line[i], widths[i]) for i in range(len(columns))).rstrip() for line in lines)
 
 
 _console: Console | None = None

@@ -1,26 +1,31 @@
 """From one process to many: Accelerate's launcher on one machine, SLURM's environment on several.
 
-The launcher's agent turns every failure of a worker into exit code 1, so each worker writes its own code into a folder named by
-`VID_EXIT_DIR`, and the process that launched them returns that.
+The launcher's agent would turn every failure of a worker into exit code 1 and a page of traceback, and pass signals on with a
+timeout. So workers and the process that launched them talk through a folder named by `VID_EXIT_DIR`: each worker leaves its process
+id there when it starts and its exit code when it ends, and ends with 0 for the agent. Signals go to the workers directly; the agent
+ignores them.
 """
 
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from tasks.core.errors import UsageError
 from vidcli.console import console
 
 EXIT_DIR = "VID_EXIT_DIR"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-SHUTDOWN_S = 300
-"""Seconds workers get to write a checkpoint after a signal, before the agent kills them (its default is 30)."""
+GRACE_S = 20.0
+"""Seconds the other workers get to end by themselves once one has failed."""
 
 
 def in_world() -> bool:
@@ -51,16 +56,12 @@ def launch_line(arguments: Sequence[str], processes: int) -> list[str]:
 def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) -> int:
     """Run `vid <arguments>` in several processes; returns the exit code of the workers.
 
-    SIGTERM, SIGINT and SIGUSR1 are passed on once; the workers write a checkpoint and end, and so does this process.
+    SIGTERM, SIGINT and SIGUSR1 are passed on; the workers write a checkpoint and end, and so does this process.
     """
     if processes and gpus:
         raise UsageError("--processes is for the CPU and --gpus for GPUs: give one of them")
     line = launch_line(worker_arguments(arguments), processes or gpus or 1)
-    environment = {
-        **os.environ,
-        "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S)),
-    }
+    environment = {**os.environ, "PET_SIGNALS_TO_HANDLE": "SIGHUP"}
     if processes:
         environment["ACCELERATE_USE_CPU"] = "true"
     else:
@@ -68,30 +69,82 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
     talk = console()
     shown = [f"{name}=true" for name in ("ACCELERATE_USE_CPU",) if processes]
     talk.info("launching: " + " ".join(shown + [shlex.quote(part) for part in ["python", *line[1:]]]))
-    with tempfile.TemporaryDirectory(prefix="vid-exit-") as folder:
-        environment[EXIT_DIR] = folder
-        child = subprocess.Popen(line, env=environment, start_new_session=True)
-        previous = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in SIGNALS}
-        try:
-            code = child.wait()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        return exit_code(Path(folder), code)
+    with tempfile.TemporaryDirectory(prefix="vid-exit-") as name:
+        return _supervise(line, {**environment, EXIT_DIR: name}, Path(name))
 
 
-def report(code: int) -> None:
-    """Leave this worker's exit code where the launching process finds it."""
-    if folder := os.environ.get(EXIT_DIR):
-        Path(folder, os.environ.get("RANK", "0")).write_text(str(code))
+def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:
+    """Start the launcher, pass signals on to the workers, end the others when one failed; the exit code of all."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}  # the launcher inherits this
+    child = subprocess.Popen(line, env=environment, start_new_session=True)
+    received: list[int] = []
 
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if not signal_workers(folder, number):
+            child.send_signal(signal.SIGHUP)  # none has started yet: end the launcher itself
 
-def exit_code(folder: Path, launcher: int) -> int:
-    """What the workers said: the first one's code unless it is 0, else the first other that is not 0, else the launcher's own."""
-    codes = [int(path.read_text()) for path in sorted(folder.iterdir(), key=lambda path: int(path.name))]
+    try:
+        for number in SIGNALS:
+            signal.signal(number, forward)
+        failed_at = None
+        while child.poll() is None:
+            try:
+                child.wait(1.0)
+            except subprocess.TimeoutExpired:
+                failed_at = failed_at or (time.monotonic() if any(exit_codes(folder)) else None)
+                if failed_at and time.monotonic() - failed_at > GRACE_S:
+                    child.send_signal(signal.SIGHUP)
+                    failed_at = math.inf
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    codes = exit_codes(folder)
     if failed := [code for code in codes if code]:
         return failed[0]
-    return 0 if codes and launcher == 0 else abs(launcher) and 1
+    if child.returncode == 0:
+        return 0
+    return (130 if received[0] == signal.SIGINT else 75) if received else 1
+
+
+def signal_workers(folder: Path, number: int) -> int:
+    """Send a signal to every worker that has not ended; returns how many have started."""
+    started = list(folder.glob("*.pid"))
+    for path in started:
+        if not path.with_suffix(".code").exists():
+            with suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), number)
+    return len(started)
+
+
+def exit_codes(folder: Path) -> list[int]:
+    """Exit codes that workers have left, in the order they ended: the first failure is the cause of the others."""
+    return [int(path.read_text()) for path in sorted(folder.glob("*.code"), key=lambda path: path.stat().st_mtime_ns)]
+
+
+def join() -> None:
+    """In a worker: take default signal handling back from the launcher, say that it has started."""
+    join_slurm()
+    if folder := os.environ.get(EXIT_DIR):
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _leave(Path(folder), "pid", os.getpid())
+
+
+def leave(code: int) -> int:
+    """At the end of a process: its exit code; a worker leaves the code for the process that launched it and ends with 0 for the agent."""
+    folder = os.environ.get(EXIT_DIR)
+    if not folder:
+        return code
+    _leave(Path(folder), "code", code)
+    return 0
+
+
+def _leave(folder: Path, kind: str, number: int) -> None:
+    rank = os.environ.get("RANK", "0")
+    temporary = folder / f"{rank}.{kind}.tmp"
+    temporary.write_text(str(number))
+    temporary.rename(folder / f"{rank}.{kind}")
 
 
 @contextmanager
@@ -110,7 +163,7 @@ def world_of(processes: int | None) -> Iterator[None]:
 def join_slurm() -> None:
     """Under `srun` with several tasks: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT from SLURM's variables.
 
-    Accelerate reads only the former. SLURM_STEP_NUM_TASKS is set by srun alone: a batch script, which sees SLURM_NTASKS too, is one process.
+    Accelerate reads only the former. SLURM_STEP_NUM_TASKS is set by srun alone; a batch script sees SLURM_NTASKS too and is one process.
     """
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks < 2 or in_world():
@@ -138,4 +191,4 @@ def _check_gpus(wanted: int) -> None:
 
     found = torch.cuda.device_count()
     if found < wanted:
-        raise UsageError(f"--gpus {wanted}: this machine shows {found} GPU{'' if found == 1 else 's'}", "vid doctor lists them; --processes N uses the CPU")
+        raise UsageError(f"--gpus {wanted}: GPUs found here: {found}", "vid doctor lists them; --processes N uses the CPU")

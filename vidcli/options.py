@@ -27,13 +27,21 @@ Debug = Annotated[bool, typer.Option("--debug", callback=_switch("debug"), help=
 
 PresetName = Annotated[
     str | None,
-    typer.Option("--preset", "-p", metavar="NAME", autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision]."),
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="NAME",
+        autocompletion=presets.complete,
+        help="Built-in name, YAML file or hf://org/repo[/file][@revision].",
+    ),
 ]
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option("--config", "-c", metavar="FILE", help="YAML over the preset, e.g. config.yaml of a run. Repeatable."),
 ]
-Sets = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting: --set optim.base_lr=1e-3. Repeatable.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any setting: --set optim.base_lr=1e-3. Repeatable.")
+]
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that read videos (also: VID_WORKERS).")]
 Decoder = Annotated[str | None, typer.Option("--decoder", metavar="NAME", help="auto, pyav or decord (also: VID_DECODER).")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable video instead of skipping it.")]

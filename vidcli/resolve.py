@@ -93,7 +93,9 @@ def resolve(given: Given, verb: str | None = None, task: str | None = None) -> R
     return Resolved(build(model, values, origins), task, verb, name, preset.source.slug if preset else task, origins)
 
 
-def overlay(model: type[BaseModel] | None, low: dict[str, Any], high: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str = "") -> None:
+def overlay(
+    model: type[BaseModel] | None, low: dict[str, Any], high: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str = ""
+) -> None:
     """Lay `high` over `low`, in place: sections merge, everything else replaces.
 
     A section that a higher layer turns into another kind (`sampler.name`) forgets the keys of the kind it was, and a key that excludes
@@ -114,10 +116,8 @@ def overlay(model: type[BaseModel] | None, low: dict[str, Any], high: Mapping[st
         field = model.model_fields.get(key) if model else None
         options = sections(field) if field else []
         kind = discriminator_of(field) if field else "name"
-        if not isinstance(low.get(key), dict):
-            low[key] = {}
-            _forget(origins, path)
-        elif len(options) > 1 and kind in value and value[kind] != low[key].get(kind):
+        below = low.get(key)
+        if not isinstance(below, dict) or (len(options) > 1 and kind in value and value[kind] != below.get(kind)):
             low[key] = {}
             _forget(origins, path)
         section = section_at(options, {**low[key], **value}, kind) if options else None
@@ -149,7 +149,8 @@ def _agree(key: str, named: list[tuple[str, str | None]], fixed: str | None) -> 
         if found is None:
             continue
         if chosen is not None and found != chosen:
-            hint = f"use it with: vid {found} ..." if key == "verb" and fixed else "presets and --config files must be for the same task and verb"
+            same = "presets and --config files must be for the same task and verb"
+            hint = f"use it with: vid {found} ..." if key == "verb" and fixed else same
             raise UsageError(f"{where} is for {key} '{found}', but {by} '{chosen}'", hint)
         chosen, by = chosen or found, f"{where} is for {key}" if chosen is None else by
     if chosen is None:

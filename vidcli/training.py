@@ -1,6 +1,7 @@
 """What `vid pretrain` and `vid finetune` share: their options, and the way from options to a run."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,8 @@ def train(
         return 0
     if (processes or gpus or 1) > 1 and not launch.in_world():
         return launch.relaunch(sys.argv[1:], processes, gpus)
+    if processes:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
 
     from tasks.core.engine.run import Run
 
@@ -98,7 +101,7 @@ def train(
         return 0
     talk.attach_log(folder / "log.txt")
     talk.info(f"run folder: {folder}")
-    talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows()))
+    talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
     talk.result(verb_module(resolved.task, verb).run(resolved.config, run), "result")
     return 0
 

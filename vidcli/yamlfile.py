@@ -11,6 +11,7 @@ from tasks.core.errors import UsageError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_NODES = 100_000
+PLAIN = "only plain YAML is read: mappings, lists, values"
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,9 +44,9 @@ def parse(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{where}{place}: {getattr(error, 'problem', None) or error}", "only plain YAML is read: mappings, lists, values") from None
+        raise UsageError(f"{where}{place}: {getattr(error, 'problem', None) or error}", PLAIN) from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{where}: {error}", "only plain YAML is read: mappings, lists, values") from None
+        raise UsageError(f"{where}: {error}", PLAIN) from None
     finally:
         loader.dispose()
 

@@ -1,5 +1,6 @@
 """Typed, validated configuration: the base class of every setting, and errors that name all problems at once."""
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -102,13 +103,15 @@ def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def nearest_key(path: str, known: list[str]) -> str | None:
-    """The known dotted path most like `path`: a sibling, else one with the same last part, else any that is spelled alike."""
+    """The known dotted path most like `path`: a sibling, one with the same last part elsewhere, or any that is spelled alike."""
     parent, _, last = path.rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
-    if close := get_close_matches(last, siblings, 1):
+    if close := get_close_matches(last, siblings, 1, cutoff=0.8):
         return siblings[close[0]]
     if same := [key for key in known if key.rpartition(".")[2] == last]:
         return same[0]
+    if close := get_close_matches(last, siblings, 1):
+        return siblings[close[0]]
     if close := get_close_matches(path, known, 1):
         return close[0]
     lasts = {key.rpartition(".")[2]: key for key in reversed(known)}
@@ -182,6 +185,8 @@ def _choice(given: Any, choices: list[str], origin: str) -> str:
 def _expectation(message: str) -> str:
     text = message.removeprefix("Input should be ").removeprefix("Input should ")
     text = text.split(", unable to")[0].split(", got a number")[0]
+    if counted := re.match(r"\w+ should have (at \w+ \d+ items?)", text):
+        return counted[1]
     return f"a number {text}" if text.startswith(("greater", "less")) else text[:1].lower() + text[1:]
 
 

@@ -20,6 +20,7 @@ def command(
     sets: options.Sets = None,
     origin: Annotated[bool, typer.Option("--origin", help="Every setting with where it came from.")] = False,
     json: options.Json = False,
+    debug: options.Debug = False,
 ) -> int:
     """Print what preset, files and --set resolve to: a valid --config, or with --origin a table."""
     from vidcli.resolve import Given, resolve

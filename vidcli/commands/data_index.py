@@ -11,12 +11,13 @@ from vidcli.console import console
 EXAMPLES = options.examples(
     "vid data index videos/ -o videos.csv",
     "vid data index UCF101/ -o ucf101.csv --force",
+    "vid data index first.csv@train more/ -o both.jsonl",
 )
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="Folder of videos, folder tree with one folder per class, or a list of videos.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Manifest to write (CSV).")],
+    sources: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folder of videos or of class folders, manifest, video.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Manifest to write: .csv or .jsonl.")],
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -24,13 +25,14 @@ def command(
 ) -> int:
     """Write a manifest of the videos below a folder; folder names become labels where there is one folder per class."""
     from tasks.core.errors import UsageError
-    from tasks.core.video.manifest import index_path, label_names, write_manifest
+    from tasks.core.video.manifest import label_names, read_sources, write_manifest
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "overwrite it with --force")
-    rows = index_path(path)
+    rows = read_sources(sources)
     write_manifest(rows, out)
     talk = console()
     talk.info(f"wrote {out}; check it with: vid data check {out}")
-    talk.result({"manifest": str(out), "videos": len(rows), "labels": len(label_names(rows)), "splits": sorted({row.split for row in rows if row.split})})
+    splits = sorted({row.split for row in rows if row.split})
+    talk.result({"manifest": str(out), "videos": len(rows), "labels": len(label_names(rows)), "splits": splits})
     return 0

@@ -18,7 +18,9 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """See it work: render videos of motions, pretrain, fine-tune, compare with training from scratch, write a report.
+    """See it work: everything from videos to a report, in minutes.
+
+    Renders videos of motions, pretrains, fine-tunes, compares with training from scratch and writes a report.
 
     Takes some minutes on two cores and needs no data and no network."""
     from vidcli.demo import run_demo

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,19 @@ PACKAGES = {  # distribution: (needed for, whether nothing works without it)
     "transformers": ("text models: pip install 'vid-suite[text]'", False),
     "tensorboard": ("TensorBoard logs: pip install 'vid-suite[tensorboard]'", False),
 }
-INSTEAD = {"opencv-contrib-python-headless": ("opencv-contrib-python", "opencv-python-headless", "opencv-python"), "decord": ("decord2", "eva-decord")}
+INSTEAD = {  # other distributions of the same module
+    "opencv-contrib-python-headless": ("opencv-contrib-python", "opencv-python-headless", "opencv-python"),
+    "decord": ("decord2", "eva-decord"),
+}
 
 
 def command(json: options.Json = False, debug: options.Debug = False) -> int:
-    """Show versions, devices, readers and the Hub cache, and what is missing for what. Exit code 1: something essential is missing."""
+    """Show what this machine has, and what is missing for what.
+
+    Versions, devices, video readers, the Hub cache. Exit code 1: something essential is missing."""
     talk = console()
-    rows = [_row("vid", "vid", __version__), _row("python", "python", platform.python_version()), *packages(), *devices(), *readers(), *caches()]
+    rows = [_row("vid", "vid", __version__), _row("python", "python", platform.python_version())]
+    rows += [*packages(), *devices(), *readers(), *caches()]
     talk.table(rows, ["part", "name", "state", "note"])
     broken = [row for row in rows if not row["ok"]]
     for row in broken:
@@ -64,7 +69,8 @@ def devices() -> list[dict[str, Any]]:
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
         rows.append(_row("device", f"cuda:{index}", facts.name, f"{facts.total_memory / 2**30:.0f} GiB, {bf16}, CUDA {torch.version.cuda}"))
     if not torch.cuda.is_available():
-        rows.append(_row("device", "cuda", "none", f"torch is built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU only'}"))
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU only"
+        rows.append(_row("device", "cuda", "none", f"torch is built for {built}"))
     if torch.backends.mps.is_available():
         rows.append(_row("device", "mps", "available"))
     return rows
@@ -104,6 +110,8 @@ def _row(part: str, name: str, state: str, note: str = "", ok: bool = True) -> d
 
 
 def _installed(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -32,9 +32,9 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 
 def command(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision].")],
-    data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder; PATH@SPLIT picks a split. Repeatable.")],
-    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval (frozen features).")] = None,
-    gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos that knn and retrieval compare with. Repeatable.")] = None,
+    data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
+    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval.")] = None,
+    gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
     crops: Annotated[int | None, typer.Option(metavar="N", help="Squares along the long side: 1 or 3 [default: 3].")] = None,
     k: Annotated[int | None, typer.Option("--k", metavar="N", help="Neighbours of knn.")] = None,
@@ -50,8 +50,9 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Test a classifier with several views per video, or an encoder's frozen features by nearest neighbours.
+    """Test a classifier, or an encoder's frozen features.
 
+    A classifier is tested with several views per video, frozen features by nearest neighbours or retrieval.
     Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
     Exit code 4: some videos could not be read, the numbers are those of the rest."""
     from tasks.core.files import write_json

@@ -3,7 +3,7 @@
 from vidcli.options import examples
 from vidcli.training import training_command
 
-HELP = """Train on labelled videos, from a pretrained encoder or from scratch.
+HELP = """Train on labelled videos, pretrained or from scratch.
 
 The run folder is resumable: the same command again continues it, and a finished run says so. Settings come, low to high, from the
 schema's defaults, the preset, --config files, the flags below and --set."""

@@ -12,10 +12,14 @@ EXAMPLES = options.examples("vid presets cp masked/tats-tiny my.yaml", "vid pres
 
 
 def command(
-    name: Annotated[str, typer.Argument(autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision].")],
+    name: Annotated[
+        str, typer.Argument(autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision].")
+    ],
     dest: Annotated[Path, typer.Argument(help="File to write, or a folder.")],
     make_parents: Annotated[bool, typer.Option("--make-parents", help="Make missing folders.")] = False,
     force: options.Force = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> int:
     """Copy a preset to edit it; use the copy with --preset FILE."""
     from tasks.core.errors import UsageError

@@ -7,13 +7,20 @@ import typer
 from vidcli import options, presets
 from vidcli.console import console
 
-EXAMPLES = options.examples("vid presets show masked/tats-tiny", "vid presets show masked/tats-tiny --resolved", "vid presets show my.yaml --resolved")
+EXAMPLES = options.examples(
+    "vid presets show masked/tats-tiny",
+    "vid presets show masked/tats-tiny --resolved",
+    "vid presets show my.yaml --resolved --json",
+)
 
 
 def command(
-    name: Annotated[str, typer.Argument(autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision].")],
+    name: Annotated[
+        str, typer.Argument(autocompletion=presets.complete, help="Built-in name, YAML file or hf://org/repo[/file][@revision].")
+    ],
     resolved: Annotated[bool, typer.Option("--resolved", help="After inheritance and validation, every setting written out.")] = False,
     json: options.Json = False,
+    debug: options.Debug = False,
 ) -> int:
     """Print a preset: the file with its comments (command, hardware, cost, expected result)."""
     talk = console()

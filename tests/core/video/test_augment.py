@@ -24,7 +24,9 @@ def make_batch(n=6, frames=4, height=40, width=56, seed=0):
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand((n * frames, 3, 6, 7), generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").view(n, frames, 3, height, width)
-    sizes = torch.stack([torch.randint(24, height + 1, (n,), generator=generator), torch.randint(24, width + 1, (n,), generator=generator)], 1)
+    sizes = torch.stack(
+        [torch.randint(24, height + 1, (n,), generator=generator), torch.randint(24, width + 1, (n,), generator=generator)], 1
+    )
     sizes[0] = torch.tensor([height, width])
     video = (smooth * 255).to(torch.uint8)
     for clip, (h, w) in zip(video, sizes.tolist(), strict=True):
@@ -48,8 +50,10 @@ def same_box_everywhere(clip):
 @pytest.mark.parametrize("crop", ["resized", "multiscale", "center", "none"])
 def test_shape_dtype_and_range(crop):
     out = TrainTransform(AugmentConfig(crop=crop), 32)(make_batch())
-    assert out.shape == (6, 4, 3, 32, 32) and out.dtype == torch.float32
-    assert unnormalize(out).min() >= -1e-5 and unnormalize(out).max() <= 1 + 1e-5
+    assert out.shape == (6, 4, 3, 32, 32)
+    assert out.dtype == torch.float32
+    assert unnormalize(out).min() >= -1e-5
+    assert unnormalize(out).max() <= 1 + 1e-5
 
 
 def test_a_sample_does_not_depend_on_its_batch_or_on_global_random_state():
@@ -110,7 +114,8 @@ def test_empty_batch_passes_through():
     assert TrainTransform(EVERYTHING, 32)(batch).shape == (0, 4, 3, 32, 32)
     assert EvalTransform(EVERYTHING, 32, 3)(batch).shape == (0, 4, 3, 32, 32)
     video, target = Mixer(EVERYTHING, 5)(torch.zeros(0, 4, 3, 32, 32), torch.zeros(0, dtype=torch.long), batch["seed"])
-    assert video.shape[0] == 0 and target.shape == (0, 5)
+    assert video.shape[0] == 0
+    assert target.shape == (0, 5)
 
 
 def test_no_augmentation_is_resize_and_normalise():
@@ -153,12 +158,15 @@ def test_erasing_cuts_one_box_of_the_stated_area_and_leaves_the_rest():
         if mask.any():
             rows, columns = mask[0].any(1).nonzero(), mask[0].any(0).nonzero()
             box = mask[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-            assert box.all() and 0.015 < box.numel() / 32**2 < 0.35
+            assert box.all()
+            assert 0.015 < box.numel() / 32**2 < 0.35
 
 
 def boxes_inside(boxes, size):
     top, left, h, w = boxes.T
-    return (boxes[:, :2] >= 0).all() and (h >= 1).all() and (w >= 1).all() and (top + h <= size[:, 0]).all() and (left + w <= size[:, 1]).all()
+    return (
+        (boxes[:, :2] >= 0).all() and (h >= 1).all() and (w >= 1).all() and (top + h <= size[:, 0]).all() and (left + w <= size[:, 1]).all()
+    )
 
 
 def test_resized_boxes_keep_area_and_aspect():
@@ -166,9 +174,12 @@ def test_resized_boxes_keep_area_and_aspect():
     boxes = ops.resized_boxes(size, ops.uniform_draws(np.arange(4000), 0, ops.CROP_DRAWS), (0.5, 1.0), (0.75, 4 / 3))
     assert boxes_inside(boxes, size)
     area, aspect = boxes[:, 2] * boxes[:, 3] / (240 * 320), boxes[:, 3] / boxes[:, 2]
-    assert 0.49 < area.min() < 0.52 and area.max() > 0.95
-    assert 0.74 < aspect.min() and aspect.max() < 1.35
-    assert {0} < set(boxes[:, 0]) and np.corrcoef(boxes[:, 0], boxes[:, 1])[0, 1] < 0.5
+    assert 0.49 < area.min() < 0.52
+    assert area.max() > 0.95
+    assert aspect.min() > 0.74
+    assert aspect.max() < 1.35
+    assert {0} < set(boxes[:, 0])
+    assert np.corrcoef(boxes[:, 0], boxes[:, 1])[0, 1] < 0.5
 
 
 def test_resized_boxes_fall_back_to_the_centre_of_extreme_frames():
@@ -188,7 +199,8 @@ def test_multiscale_boxes_take_ten_shapes_and_thirteen_places():
     assert shapes == {(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1}
     places = {(top, left) for top, left, h, w in boxes.tolist() if (h, w) == (sides[2], sides[2])}
     step_y, step_x = (240 - sides[2]) // 4, (320 - sides[2]) // 4
-    assert len(places) == 13 and places >= {(y * step_y, x * step_x) for y in (0, 2, 4) for x in (0, 2, 4)}
+    assert len(places) == 13
+    assert places >= {(y * step_y, x * step_x) for y in (0, 2, 4) for x in (0, 2, 4)}
 
 
 @pytest.mark.parametrize("boxes", [ops.resized_boxes, ops.multiscale_boxes])
@@ -217,7 +229,8 @@ def test_batched_colour_equals_torchvision(name):
 def test_randaugment_operations_keep_shape_and_grow_with_magnitude(name):
     clip = make_batch(1)["video"][0, ..., :32, :32].contiguous()
     weak, strong = (ops.RANDAUGMENT[name](clip, strength, [124, 116, 104]) for strength in (0.1, 1.0))
-    assert strong.shape == clip.shape and strong.dtype == torch.uint8
+    assert strong.shape == clip.shape
+    assert strong.dtype == torch.uint8
     change = [(out.float() - clip.float()).abs().mean() for out in (weak, strong)]
     assert change[1] >= change[0]
     assert (change[1] == 0) == (name == "identity")
@@ -230,7 +243,7 @@ def test_randaugment_applies_each_of_two_operations_with_the_probability():
     assert 0.2 < unchanged < 0.4
 
 
-@pytest.mark.parametrize("height, width", [(40, 60), (60, 40), (48, 48)])
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (48, 48)])
 def test_eval_crops_lie_along_the_long_side(height, width):
     video = torch.zeros((1, 2, 3, 64, 64), dtype=torch.uint8)
     along = torch.arange(max(height, width), dtype=torch.uint8)
@@ -282,7 +295,8 @@ def test_mixing_is_split_by_its_probabilities():
     mixed, _ = Mixer(AugmentConfig(mixup=0.8, cutmix=1.0, mix_prob=0.5, switch_prob=0.5), 8)(video, label, seed)
     two_values = sum(len(clip.unique()) == 2 for clip in mixed)
     untouched = sum(torch.equal(a, b) for a, b in zip(mixed, video, strict=True))
-    assert 0.4 < untouched / 400 < 0.62 and 0.12 < two_values / 400 < 0.35
+    assert 0.4 < untouched / 400 < 0.62
+    assert 0.12 < two_values / 400 < 0.35
 
 
 def test_two_half_batches_mix_like_the_whole():
@@ -313,3 +327,16 @@ def test_labels_out_of_range_are_named():
     video, _, seed = mixing_batch(2)
     with pytest.raises(InputError, match=r"-1\.\.3, outside 0\.\.7"):
         Mixer(AugmentConfig(), 8)(video, torch.tensor([-1, 3]), seed)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_device_changes_nothing_but_rounding():
+    batch = make_batch(24)
+    on_gpu = dict(batch, video=batch["video"].cuda())
+    config = AugmentConfig(crop="resized", flip=0.5, color=0.4, gray=0.2, erasing=0.5, time_reverse=0.5, mixup=0.8, cutmix=1.0)
+    cpu, gpu = (TrainTransform(config, 32)(each) for each in (batch, on_gpu))
+    torch.testing.assert_close(gpu.cpu(), cpu, rtol=0, atol=0.06)
+    label = torch.arange(24) % 5
+    mixed = [Mixer(config, 5, 0.1)(video, label, batch["seed"]) for video in (cpu, cpu.cuda())]
+    for here, there in zip(*mixed, strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-5)

@@ -1,0 +1,196 @@
+"""From rows to uint8 batches: the dataset, its collation, and loaders whose samples do not depend on the number of workers."""
+
+import os
+import signal
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from tasks.core.video.clips import ClipSampler
+from tasks.core.video.config import DataConfig
+from tasks.core.video.manifest import Row
+from tasks.core.video.reader import VideoError, VideoReader, open_video
+from tasks.core.video.sampler import Key, StepSampler, eval_batches
+from tasks.core.video.store import FrameStore
+
+_OPEN_READERS = 4
+
+
+@dataclass
+class Sample:
+    """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none."""
+
+    uid: int
+    path: str
+    label: int
+    clips: list[np.ndarray] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    skipped: str | None = None
+
+
+class ClipDataset(Dataset):
+    """Rows as clips. The item for (index, epoch) is a pure function of (seed, epoch, index) and the file.
+
+    Args:
+        rows: what to read.
+        data: clip, decoder, short side, repeats and preload settings.
+        labels: class names in the order of their numbers; None: every label is -1.
+        mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones.
+        seed: of all random choices.
+    """
+
+    def __init__(
+        self, rows: list[Row], data: DataConfig, labels: list[str] | None, mode: str = "train", n_clips: int = 1, seed: int = 0
+    ):
+        self.rows, self.data, self.mode, self.n_clips, self.seed = rows, data, mode, n_clips, seed
+        self._numbers = {name: number for number, name in enumerate(labels or [])}
+        self._sampler = ClipSampler.from_config(data.clip)
+        self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+        self._decord_ok = {row.path: said in ("1", "true", "True", "yes") for row in rows if (said := row.extra.get("seek_ok_decord"))}
+        self.store = FrameStore((row.path for row in rows), data.short_side, self._open) if data.preload else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": OrderedDict()}
+
+    def __getitem__(self, key: Key) -> Sample:
+        index, epoch = key
+        row = self.rows[index]
+        sample = Sample(index, row.path, self._numbers.get(row.label, -1))
+        rng = np.random.default_rng([self.seed, epoch, index])
+        try:
+            reader = self.store.video(row.path) if self.store else self._reader(row.path)
+            chosen = self._choose(reader.pts, rng, row)
+            frames, back = np.unique(chosen, return_inverse=True)
+            pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
+        except VideoError as error:
+            self._readers.pop(row.path, None)
+            sample.skipped = error.reason
+            return sample
+        sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
+        sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
+        return sample
+
+    def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> np.ndarray:
+        """(clips, T) frame numbers."""
+        if row.start_s is not None and row.start_s > pts[-1]:
+            raise VideoError(row.path, f"its part begins at {row.start_s:g} s, after the last frame at {pts[-1]:g} s")
+        if self.mode == "views":
+            return self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s)
+        return np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)])
+
+    def _open(self, path: str) -> VideoReader:
+        threads = 1 if get_worker_info() is not None or self.data.preload else None
+        return open_video(path, self.data.decoder, threads=threads, decord_ok=self._decord_ok.get(path))
+
+    def _reader(self, path: str) -> VideoReader:
+        if path in self._readers:
+            self._readers.move_to_end(path)
+            return self._readers[path]
+        reader = self._open(path)
+        self._readers[path] = reader
+        if len(self._readers) > _OPEN_READERS:
+            self._readers.popitem(last=False)[1].close()
+        return reader
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Stack samples, zero-padded on the right and at the bottom to the largest picture.
+
+    Returns:
+        video (N, T, C, H, W) uint8; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64; path, N names;
+        skipped, (path, reason) of rows that could not be read. N = 0 where none could.
+    """
+    good = [sample for sample in samples if sample.skipped is None]
+    clips = [clip for sample in good for clip in sample.clips]
+    counts = [len(sample.clips) for sample in good]
+    sizes = torch.tensor([clip.shape[1:3] for clip in clips], dtype=torch.int64).reshape(-1, 2)
+    frames = len(clips[0]) if clips else 0
+    height, width = sizes.max(0).values.tolist() if clips else (0, 0)
+    same = bool((sizes == sizes[:1]).all())
+    video = (torch.empty if same else torch.zeros)((len(clips), frames, 3, height, width), dtype=torch.uint8)
+    for place, clip in zip(video, clips, strict=True):
+        place[..., : clip.shape[1], : clip.shape[2]] = torch.from_numpy(clip).permute(0, 3, 1, 2)
+
+    def spread(values: list[int]) -> torch.Tensor:
+        return torch.tensor([v for v, count in zip(values, counts, strict=True) for _ in range(count)], dtype=torch.int64)
+
+    return {
+        "video": video,
+        "size": sizes,
+        "label": spread([sample.label for sample in good]),
+        "uid": spread([sample.uid for sample in good]),
+        "seed": torch.tensor([seed for sample in good for seed in sample.seeds], dtype=torch.int64),
+        "clip": torch.tensor([view for count in counts for view in range(count)], dtype=torch.int64),
+        "path": [sample.path for sample in good for _ in sample.clips],
+        "skipped": [(sample.path, sample.skipped) for sample in samples if sample.skipped is not None],
+    }
+
+
+def make_train_loader(
+    rows: list[Row],
+    data: DataConfig,
+    labels: list[str] | None,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    seed: int = 0,
+    start_step: int = 0,
+    shuffle: bool = True,
+) -> DataLoader:
+    """Endless training batches from global step `start_step` on; `loader.batch_sampler.steps_per_epoch` tells the length of an epoch.
+
+    Args:
+        batch_size: rows per process; a batch holds batch_size * data.repeats clips less the unreadable.
+    """
+    sampler = StepSampler(len(rows), batch_size, rank, world, seed, start_step, shuffle)
+    return _loader(ClipDataset(rows, data, labels, "train", seed=seed), sampler, seed)
+
+
+def make_eval_loader(
+    rows: list[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
+) -> DataLoader:
+    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each. Ranks may differ by one batch: gather at the end."""
+    return _loader(ClipDataset(rows, data, labels, "views", n_clips), eval_batches(len(rows), batch_size, rank, world), 0)
+
+
+def default_workers(data: DataConfig) -> int:
+    """`data.workers`, else $VID_WORKERS, else one per usable core up to 8; none for preloaded videos on a machine without a GPU."""
+    if data.workers is not None:
+        return data.workers
+    if os.environ.get("VID_WORKERS", "").isdigit():
+        return int(os.environ["VID_WORKERS"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if data.preload and not torch.cuda.is_available() else min(8, cores)
+
+
+def _loader(dataset: ClipDataset, batches: Any, seed: int) -> DataLoader:
+    workers = default_workers(dataset.data)
+    own = torch.Generator()  # the global generator stays untouched
+    own.manual_seed(seed)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_begin_worker if workers else None,
+        # A fork after FFmpeg's or OpenMP's threads have started can lock up; spawn starts clean.
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+        generator=own,
+    )
+
+
+def _begin_worker(_: int) -> None:
+    """A signal to the process group must not take the workers away while the main process saves its state."""
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    torch.set_num_threads(1)
