@@ -70,7 +70,8 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
     shown = [f"{name}=true" for name in ("ACCELERATE_USE_CPU",) if processes]
     talk.info("launching: " + " ".join(shown + [shlex.quote(part) for part in ["python", *line[1:]]]))
     with tempfile.TemporaryDirectory(prefix="vid-exit-") as name:
-        return _supervise(line, {**environment, EXIT_DIR: name}, Path(name))
+        place = line.index("-m", 2)  # the launcher's logs go away with the folder
+        return _supervise([*line[:place], "--log_dir", f"{name}/log", *line[place:]], {**environment, EXIT_DIR: name}, Path(name))
 
 
 def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:

@@ -1,7 +1,7 @@
 """Options that several commands share, each written once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,17 @@ Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Pro
 Decoder = Annotated[str | None, typer.Option("--decoder", metavar="NAME", help="auto, pyav or decord (also: VID_DECODER).")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable video instead of skipping it.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+def given_flags(flags: dict[str, tuple[str, str]], values: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """(flag, key, value) of the options that were given; 0 counts, a switch that is off does not.
+
+    Args:
+        flags: parameter -> (flag as typed, dotted key of the configuration).
+        values: parameter -> value.
+    """
+    found = [(flag, key, values[parameter]) for parameter, (flag, key) in flags.items()]
+    return [item for item in found if item[2] is not None and item[2] is not False and item[2] != []]
 
 
 def examples(*lines: str) -> str:

@@ -78,7 +78,7 @@ def train(
     from vidcli.resolve import Given, resolve
 
     values = locals()
-    flags = [(flag, key, values[parameter]) for parameter, (flag, key) in FLAGS.items() if values[parameter] not in (None, False, [])]
+    flags = options.given_flags(FLAGS, values)
     resolved = resolve(Given(preset, config or (), flags, sets or ()), verb)
     folder = out or Path("runs") / "-".join(filter(None, (verb, resolved.slug, name)))
     talk = console()

@@ -55,7 +55,7 @@ class ToyConfig(Config):
     optim: Optim = Optim()
     kind: Annotated[Plain | Fancy, Field(discriminator="name")] = Fancy()
     init: str | None = None
-    visualize: int = 0
+    visualize: int = 4
 
 
 def _run(config: ToyConfig, run: Any) -> dict[str, Any]:

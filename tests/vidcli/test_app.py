@@ -74,15 +74,15 @@ def test_a_run_its_repetition_and_its_folder(toy, vid):
 
 
 def test_flags_reach_the_configuration(toy, vid):
-    flags = "--data a --data b@train --val c --from w --epochs 7 --batch-size 2 --lr 0.5 --seed 4 --workers 1 --decoder pyav --visualize 3"
+    flags = "--data a --data b@train --val c --from w --epochs 7 --batch-size 2 --lr 0.5 --seed 4 --workers 0 --decoder pyav --visualize 0"
     assert vid("pretrain", "-p", "toy/base", *flags.split(), "--out", "r")[0] == 0
     code, out, _ = vid("config", "show", "-c", "r/config.yaml", "--json")
     found = json.loads(out)
     assert code == 0
     assert found["data"]["train"] == ["a", "b@train"]
-    assert (found["data"]["val"], found["data"]["workers"], found["data"]["decoder"]) == (["c"], 1, "pyav")
+    assert (found["data"]["val"], found["data"]["workers"], found["data"]["decoder"]) == (["c"], 0, "pyav")
     assert found["train"] == {"epochs": 7, "batch_size": 2, "seed": 4}
-    assert (found["init"], found["optim"]["base_lr"], found["visualize"]) == ("w", 0.5, 3)
+    assert (found["init"], found["optim"]["base_lr"], found["visualize"]) == ("w", 0.5, 0)
 
 
 def test_dry_run_plans_and_writes_nothing(toy, vid):

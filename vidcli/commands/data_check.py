@@ -1,32 +1,80 @@
 """`vid data check`."""
 
-from typing import Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 
 from vidcli import options
 from vidcli.console import console
 
-EXAMPLES = options.examples("vid data check train.csv", "vid data check train.csv --json > report.jsonl", "vid data check videos/ -q")
-COLUMNS = ["path", "frames", "fps", "vfr", "codec", "b_frames", "reader", "problems"]
+EXAMPLES = options.examples(
+    "vid data check train.csv",
+    "vid data check train.csv --json > report.jsonl",
+    "vid data check videos/ --no-seek",
+)
 
 
 def command(
-    sources: Annotated[list[str], typer.Argument(metavar="MANIFEST...", help="Manifests, folders or videos.")],
+    sources: Annotated[list[str], typer.Argument(metavar="MANIFEST...", help="Manifests, folders or videos; PATH@SPLIT picks a split.")],
+    workers: options.Workers = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time for one file; a decoder that hangs is a finding.")] = 300.0,
+    seek: Annotated[bool, typer.Option("--seek/--no-seek", help="Compare random access of each reader with sequential decoding.")] = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Read every video once and report what is unusable and why, before any GPU starts.
+    """Read every video once and report what is unusable and why.
 
-    Exit code 0: all are fine; 4: some are not; 3: none is."""
-    from tasks.core.video.check import check_rows
+    Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels; before any GPU starts.
+    Exit code 0: every video can be read; 4: some cannot; 3: none can."""
+    from tasks.core.video.check import check_rows, summary
     from tasks.core.video.manifest import read_sources
 
     talk = console()
+    rows = read_sources(sources, None)
     results = []
-    for result in check_rows(read_sources(sources, None), talk=talk):
-        results.append(result)
-        if talk.json:
-            talk.emit(vars(result))
-    return 0
+    with talk.progress("checking", len(rows), "video") as bar:
+        for result in check_rows(rows, workers, timeout, seek=seek):
+            results.append(result)
+            if talk.json:
+                talk.emit(result.as_dict())
+            bar.advance()
+    if not talk.json:
+        talk.table([_line(result) for result in results])
+    talk.info(_in_words(summary(results)))
+    good = sum(result.ok for result in results)
+    return 0 if good == len(results) else 4 if good else 3
+
+
+def _line(result: Any) -> dict[str, Any]:
+    """One row of the table."""
+    near = os.path.relpath(result.path)
+    return {
+        "path": near if len(near) < len(result.path) else result.path,
+        "label": result.label,
+        "frames": result.n_frames,
+        "fps": round(result.fps, 3),
+        "size": f"{result.width}x{result.height}",
+        "codec": f"{result.codec}/{result.container}" if result.codec else None,
+        "vfr": result.vfr,
+        "b-frames": result.b_frames,
+        **{reader: _exactness(result.seek.get(reader)) for reader in ("pyav", "decord")},
+        "problems": "; ".join(result.problems) or "none",
+    }
+
+
+def _exactness(found: dict[str, Any] | None) -> str | None:
+    """How a reader's random access did: exact, or how often it was wrong."""
+    if found is None:
+        return None
+    if "error" in found:
+        return "fails"
+    return "exact" if found["wrong"] == 0 else f"{found['wrong']}/{found['queries']} wrong"
+
+
+def _in_words(totals: dict[str, Any]) -> str:
+    parts = [f"{totals['ok']} of {totals['rows']} rows can be read ({totals['hours']:.2f} h)", f"{totals['with_problems']} have problems"]
+    parts += [f"{len(totals['classes'])} classes"] if totals["classes"] else []
+    parts += [f"{totals[key]} {name}" for key, name in (("vfr", "of variable frame rate"), ("duplicates", "duplicates")) if totals[key]]
+    return ", ".join(parts)

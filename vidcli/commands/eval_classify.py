@@ -60,7 +60,7 @@ def command(
     from vidcli.resolve import Given, resolve
 
     values = {**locals(), "scores": str(scores) if scores else None}
-    flags = [(flag, key, values[parameter]) for parameter, (flag, key) in FLAGS.items() if values[parameter] not in (None, False, [])]
+    flags = options.given_flags(FLAGS, values)
     resolved = resolve(Given(None, config or (), flags, sets or ()), "eval", "classify")
     talk = console()
     result = verb_module("classify", "eval").run(resolved.config, talk)

@@ -11,7 +11,7 @@ EXAMPLES = options.examples("vid presets list", "vid presets list tiny", "vid pr
 
 
 def command(
-    filter: Annotated[str, typer.Argument(metavar="[FILTER]", help="Only presets whose name, task or description contains this.")] = "",
+    filter: Annotated[str, typer.Argument(metavar="FILTER", help="Only presets whose name, task or description contains this.")] = "",
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:

@@ -1,6 +1,7 @@
 """Indexes and decoder verdicts, kept in memory and on disk so that a file is examined once."""
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -8,13 +9,14 @@ from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
+from zipfile import BadZipFile
 
 import numpy as np
 
 from tasks.core.video.index import VideoIndex, build_index
 from tasks.core.video.media import require_file
 
-VERSION = 1
+VERSION = 3
 _MEMORY = 4096
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()
 _lock = Lock()
@@ -28,16 +30,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vid"
 
 
-def index_of(path: str | Path) -> VideoIndex:
-    """The index of a video file, made when the file is first met or has changed since; raises VideoError."""
+def index_of(path: str | Path, full: bool = False) -> VideoIndex:
+    """The index of a video file, made when the file is first met or has changed since.
+
+    Args:
+        full: accept only an index for which every frame was decoded.
+
+    Raises:
+        VideoError: no frame can be decoded.
+    """
     key = _key(path)
     with _lock:
-        if key in _memory:
+        index = _memory.get(key)
+        if index is not None and (index.verified or not full):
             _memory.move_to_end(key)
-            return _memory[key]
+            return index
     index = _load(_file(key, ".npz"))
-    if index is None:
-        index = build_index(path)
+    if index is None or (full and not index.verified):
+        index = build_index(path, full)
         _save(_file(key, ".npz"), index)
     with _lock:
         _memory[key] = index
@@ -75,17 +85,11 @@ def _load(file: Path) -> VideoIndex | None:
         with np.load(file, allow_pickle=False) as stored:
             facts = json.loads(str(stored["facts"]))
             return VideoIndex(ticks=stored["ticks"], keys=stored["keys"], **facts)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return None
-    except Exception as error:  # zipfile raises its own kind
-        if type(error).__module__ == "zipfile":
-            return None
-        raise
 
 
 def _save(file: Path, index: VideoIndex) -> None:
-    import io
-
     facts = {k: v for k, v in asdict(index).items() if k not in ("ticks", "keys")}
     buffer = io.BytesIO()
     np.savez(buffer, ticks=index.ticks, keys=index.keys, facts=np.asarray(json.dumps(facts)))

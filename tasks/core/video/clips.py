@@ -61,9 +61,7 @@ class ClipSampler:
         """
         return self._clip(pts[:n_frames], rng.random(self.frames if self.sampling == "segments" else 1), start, end)
 
-    def views(
-        self, n_frames: int, pts: np.ndarray, n_clips: int = 1, start: float | None = None, end: float | None = None
-    ) -> np.ndarray:
+    def views(self, n_frames: int, pts: np.ndarray, n_clips: int = 1, start: float | None = None, end: float | None = None) -> np.ndarray:
         """The fixed clips of a test: windows whose starts are spread evenly from the first possible to the last, one view: the middle.
 
         With `segments`, view j takes the point (j + 1/2) / n_clips of every part (one view: the centres; two: interleaved sets).
@@ -105,9 +103,7 @@ class ClipSampler:
         for first in [*range(low, last, hop_frames or span), last]:
             yield self._frames_from(first, high)
 
-    def _windows_in_time(
-        self, pts: np.ndarray, low: int, high: int, hop_frames: int | None, hop_s: float | None
-    ) -> Iterator[np.ndarray]:
+    def _windows_in_time(self, pts: np.ndarray, low: int, high: int, hop_frames: int | None, hop_s: float | None) -> Iterator[np.ndarray]:
         interval = (pts[high - 1] - pts[low]) / max(1, high - 1 - low)
         stride = self.stride_s if self.stride_s is not None else self.stride_frames * interval
         hop = hop_s or (hop_frames * interval if hop_frames else 0) or self.frames * stride or 1.0
@@ -115,9 +111,7 @@ class ClipSampler:
         for first in [*np.arange(pts[low], last - 1e-6, hop), last]:
             yield nearest(pts, first + stride * np.arange(self.frames), low, high)
 
-    def _clip(
-        self, pts: np.ndarray, place: np.ndarray, start: float | None, end: float | None, inclusive: bool = False
-    ) -> np.ndarray:
+    def _clip(self, pts: np.ndarray, place: np.ndarray, start: float | None, end: float | None, inclusive: bool = False) -> np.ndarray:
         """`place` in [0, 1) (or [0, 1] if inclusive): where the clip, or each frame in its part, lies."""
         low, high = frame_range(pts, start, end)
         if self.sampling == "segments":

@@ -22,6 +22,7 @@ class Times(Protocol):
     keys: np.ndarray
     seekable: bool
     skip_to_key: bool
+    packets: int | None
 
 
 class Cursor:
@@ -45,15 +46,18 @@ class Cursor:
         """Decode frame `target`; raises VideoError where it cannot be had."""
         if self._held is not None and self._held[0] == target:
             return self._held[1]
-        if self._next is not None and self._next <= target and not self._seek_pays(target):
-            if self._advance(target):
-                return self._held[1]
+        ahead = self._next is not None and self._next <= target and not self._seek_pays(target)
+        if ahead and self._advance(target):
+            return self._held[1]
         if self._index.seekable:
-            first_key = self._key_before(target)
-            for seconds in STEPS_BACK_S if first_key else ():
-                self._start(self._seek(first_key, seconds))
+            key = self._key_before(target)
+            for seconds in STEPS_BACK_S:
+                if self._container is None:
+                    self._open()
+                self._start(self._seek(key, seconds))
                 if self._advance(target):
                     return self._held[1]
+        self._open()
         self._start(self._from_start())
         if self._advance(target):
             return self._held[1]
@@ -95,20 +99,15 @@ class Cursor:
         self._container = open_container(self.path, self._threads)
 
     def _from_start(self) -> Iterator[tuple[int, "av.VideoFrame"]]:
-        self._open()
-        number = 0
-        for frame in decoded(self._container, self._index.skip_to_key):
+        for number, frame in enumerate(decoded(self._container, self._index.skip_to_key, self._index.packets)):
             if frame.is_corrupt:
                 raise VideoError(self.path, f"damaged at frame {number}")
             if self._index.seekable and (number >= len(self._index.ticks) or frame.pts != self._index.ticks[number]):
                 raise VideoError(self.path, f"frame {number} carries another time than when the file was indexed")
             yield number, frame
-            number += 1
 
     def _seek(self, key: int, back_s: float) -> Iterator[tuple[int, "av.VideoFrame"]]:
         ticks = self._index.ticks
-        if self._container is None:
-            self._open()
         stream = self._container.streams.video[0]
         key_ticks = int(ticks[key])
         self._container.seek(key_ticks - round(back_s / float(stream.time_base)), stream=stream, backward=True)
@@ -129,17 +128,29 @@ class Cursor:
                 yield number, frame
 
     def _is_key(self, ticks: int) -> bool:
+        """Whether decoding may start at the keyframe packet of this time: it is in the index, or an edit list hides it before frame 0."""
+        if ticks < self._index.ticks[0]:
+            return True
         keys = self._index.ticks[self._index.keys]
         at = int(np.searchsorted(keys, ticks))
         return at < len(keys) and keys[at] == ticks
 
 
-def decoded(container: "av.container.InputContainer", skip_to_key: bool) -> Iterator["av.VideoFrame"]:
-    """Every frame of the first video stream from the start; what stands before the first keyframe is left out if `skip_to_key`."""
+def decoded(container: "av.container.InputContainer", skip_to_key: bool, packets: int | None = None) -> Iterator["av.VideoFrame"]:
+    """Every frame of the first video stream from the start.
+
+    Args:
+        skip_to_key: leave out what stands before the first keyframe.
+        packets: give the decoder only this many packets, then drain it; None: all.
+    """
     stream = container.streams.video[0]
-    waiting = skip_to_key
+    waiting, fed = skip_to_key, 0
     for packet in container.demux(stream):
         if waiting and packet.size and not packet.is_keyframe:
             continue
         waiting = False
+        if fed == packets:
+            yield from stream.codec_context.decode(None)
+            return
+        fed += packet.size > 0
         yield from packet.decode()

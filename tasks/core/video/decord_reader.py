@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.core.errors import InputError
 from tasks.core.video.cache import decord_verdict, index_of
+from tasks.core.video.pyav_reader import scaled
 from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
 # decord 0.6 hangs or cannot open much else; nothing outside this list is ever given to it by `auto` or by a check.
@@ -44,6 +45,7 @@ class DecordReader(VideoReader):
         except ImportError as error:
             raise InputError("the decoder 'decord' needs the package 'decord'", "pip install decord, or use the decoder 'pyav'") from error
         self._decord = decord
+        decord.logging.set_level(decord.logging.QUIET)
         self.path = str(path)
         index = index_of(self.path)
         if index.damage or not may_try(index.container, index.codec):
@@ -51,40 +53,39 @@ class DecordReader(VideoReader):
             raise VideoError(path, f"not readable with decord ({why})", "use the decoder 'pyav'")
         self.n_frames, self.pts, self.fps = len(index.ticks), index.seconds, index.fps
         self.height, self.width = index.height, index.width
-        self._threads = threads or 0
-        self._sized: tuple[tuple[int, int], object] | None = None
-        self._open(self.height, self.width)
-
-    def _open(self, height: int, width: int):
-        if self._sized is not None and self._sized[0] == (height, width):
-            return self._sized[1]
         try:
-            native = (height, width) == (self.height, self.width)
-            reader = self._decord.VideoReader(
-                self.path, num_threads=self._threads, width=-1 if native else width, height=-1 if native else height
+            self._reader = decord.VideoReader(self.path, num_threads=threads or 0)
+            shape = self._reader[0].shape
+        except (decord.DECORDError, RuntimeError, IndexError) as error:
+            raise self._objection(error) from None
+        if len(self._reader) != self.n_frames or tuple(shape[:2]) != (self.height, self.width):
+            counted = f"{len(self._reader)} frames of {shape[1]}x{shape[0]}"
+            raise VideoError(
+                path, f"decord sees {counted}, there are {self.n_frames} of {self.width}x{self.height}", "use the decoder 'pyav'"
             )
-            shape = reader[0].shape
-        except (self._decord.DECORDError, RuntimeError, IndexError) as error:
-            raise VideoError(self.path, f"decord cannot read it ({str(error).splitlines()[0]})", "use the decoder 'pyav'") from None
-        if len(reader) != self.n_frames or tuple(shape[:2]) != (height, width):
-            raise VideoError(self.path, f"decord sees {len(reader)} frames, there are {self.n_frames}", "use the decoder 'pyav'")
-        self._sized = ((height, width), reader)
-        return reader
+
+    def _objection(self, error: Exception) -> VideoError:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return VideoError(self.path, f"decord cannot read it ({first})", "use the decoder 'pyav'")
 
     def get(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None) -> np.ndarray:
         wanted = self._checked(indices)
-        size = scaled_size(self.height, self.width, short_side)
+        height, width = scaled_size(self.height, self.width, short_side)
+        out = np.empty((len(wanted), height, width, 3), np.uint8)
         if not len(wanted):
-            return np.empty((0, *size, 3), np.uint8)
-        reader = self._open(*size)
+            return out
         try:
-            return reader.get_batch(wanted.tolist()).asnumpy()
+            pictures = self._reader.get_batch(wanted.tolist()).asnumpy()
         except (self._decord.DECORDError, RuntimeError) as error:
-            raise VideoError(self.path, f"decord cannot read it ({str(error).splitlines()[0]})", "use the decoder 'pyav'") from None
+            raise self._objection(error) from None
+        if (height, width) == (self.height, self.width):
+            return pictures
+        # decord's own scaling fails for widths that are no multiple of 32
+        for place, picture in zip(out, pictures, strict=True):
+            place[:] = scaled(picture, height, width)
+        return out
 
-    def frames(
-        self, start: int = 0, stop: int | None = None, short_side: int | None = None
-    ) -> Iterator[tuple[int, float, np.ndarray]]:
+    def frames(self, start: int = 0, stop: int | None = None, short_side: int | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
         stop = self.n_frames if stop is None else min(stop, self.n_frames)
         for first in range(start, stop, _CHUNK):
             numbers = range(first, min(first + _CHUNK, stop))
@@ -92,4 +93,4 @@ class DecordReader(VideoReader):
                 yield number, float(self.pts[number]), image
 
     def close(self) -> None:
-        self._sized = None
+        self._reader = None

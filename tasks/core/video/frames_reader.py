@@ -50,9 +50,7 @@ class FramesReader(VideoReader):
                 read[number] = place
         return out
 
-    def frames(
-        self, start: int = 0, stop: int | None = None, short_side: int | None = None
-    ) -> Iterator[tuple[int, float, np.ndarray]]:
+    def frames(self, start: int = 0, stop: int | None = None, short_side: int | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
         height, width = scaled_size(self.height, self.width, short_side)
         for number in range(start, self.n_frames if stop is None else min(stop, self.n_frames)):
             yield number, float(self.pts[number]), self._scaled(number, height, width)
@@ -75,7 +73,11 @@ class FramesReader(VideoReader):
             return image
         from PIL import Image
 
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX if image.shape[0] > height else Image.Resampling.BICUBIC))
+        way = Image.Resampling.BOX if image.shape[0] > height else Image.Resampling.BICUBIC
+        return np.asarray(Image.fromarray(image).resize((width, height), way))
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 def natural_key(file: Path) -> tuple:

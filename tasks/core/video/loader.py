@@ -1,7 +1,6 @@
 """From rows to uint8 batches: the dataset, its collation, and loaders whose samples do not depend on the number of workers."""
 
 import os
-import signal
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from tasks.core.video.manifest import Row
 from tasks.core.video.reader import VideoError, VideoReader, open_video
 from tasks.core.video.sampler import Key, StepSampler, eval_batches
 from tasks.core.video.store import FrameStore
+from tasks.core.video.workers import begin_worker, stop_at_exit, worker_context
 
 _OPEN_READERS = 4
 
@@ -43,9 +43,7 @@ class ClipDataset(Dataset):
         seed: of all random choices.
     """
 
-    def __init__(
-        self, rows: list[Row], data: DataConfig, labels: list[str] | None, mode: str = "train", n_clips: int = 1, seed: int = 0
-    ):
+    def __init__(self, rows: list[Row], data: DataConfig, labels: list[str] | None, mode: str = "train", n_clips: int = 1, seed: int = 0):
         self.rows, self.data, self.mode, self.n_clips, self.seed = rows, data, mode, n_clips, seed
         self._numbers = {name: number for number, name in enumerate(labels or [])}
         self._sampler = ClipSampler.from_config(data.clip)
@@ -156,7 +154,10 @@ def make_train_loader(
 def make_eval_loader(
     rows: list[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
 ) -> DataLoader:
-    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each. Ranks may differ by one batch: gather at the end."""
+    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each.
+
+    Ranks may differ by one batch, so results are gathered after the loop, not inside it.
+    """
     return _loader(ClipDataset(rows, data, labels, "views", n_clips), eval_batches(len(rows), batch_size, rank, world), 0)
 
 
@@ -174,23 +175,17 @@ def _loader(dataset: ClipDataset, batches: Any, seed: int) -> DataLoader:
     workers = default_workers(dataset.data)
     own = torch.Generator()  # the global generator stays untouched
     own.manual_seed(seed)
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_begin_worker if workers else None,
-        # A fork after FFmpeg's or OpenMP's threads have started can lock up; spawn starts clean.
-        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=begin_worker if workers else None,
+        multiprocessing_context=worker_context() if workers else None,
         persistent_workers=workers > 0,
         generator=own,
     )
-
-
-def _begin_worker(_: int) -> None:
-    """A signal to the process group must not take the workers away while the main process saves its state."""
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if workers:
+        stop_at_exit(loader)
+    return loader

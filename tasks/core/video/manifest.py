@@ -13,9 +13,10 @@ from typing import Any
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-MANIFEST_SUFFIXES = frozenset(".csv .tsv .txt .list .jsonl .ndjson".split())
+MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson"))
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+_HEADER_WORDS = frozenset(("label", "labels", "split", "video", "video_path", "file", "filename", "start", "end"))
 _KNOWN = ("path", "label", "start", "end", "split")
 
 
@@ -88,6 +89,8 @@ def read_manifest(file: str | Path) -> list[Row]:
             columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
             if "path" in columns:
                 return list(_table_rows(file, lines, folder, delimiter))
+            if _HEADER_WORDS.intersection(columns):
+                raise UsageError(f"{file}, line 1: the header has no 'path' column", f"its columns: {', '.join(columns)}")
             return list(_list_rows(file, lines, folder))
     except UnicodeDecodeError:
         raise UsageError(f"{file}: not a text file in UTF-8", "manifests are CSV, JSON Lines or lists of 'path label'") from None
@@ -96,7 +99,10 @@ def read_manifest(file: str | Path) -> list[Row]:
 
 
 def write_manifest(rows: Iterable[Row], file: str | Path) -> None:
-    """Write `.jsonl` as JSON Lines, anything else as CSV; paths below the manifest's folder become relative. By temporary name and rename."""
+    """Write `.jsonl` as JSON Lines, anything else as CSV; paths below the manifest's folder become relative.
+
+    The file appears whole, by temporary name and rename.
+    """
     file = Path(file)
     rows = list(rows)
     folder = os.path.abspath(file.parent)
@@ -234,7 +240,8 @@ def _list_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
             path, label = _path_and_label(text)
             yield _row(path, folder, label, None, None, None, {})
         except ValueError as error:
-            raise UsageError(f"{file}, line {number}: {error}", "lines are 'path label'; a CSV needs a header with a 'path' column") from None
+            hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
+            raise UsageError(f"{file}, line {number}: {error}", hint) from None
 
 
 def _path_and_label(text: str) -> tuple[str, str | None]:

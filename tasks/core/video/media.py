@@ -11,10 +11,8 @@ from tasks.core.video.reader import VideoError
 if TYPE_CHECKING:
     import av.container
 
-# No playlists, scripts, text or picture formats: those would let a "video" name other files or addresses, or a text file look like one.
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v,ivf,nut,gif,rm,dv,y4m,yuv4mpegpipe,av1,obu"
-)
+# No playlists, scripts, text or picture formats: with those a "video" could name other files or addresses, or a text pass for one.
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v,ivf,nut,gif,rm,dv,av1,obu"
 # A decoder that hides damage presents wrong pictures as right ones; `explode` makes it say so.
 STRICT = {"err_detect": "crccheck+explode"}
 

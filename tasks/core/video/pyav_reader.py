@@ -9,10 +9,14 @@ import numpy as np
 from tasks.core.video.cache import index_of
 from tasks.core.video.cursor import Cursor
 from tasks.core.video.index import VideoIndex
-from tasks.core.video.reader import VideoReader, scaled_size
+from tasks.core.video.media import import_av, plain
+from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
 if TYPE_CHECKING:
     import av
+
+
+SMALL_PX = 1_000_000  # below this size handing frames between decoder threads costs more than it saves
 
 
 class PyavReader(VideoReader):
@@ -20,7 +24,7 @@ class PyavReader(VideoReader):
 
     Args:
         path: a video file.
-        threads: decoder threads; None lets FFmpeg choose.
+        threads: decoder threads; None: one for small pictures, else FFmpeg's choice.
 
     Raises:
         VideoError: missing, empty, no video, or no frame can be decoded.
@@ -36,7 +40,8 @@ class PyavReader(VideoReader):
         self.height, self.width = self.index.height, self.index.width
         self.fps = self.index.fps
         self.damage = self.index.damage
-        self._cursor = Cursor(self.path, self.index, threads)
+        small = self.height * self.width < SMALL_PX
+        self._cursor = Cursor(self.path, self.index, 1 if threads is None and small else threads)
 
     def get(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None) -> np.ndarray:
         wanted = self._checked(indices)
@@ -48,16 +53,21 @@ class PyavReader(VideoReader):
             if wanted[place] == wanted[previous] and previous >= 0:
                 out[place] = out[previous]
             else:
-                out[place] = to_rgb(self._cursor.fetch(int(wanted[place])), height, width, self.index.rotation)
+                out[place] = self._picture(int(wanted[place]), height, width)
             previous = place
         return out
 
-    def frames(
-        self, start: int = 0, stop: int | None = None, short_side: int | None = None
-    ) -> Iterator[tuple[int, float, np.ndarray]]:
+    def frames(self, start: int = 0, stop: int | None = None, short_side: int | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
         height, width = scaled_size(self.height, self.width, short_side)
         for number in range(start, self.n_frames if stop is None else min(stop, self.n_frames)):
-            yield number, float(self.pts[number]), to_rgb(self._cursor.fetch(number), height, width, self.index.rotation)
+            yield number, float(self.pts[number]), self._picture(number, height, width)
+
+    def _picture(self, number: int, height: int, width: int) -> np.ndarray:
+        frame = self._cursor.fetch(number)
+        try:
+            return to_rgb(frame, height, width, self.index.rotation)
+        except (OSError, ValueError) as error:  # FFmpeg's own errors are ValueErrors or OSErrors
+            raise VideoError(self.path, f"frame {number} cannot be converted to RGB ({plain(error)})") from None
 
     def close(self) -> None:
         self._cursor.close()
@@ -65,8 +75,12 @@ class PyavReader(VideoReader):
 
 def to_rgb(frame: "av.VideoFrame", height: int, width: int, rotation: int) -> np.ndarray:
     """(height, width, 3) uint8 RGB of a decoded frame, scaled and turned by `rotation` degrees counter-clockwise."""
-    turned = rotation % 180 != 0
-    wide, high = (height, width) if turned else (width, height)
+    wide, high = (height, width) if rotation % 180 else (width, height)
     way = "AREA" if wide < frame.width or high < frame.height else "BICUBIC"
     image = frame.reformat(width=wide, height=high, format="rgb24", interpolation=way).to_ndarray()
     return np.rot90(image, rotation // 90) if rotation else image
+
+
+def scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width, 3) uint8 of an (H, W, 3) uint8 picture, by the scaler that the reader uses."""
+    return to_rgb(import_av().VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"), height, width, 0)

@@ -9,10 +9,9 @@ import numpy as np
 
 from tasks.core.errors import InputError, UsageError
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .mpg .mpeg .vob .flv .wmv .asf .3gp .ogv .mxf .h264 .hevc".split()
-)
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .tif .tiff .bmp".split())
+_VIDEO = "mp4 m4v mov mkv webm avi ts m2ts mts mpg mpeg vob flv wmv asf 3gp ogv mxf h264 hevc"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"))
 BACKENDS = ("auto", "pyav", "decord")
 
 
@@ -42,7 +41,7 @@ class VideoReader(ABC):
         backend: `pyav`, `decord` or `frames`.
         n_frames: how many frames can really be decoded.
         pts: (n_frames,) float64, presentation time of each frame in seconds, increasing; frame 0 may be above 0.
-        height, width: of the picture as shown (rotation applied), px.
+        height, width: of the picture with its rotation applied, px; non-square pixels are not stretched.
         fps: average frames per second; for information only, times come from `pts`.
         damage: why the video is shorter than its file promises, or None.
     """
@@ -73,9 +72,7 @@ class VideoReader(ABC):
         """
 
     @abstractmethod
-    def frames(
-        self, start: int = 0, stop: int | None = None, short_side: int | None = None
-    ) -> Iterator[tuple[int, float, np.ndarray]]:
+    def frames(self, start: int = 0, stop: int | None = None, short_side: int | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
         """Stream (number, time in seconds, (H, W, 3) uint8 RGB) for start <= number < stop in bounded memory."""
 
     def get_at(self, seconds: Sequence[float] | np.ndarray, short_side: int | None = None) -> np.ndarray:
@@ -89,6 +86,7 @@ class VideoReader(ABC):
         """
         return self.get(frames_shown_at(self.pts, seconds), short_side)
 
+    @abstractmethod
     def close(self) -> None:
         """Give back files and decoders; the reader is not used afterwards."""
 

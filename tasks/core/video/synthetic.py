@@ -20,6 +20,7 @@ import numpy as np
 from tasks.core.errors import UsageError
 from tasks.core.talk import Quiet, Talk
 
+SHAPE = 0.2
 CLASSES = ("circle_ccw", "circle_cw", "down", "grow", "left", "right", "shrink", "spin_ccw", "spin_cw", "up")
 SPLITS = {"train": 0.4, "val": 0.2, "unlabelled": 0.4}
 _SETTINGS, _MANIFEST, _FORMAT = "motion_set.json", "manifest.csv", 1
@@ -82,7 +83,7 @@ def render_clip(label: str, rng: np.random.Generator, size: int = 64, frames: in
     blob = np.exp(-(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) / (2 * rng.uniform(0.03, 0.05) ** 2))
     _paint(picture, 0.8 * blob, _color(rng, 0.5, 0.9)[None])
 
-    radius = (0.16 * 2**moves.scale).astype(np.float32)[:, None, None]
+    radius = (SHAPE * 2**moves.scale).astype(np.float32)[:, None, None]
     cos, sin = (f(moves.angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
     dx, dy = _torus(grid, moves.x)[:, None, :], _torus(grid, moves.y)[:, :, None]
     u, v = (cos * dx + sin * dy) / radius, (cos * dy - sin * dx) / radius
@@ -226,7 +227,7 @@ def _background(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     texture = np.zeros((len(grid), len(grid), 3), dtype=np.float32)
     for wave in rng.uniform(-1, 1, (6, 6)).astype(np.float32):
         texture += wave[3:] * np.sin(np.float32(2 * np.pi) * (3 * wave[0] * x + 3 * wave[1] * y + wave[2]))
-    return np.clip(0.3 + 0.1 * texture + 0.1 * rng.uniform(-1, 1, 3).astype(np.float32), 0, 0.65)
+    return np.clip(0.25 + 0.03 * texture + 0.05 * rng.uniform(-1, 1, 3).astype(np.float32), 0, 0.65)
 
 
 def _box(u: np.ndarray, v: np.ndarray, center: tuple[float, float], half: tuple[float, float]) -> np.ndarray:

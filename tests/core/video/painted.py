@@ -48,7 +48,10 @@ def write_video(
     container_format: str | None = None,
     **context: int,
 ) -> Path:
-    """Encode frames 0..n-1. `ticks`: presentation times in 1/1000 s for a variable frame rate. `context`: encoder attributes (gop_size, ...)."""
+    """Encode frames 0..n-1.
+
+    `ticks`: presentation times in 1/1000 s for a variable frame rate; `context`: attributes of the encoder (gop_size, ...).
+    """
     with av.open(str(path), "w", format=container_format, options=container_options or {}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -1,0 +1,58 @@
+"""How loader processes start, what they do about signals, and how they end."""
+
+import atexit
+import multiprocessing
+import signal
+import sys
+from multiprocessing.context import BaseContext
+from weakref import WeakSet
+
+import torch
+from torch.utils.data import DataLoader
+
+_SIGNALS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)}
+_running: "WeakSet[DataLoader]" = WeakSet()
+
+
+def worker_context() -> BaseContext:
+    """A start method that is safe beside the threads of FFmpeg, OpenMP and CUDA: a fork server that has imported torch once, else spawn.
+
+    The server and all that it forks are born with SIGTERM, SIGINT and SIGUSR1 blocked: a signal to the process group must not take the
+    workers away while the main process finishes its step and saves.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing.forkserver import ensure_running
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.core.video.loader"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def begin_worker(_: int) -> None:
+    """Set up a loader process: deaf to the signals that the main process acts upon, one compute thread."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def stop_at_exit(loader: DataLoader) -> None:
+    """End the loader's processes before the interpreter waits for them, since they do not listen to SIGTERM."""
+    _running.add(loader)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for loader in list(_running):
+        iterator = getattr(loader, "_iterator", None)
+        if iterator is None or sys.is_finalizing():
+            continue
+        iterator._shutdown_workers()
+        for worker in iterator._workers:
+            if worker.is_alive():
+                worker.kill()

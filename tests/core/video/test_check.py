@@ -1,0 +1,102 @@
+import json
+import os
+import shutil
+import threading
+import time
+
+import pytest
+from painted import paint, write_video
+
+from tasks.core.video import cache, checkers
+from tasks.core.video.check import check_rows, content_hash, summary
+from tasks.core.video.manifest import Row
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Results by file name, and their summary."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("set")
+    good = write_video(folder / "good.mp4", n=30, gop_size=10)
+    write_video(folder / "variable.mp4", n=30, ticks=[33 * i + (i > 10) * 200 for i in range(30)])
+    write_video(folder / "b.avi", n=30, codec="mpeg4", max_b_frames=2, gop_size=12, bit_rate=800_000)
+    shutil.copy(good, folder / "copy.mp4")
+    whole = write_video(folder / "whole.mkv", n=60, gop_size=10).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.mp4").touch()
+    (folder / "frames").mkdir()
+    for number in range(3):
+        Image.fromarray(paint(number)).save(folder / "frames" / f"{number}.png")
+    names = ["good.mp4", "variable.mp4", "b.avi", "copy.mp4", "cut.mkv", "empty.mp4", "gone.mp4", "frames"]
+    rows = [Row(str(folder / name), "a") for name in names] + [Row(str(good), "rare", start_s=90.0), Row(str(good))]
+    results = list(check_rows(rows, workers=2))
+    assert [result.row for result in results] == list(range(len(rows)))
+    return dict(zip([*names, "late", "unlabelled"], results, strict=True)), summary(results)
+
+
+def test_facts(found):
+    results, _ = found
+    good = results["good.mp4"]
+    assert (good.ok, good.problems, good.n_frames, good.header_frames) == (True, [], 30, 30)
+    assert (good.codec, good.container, good.b_frames, good.vfr, good.height, good.width) == ("h264", "mov", True, False, 64, 96)
+    assert good.duration_s == pytest.approx(1.0, abs=0.01)
+    assert good.seek["pyav"] == {"wrong": 0, "queries": 16}
+    assert results["variable.mp4"].vfr
+    assert results["frames"].ok
+    assert (results["frames"].n_frames, results["frames"].container) == (3, "frames")
+    assert json.loads(json.dumps(good.as_dict()))["n_frames"] == 30
+
+
+def test_problems(found):
+    results, _ = found
+    assert results["copy.mp4"].problems == [f"same content as {results['good.mp4'].path}"]
+    assert results["cut.mkv"].ok
+    assert 0 < results["cut.mkv"].n_frames < 60
+    assert "cut short" in results["cut.mkv"].problems[0]
+    assert (results["empty.mp4"].ok, results["empty.mp4"].problems) == (False, ["empty file (0 bytes)"])
+    assert (results["gone.mp4"].ok, results["gone.mp4"].problems) == (False, ["no such file"])
+    assert results["late"].problems == ["its part begins at 90 s, the video is 1.00 s long", "class 'rare' has only 1 row"]
+    assert results["unlabelled"].problems == ["no label"]
+
+
+def test_summary(found):
+    _, totals = found
+    assert (totals["rows"], totals["files"], totals["ok"], totals["failed"]) == (10, 8, 8, 2)
+    assert (totals["vfr"], totals["duplicates"], totals["unlabelled"], totals["pyav_inexact"]) == (1, 1, 1, 0)
+    assert totals["classes"] == {"a": 8, "rare": 1}
+    assert totals["codecs"]["h264 in mov"] == 3
+
+
+def test_decord_is_judged_and_the_verdict_kept(found):
+    pytest.importorskip("decord")
+    results, _ = found
+    assert results["good.mp4"].seek_ok_decord is True
+    assert results["b.avi"].seek_ok_decord is False
+    assert results["cut.mkv"].seek_ok_decord is None
+    assert cache.decord_verdict(results["good.mp4"].path) is True
+    assert cache.decord_verdict(results["b.avi"].path) is False
+
+
+def hang(pipe, _):
+    """Stands for a worker whose decoder crashes on some files and never answers on the others."""
+    while True:
+        if "crash" in pipe.recv():
+            os._exit(9)
+        threading.Event().wait()
+
+
+def test_what_hangs_or_crashes_costs_one_file(monkeypatch):
+    monkeypatch.setattr(checkers, "_serve", hang)
+    began = time.monotonic()
+    answers = dict(checkers.run_all(["crash.mp4", "hang.mp4", "crash2.mp4"], 1, 3.0, True))
+    assert answers["crash.mp4"]["problems"] == answers["crash2.mp4"]["problems"] == ["its decoder crashed (exit 9)"]
+    assert answers["hang.mp4"]["problems"] == ["no answer within 3 s"]
+    assert time.monotonic() - began < 30
+
+
+def test_the_hash_is_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"1")
+    (tmp_path / "c").write_bytes(b"2")
+    assert content_hash(str(tmp_path / "a")) == content_hash(str(tmp_path / "b")) != content_hash(str(tmp_path / "c"))

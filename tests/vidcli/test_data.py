@@ -1,0 +1,76 @@
+"""`vid data` and `vid eval classify` as a user calls them."""
+
+import csv
+import json
+import types
+
+import pytest
+
+from vidcli.commands import eval_classify
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    """A small set of labelled videos below the working directory."""
+    synthetic = pytest.importorskip("tasks.core.video.synthetic")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    synthetic.render_motion_set(tmp_path / "set", 2, seed=0, frames=8, size=32, splits={"train": 1.0})
+    return tmp_path / "set"
+
+
+def test_index_writes_a_manifest_once(videos, vid):
+    code, out, _ = vid("data", "index", videos, "-o", "all.csv", "--json")
+    counts = json.loads(out)
+    with open("all.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (code, counts["videos"]) == (0, len(rows))
+    assert counts["labels"] == len({row["label"] for row in rows})
+    code, _, err = vid("data", "index", videos, "-o", "all.csv")
+    assert (code, "--force" in err) == (2, True)
+    assert vid("data", "index", videos, "-o", "all.csv", "--force", "-q")[0] == 0
+
+
+def test_check_tells_all_some_and_none_apart(videos, vid):
+    good = sorted(videos.rglob("*.mp4"))[:2]
+    bad = videos / "text.mp4"
+    bad.write_text("not a video")
+    code, out, err = vid("data", "check", *good)
+    assert (code, out.count("none")) == (0, 2)
+    assert "2 of 2 rows can be read" in err
+    code, out, _ = vid("data", "check", good[0], bad, "--json", "--no-seek", "-q")
+    first, second = map(json.loads, out.splitlines())
+    assert (code, first["ok"], second["ok"]) == (4, True, False)
+    assert second["problems"]
+    assert vid("data", "check", bad, "-q")[0] == 3
+    assert vid("data", "check", "nowhere.csv")[0] == 3
+
+
+def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):
+    seen = []
+
+    def run(config, talk):
+        seen.append(config)
+        return {"top1": 50.0, "n": 4, "n_skipped": len(seen) - 1, "views": "2x1"}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.registry.verb_module", lambda task, verb: types.SimpleNamespace(run=run))
+    flags = "--model m --data v@val --gallery t --protocol knn --clips 2 --crops 1 --k 3 --batch-size 5 --workers 0 --decoder pyav --strict"
+    code, out, _ = vid("eval", "classify", *flags.split(), "--scores", "s.csv", "--out", "r.json", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "r.json").read_text()) == {"top1": 50.0, "n": 4, "n_skipped": 0, "views": "2x1"}
+    config = seen[0]
+    assert (config.model, config.protocol, config.k, config.batch_size, config.strict) == ("m", "knn", 3, 5, True)
+    assert (config.data.val, config.data.train, config.data.workers, config.data.decoder) == (["v@val"], ["t"], 0, "pyav")
+    assert (config.views.clips, config.views.crops, config.save_scores) == (2, 1, "s.csv")
+    assert vid("eval", "classify", "--model", "m", "--data", "v")[0] == 4
+    code, _, err = vid("eval", "classify", "--model", "m", "--data", "v", "--crops", "2")
+    assert code == 2
+    assert "views.crops: got 2 (from --crops), expected one of 1, 3" in err
+
+
+def test_every_flag_of_eval_is_an_option():
+    import inspect
+
+    assert set(eval_classify.FLAGS) <= set(inspect.signature(eval_classify.command).parameters)
