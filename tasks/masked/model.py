@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import Block, TubeletEmbed, VideoTransformer, init_linear, positions_1d, positions_3d
+from tasks.core.nn.vit import Block, TubeletEmbed, VideoTransformer, init_linear, position_table, start_local
 from tasks.masked.config import DecoderConfig
 
 
@@ -54,13 +54,14 @@ class MaskedAutoencoder(nn.Module):
         heads = decoder.heads or max(1, dim // 64)
         self.proj = nn.Linear(width, dim, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
-        table = positions_1d(model.n_tokens(), dim) if model.pos == "sincos1d" else positions_3d(model.grid(), dim)
-        self.register_buffer("decoder_positions", table, persistent=False)
+        self.register_buffer("decoder_positions", position_table(model, dim), persistent=False)
         self.decoder = nn.ModuleList(Block(dim, heads) for _ in range(decoder.depth))
         self.decoder_norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, 3 * model.tubelet * model.patch**2)
         for part in (self.proj, self.decoder, self.head):
             part.apply(init_linear)
+        if model.start == "local":
+            start_local(self.decoder)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     @property

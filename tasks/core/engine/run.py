@@ -90,6 +90,7 @@ class Run:
             self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held for the life of the run
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.close()
             raise UsageError(f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out") from None
         except OSError as error:
             raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
@@ -97,12 +98,14 @@ class Run:
             old = yaml.safe_load(target.read_text(encoding="utf-8"))
             changed = differences(old, saved)
             if changed:
+                self.close()
                 raise UsageError(
                     f"{self.folder} holds a run with other settings: " + "; ".join(changed),
                     "repeat the command with the same settings to continue it, or choose another --out",
                 )
         elif any(p.name != ".lock" for p in self.folder.iterdir()):
             (self.folder / ".lock").unlink()
+            self.close()
             raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
 
     @property
@@ -120,9 +123,16 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Marks the run as finished with what it reports."""
+        """Marks the run as finished with what it reports, and lets go of the folder."""
         if self.main:
             write_json(self.folder / "result.json", result)
+        self.close()
+
+    def close(self) -> None:
+        """Lets another process (or another `Run` of this one) take up the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def record(self, **facts: Any) -> None:
         """Adds facts (data hash, device, number of parameters) to run.json."""

@@ -2,21 +2,24 @@
 
 import os
 import signal
+import time
 from types import FrameType
 
 from tasks.core.errors import Interrupted, Preempted, VidError
 
 _HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_ECHO_S = 2.0  # a batch system may send one signal to a process directly and again through its parent
 
 
 class StopFlag:
     """Catches SIGTERM, SIGUSR1 and SIGINT while active.
 
-    The first signal is remembered; a second SIGINT or SIGTERM ends the process at once. Handlers inherited by forked workers do nothing there.
+    The first signal is remembered; a SIGINT or SIGTERM more than two seconds later ends the process at once. Handlers inherited by forked workers do nothing there.
     """
 
     def __init__(self):
         self.received = 0
+        self._first = 0.0
         self._owner = os.getpid()
         self._previous: dict[int, object] = {}
 
@@ -32,9 +35,10 @@ class StopFlag:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return
-        if self.received and number != signal.SIGUSR1:
+        if not self.received:
+            self.received, self._first = number, time.monotonic()
+        elif number != signal.SIGUSR1 and time.monotonic() - self._first > _ECHO_S:
             os._exit(exit_for(self.received).exit_code)
-        self.received = number
 
 
 def exit_for(number: int) -> type[VidError]:

@@ -28,6 +28,10 @@ class VitConfig(Config):
     tubelet: int = Field(2, ge=1, description="frames per token")
     patch: int = Field(16, ge=2, description="side of a token, px")
     pos: Literal["sincos1d", "sincos3d"] = Field("sincos1d", description="fixed positions: over the token number, or time x row x column")
+    pos_scale: float = Field(1.0, gt=0, description="factor on the position codes")
+    start: Literal["xavier", "local"] = Field(
+        "xavier", description="initial weights; local: attention that starts near each token's own position, for short runs of small models"
+    )
 
     @model_validator(mode="after")
     def _divisible(self):

@@ -33,6 +33,12 @@ def positions_3d(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
     return torch.cat(parts, dim=-1).reshape(t * h * w, dim)
 
 
+def position_table(config: VitConfig, dim: int) -> torch.Tensor:
+    """`(N, dim)` float32 position codes of a model's tokens."""
+    table = positions_1d(config.n_tokens(), dim) if config.pos == "sincos1d" else positions_3d(config.grid(), dim)
+    return table * config.pos_scale
+
+
 class TubeletEmbed(nn.Module):
     """Video to tokens: a 3-D convolution with kernel = stride, computed as one matrix product so that a subset of tokens can be embedded.
 
@@ -140,12 +146,13 @@ class VideoTransformer(nn.Module):
         dim, depth, heads = config.widths()
         self.dim, self.depth = dim, depth
         self.embed = TubeletEmbed(dim, config.tubelet, config.patch)
-        table = positions_1d(config.n_tokens(), dim) if config.pos == "sincos1d" else positions_3d(config.grid(), dim)
-        self.register_buffer("positions", table, persistent=False)
+        self.register_buffer("positions", position_table(config, dim), persistent=False)
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=1e-6) if final_norm else nn.Identity()
         self.apply(init_linear)
+        if config.start == "local":
+            start_local(self)
 
     def run_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, n, dim)` tokens that carry their positions, through blocks and final norm."""
@@ -180,3 +187,25 @@ def init_linear(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+LOCAL_GAIN = 16.0  # attention score of a token with itself, over that of unrelated tokens
+QUIET_EMBED = 0.3
+
+
+@torch.no_grad()
+def start_local(module: nn.Module) -> None:
+    """Starts attention where positions agree: queries equal keys, so that scores are inner products of the (normed) tokens, and token content
+    starts small beside the position code.
+
+    A masked autoencoder first has to find out that neighbours tell about a hidden token; with random queries and keys that takes a small model
+    thousands of steps, from here a few dozen. In the spirit of Trockman and Kolter, "Mimetic initialization of self-attention layers" (2023).
+    """
+    for part in module.modules():
+        if isinstance(part, Attention):
+            dim = part.proj.in_features
+            weight = torch.randn(dim, dim, device=part.proj.weight.device) * (LOCAL_GAIN / dim) ** 0.5 * (part.heads / dim) ** 0.25
+            part.qkv.weight[:dim] = weight
+            part.qkv.weight[dim : 2 * dim] = weight
+        elif isinstance(part, TubeletEmbed):
+            part.weight.mul_(QUIET_EMBED)

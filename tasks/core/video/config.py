@@ -1,6 +1,6 @@
 """Settings of everything between a list of videos and a batch on the training device. Imports no torch."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,8 @@ from tasks.core.config import Config
 
 class ClipConfig(Config):
     """Which frames of a video make a clip."""
+
+    exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
     frames: int = Field(16, ge=1)
     sampling: Literal["dense", "segments"] = Field("dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part")

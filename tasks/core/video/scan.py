@@ -1,6 +1,7 @@
 """One pass over a video file: its packets without decoding, or every frame that decodes up to the first sign of damage."""
 
 import zlib
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Pts = list[int | None]
 
+_FAR = 32  # packets; no encoder stores a frame so far from its place in time
 _PROBED_KEYS = {2**i for i in range(6)}
 # Where every packet becomes exactly one frame; elsewhere fields, invisible frames and "not coded" marks are packets too.
 _ONE_TO_ONE = {(container, codec) for container in ("mov", "matroska") for codec in ("h264", "hevc", "vp9", "av1")}
@@ -176,14 +178,36 @@ def _cut_short(packet: "av.Packet", fault: Fault | None) -> bool:
 
 
 def _end_at_lost_frames(frames: Frames, packets: Packets) -> None:
-    shown = packets.shown
-    one_to_one = (packets.facts.container, packets.facts.codec) in _ONE_TO_ONE
-    if not one_to_one or not frames.pts or None in shown or not increasing(frames.pts) or len(frames.pts) >= len(shown):
+    if (packets.facts.container, packets.facts.codec) not in _ONE_TO_ONE or not frames.pts:
         return
-    missing = [pts for pts in set(shown).difference(frames.pts) if frames.pts[0] < pts < frames.pts[-1]]
-    if missing:
-        lost = int(np.searchsorted(np.asarray(frames.pts), min(missing)))
-        frames.shorten(frames.last_key(lost), f"damaged: what follows frame {lost - 1} cannot be decoded")
+    if _hides_at_random(packets) or (any(packets.discard) and not increasing(frames.pts)):
+        frames.shorten(0, "damaged: its table of frame times makes no sense")
+        return
+    place = {pts: at for at, pts in enumerate(packets.shown)}  # in file order
+    number = {pts: at for at, pts in enumerate(frames.pts)}
+    if None in place or None in number or len(place) < len(packets.shown):
+        return
+    reached = max((place[pts] for pts in number if pts in place), default=0)
+    for pts, at in place.items():
+        inside = frames.pts[0] < pts < frames.pts[-1] if increasing(frames.pts) else at + _FAR < reached
+        if pts not in number and inside:
+            after = min((n for other, n in number.items() if place.get(other, -1) > at), default=len(frames.pts))
+            frames.shorten(frames.last_key(after), f"damaged: a frame near number {after} cannot be decoded")
+            return
+
+
+def _hides_at_random(packets: Packets) -> bool:
+    """Whether frames are marked as not to be shown in the midst of others: an edit list hides a beginning and an end."""
+    earliest: list[int] = []  # times of frames stored later in the file: the _FAR + 1 smallest, sorted
+    for pts, hidden in zip(reversed(packets.pts), reversed(packets.discard), strict=True):
+        if pts is None:
+            return False
+        if not hidden:
+            insort(earliest, pts)
+            del earliest[_FAR + 1 :]
+        elif bisect_left(earliest, pts) > _FAR:
+            return True
+    return False
 
 
 def _end_at_gap(frames: Frames, header_frames: int) -> None:

@@ -52,7 +52,7 @@ def write_video(
 
     `ticks`: presentation times in 1/1000 s for a variable frame rate; `context`: attributes of the encoder (gop_size, ...).
     """
-    with av.open(str(path), "w", format=container_format, options=container_options or {}) as out:
+    with av.open(str(path), "w", format=container_format, options={"fflags": "bitexact", **(container_options or {})}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1

@@ -1,0 +1,19 @@
+"""Makes the helpers that lie beside the tests importable, and finds the real videos."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+for folder in ("core/engine", "core/video", "masked", "classify", "vidcli"):
+    sys.path.insert(0, str(HERE / folder))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real videos; skips where it is absent."""
+    folder = HERE.parent.parent / "shared" / "data"
+    if not folder.exists():
+        pytest.skip("no real videos beside this checkout")
+    return folder

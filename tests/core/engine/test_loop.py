@@ -1,0 +1,152 @@
+"""Resume bit for bit, preemption, divergence, torn checkpoints, two processes (issue section 3)."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import engine_toy
+import pytest
+
+from tasks.core.engine.run import read_metrics
+from tasks.core.errors import Diverged, Interrupted, Preempted, UsageError
+
+SCRIPT = Path(engine_toy.__file__)
+TIMED = ("clips_per_s", "wait_share")
+
+
+def lines(folder: Path) -> list[dict]:
+    return [{k: v for k, v in record.items() if k not in TIMED} for record in read_metrics(folder / "metrics.jsonl")]
+
+
+def start(folder: Path, *settings: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder), *settings], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    engine_toy.train(folder, eval_every_epochs=1)
+    return lines(folder)
+
+
+def test_the_whole_run_learns(whole):
+    losses = [r["loss"] for r in whole if r["kind"] == "train"]
+    assert len(losses) == 10
+    assert losses[-1] < losses[0]
+    assert [r["step"] for r in whole if r["kind"] == "eval"] == [2, 4, 6, 8, 10]
+
+
+def test_five_steps_kill_nine_and_five_more_equal_ten(whole, tmp_path):
+    folder = tmp_path / "run"
+    settings = ("eval_every_epochs=1", "save_every_steps=5")
+    killed = start(folder, *settings, "kill_at=7")
+    assert killed.returncode == -signal.SIGKILL
+    assert start(folder, *settings).returncode == 0
+    assert lines(folder) == whole
+
+
+@pytest.mark.parametrize(("number", "expected", "code"), [(signal.SIGTERM, Preempted, 75), (signal.SIGUSR1, Preempted, 75), (signal.SIGINT, Interrupted, 130)])
+@pytest.mark.parametrize("in_eval", [False, True])
+def test_signals_write_a_checkpoint_and_the_run_goes_on(whole, tmp_path, number, expected, code, in_eval):
+    folder = tmp_path / "run"
+    with pytest.raises(expected, match="stopped by a signal") as stopped:
+        engine_toy.train(folder, eval_every_epochs=1, kill_at=4, number=number, in_eval=in_eval)
+    assert stopped.value.exit_code == code
+    engine_toy.train(folder, eval_every_epochs=1)
+    assert lines(folder) == whole
+
+
+def test_half_written_checkpoints_are_ignored(whole, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Preempted):
+        engine_toy.train(folder, eval_every_epochs=1, kill_at=6, number=signal.SIGTERM)
+    newest = folder / "checkpoints" / "step-00000007"
+    assert (newest / "DONE").exists()
+    shutil.copytree(newest, folder / "checkpoints" / "step-00000009")
+    torn = folder / "checkpoints" / "step-00000009"
+    (torn / "DONE").unlink()
+    (torn / "model.safetensors").write_bytes(b"half")
+    (folder / "checkpoints" / "partial-00000008").mkdir()
+    engine_toy.train(folder, eval_every_epochs=1)
+    assert lines(folder) == whole
+    assert not (folder / "checkpoints" / "partial-00000008").exists()
+
+
+def test_checkpoints_are_pruned(tmp_path):
+    engine_toy.train(tmp_path / "run", save_every_steps=1, keep_last=2)
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000009", "step-00000010"]
+
+
+def test_divergence_stops_before_the_step_and_names_the_batch(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Diverged, match="video-6") as stopped:
+        engine_toy.train(folder, poison=6, save_every_steps=2)
+    assert stopped.value.exit_code == 5
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-00000004", "step-00000006"]
+    assert read_metrics(folder / "metrics.jsonl")[-1]["kind"] == "diverged"
+
+
+def test_accumulation_equals_the_larger_batch(tmp_path):
+    """Two micro-batches of the same rows as one batch give the same first gradient when nothing random differs."""
+    trainer, _ = engine_toy.train(tmp_path / "run", accumulate=2, max_steps=3)
+    assert trainer.step == 3
+    assert trainer.per_epoch == 1
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    engine_toy.train(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"train\.batch_size: 4 -> 2"):
+        engine_toy.train(tmp_path / "run", batch_size=2)
+    engine_toy.train(tmp_path / "run", log_every_steps=5)  # a machine matter
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds no run"):
+        engine_toy.train(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another process" in start(tmp_path / "run").stderr
+
+
+def test_run_folder_holds_what_design_promises(tmp_path):
+    engine_toy.train(tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert {"argv", "versions", "host", "commit", "task", "verb"} <= facts.keys()
+    assert (tmp_path / "run" / "config.yaml").read_text().startswith("task: toy")
+
+
+def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
+    alone = start(tmp_path / "one", "batch_size=4", "dropout=0", WORLD_SIZE="1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path / "two"), "batch_size=2", "dropout=0"],
+            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    assert alone.returncode == 0, alone.stderr
+    assert [w.returncode for w in workers] == [0, 0], errors
+    one = [r["loss"] for r in lines(tmp_path / "one") if r["kind"] == "train"]
+    two = [r["loss"] for r in lines(tmp_path / "two") if r["kind"] == "train"]
+    assert two == pytest.approx(one, rel=1e-5)
