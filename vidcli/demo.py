@@ -64,7 +64,9 @@ def _report(out: Path, rows: list[dict[str, Any]], pretrained: Mapping[str, Any]
     from tasks.core.report.page import Page
 
     logs = {name: read_metrics(out / name / "metrics.jsonl") for name in ("pretrain", "finetune", "scratch")}
-    page = Page("vid demo", "Masked video pretraining with a learned token sampler, fine-tuned and tested beside the same network from scratch")
+    page = Page(
+        "vid demo", "Masked video pretraining with a learned token sampler, fine-tuned and tested beside the same network from scratch"
+    )
     page.section("Result").table(list(rows[0]), [[row.get(key, "") for key in rows[0]] for row in rows])
     page.figure(figures.bars({row["encoder"]: row["top1"] for row in rows[:2]}, chance))
     page.text(
@@ -79,8 +81,12 @@ def _report(out: Path, rows: list[dict[str, Any]], pretrained: Mapping[str, Any]
     for number, picture in enumerate(sorted(Path(pretrained["picture"]).glob("*.png"))):
         page.figure(picture.read_bytes(), f"clip {number}")
     page.section("Training")
-    page.figure(figures.curves({"reconstruction error": figures.points(_training(logs["pretrain"]), "reconstruction")}, "error"), "pretraining")
-    page.figure(figures.curves({"entropy of the sampler": figures.points(_training(logs["pretrain"]), "policy_entropy")}, "nats"), "sampler")
+    page.figure(
+        figures.curves({"reconstruction error": figures.points(_training(logs["pretrain"]), "reconstruction")}, "error"), "pretraining"
+    )
+    page.figure(
+        figures.curves({"entropy of the sampler": figures.points(_training(logs["pretrain"]), "policy_entropy")}, "nats"), "sampler"
+    )
     losses = {name: figures.points(_training(logs[key]), "loss") for name, key in (("pretrained", "finetune"), ("from scratch", "scratch"))}
     page.figure(figures.curves(losses, "training loss"), "fine-tuning")
     page.section("Confusion")

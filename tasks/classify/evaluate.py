@@ -29,7 +29,9 @@ def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple
     folder = find_model(reference)
     config = load_config(folder)
     if config["task"] != "classify":
-        raise UsageError(f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn")
+        raise UsageError(
+            f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn"
+        )
     classifier = Classifier(VitConfig(**config["architecture"]), len(config["labels"]), HeadConfig(**config["head"]))
     load_strict(classifier, load_weights(folder), str(folder))
     return classifier.to(device).eval(), config
@@ -49,7 +51,10 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
     """The reading and normalisation that a model was trained with; an explicit stride in `data` wins."""
     clip = data.clip
     if clip.stride_frames is None and clip.stride_s is None:
-        clip = ClipConfig(**{k: preprocessing[k] for k in ("frames", "sampling", "stride_frames")}, stride_s=None if preprocessing["stride_frames"] else preprocessing["stride_s"])
+        clip = ClipConfig(
+            **{k: preprocessing[k] for k in ("frames", "sampling", "stride_frames")},
+            stride_s=None if preprocessing["stride_frames"] else preprocessing["stride_s"],
+        )
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
     short = data.short_side or preprocessing["image_size"]
@@ -83,7 +88,13 @@ def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
         talk.warn(f"skipped {path}: {reason}")
     if skipped and config.strict:
         raise InputError(f"{len(skipped)} videos could not be read, the first is {skipped[0][0]}: {skipped[0][1]}")
-    return {**result, "n_skipped": len(skipped), "views": f"{config.views.clips}x{config.views.crops}", "protocol": config.protocol, "model": config.model}
+    return {
+        **result,
+        "n_skipped": len(skipped),
+        "views": f"{config.views.clips}x{config.views.crops}",
+        "protocol": config.protocol,
+        "model": config.model,
+    }
 
 
 def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, talk: Talk) -> tuple[dict[str, Any], list]:

@@ -32,7 +32,9 @@ def architecture(config: FinetuneConfig) -> VitConfig:
     if config.model is not None and config.model != found:
         a, b = config.model.model_dump(), found.model_dump()
         wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if a[k] != b[k])
-        raise UsageError(f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from")
+        raise UsageError(
+            f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
+        )
     return found
 
 
@@ -40,7 +42,9 @@ def check(config: FinetuneConfig) -> VitConfig:
     """What no single setting can check; returns the architecture."""
     model = architecture(config)
     if config.data.clip.frames != model.frames:
-        raise UsageError(f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}")
+        raise UsageError(
+            f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
+        )
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     return model
@@ -52,11 +56,15 @@ def labelled(rows: list, what: str, known: list[str] | None = None) -> list[str]
 
     bare = [row for row in rows if row.label is None]
     if bare:
-        raise InputError(f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {bare[0].path}", "add a label column to the manifest")
+        raise InputError(
+            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {bare[0].path}", "add a label column to the manifest"
+        )
     names = label_names(rows)
     strange = sorted(set(names) - set(known)) if known is not None else []
     if strange:
-        raise InputError(f"labels in the {what} set that the model does not know: {', '.join(strange[:5])}", f"it knows: {', '.join(known[:20])}")
+        raise InputError(
+            f"labels in the {what} set that the model does not know: {', '.join(strange[:5])}", f"it knows: {', '.join(known[:20])}"
+        )
     return names
 
 
@@ -65,7 +73,13 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     model = check(config)
     labels = labelled(setup.training_rows(config.data), "training")
     built = setup.plan(lambda: Classification(config, model, len(labels)), config)
-    return {**built, "classes": len(labels), "mode": config.head.mode, "start": config.init or "scratch", "views": f"{config.views.clips}x{config.views.crops}"}
+    return {
+        **built,
+        "classes": len(labels),
+        "mode": config.head.mode,
+        "start": config.init or "scratch",
+        "views": f"{config.views.clips}x{config.views.crops}",
+    }
 
 
 def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classification:
@@ -97,7 +111,9 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     accelerator = make_accelerator(config.train, run)
     parameters = sum(p.numel() for p in method.parameters())
     run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {len(labels)} classes")
+    run.talk.info(
+        f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {len(labels)} classes"
+    )
     transform = TrainTransform(config.augment, model.image_size)
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
 
@@ -160,7 +176,9 @@ def write_confusion(path: Path, outputs: Outputs, labels: list[str]) -> None:
         writer.writerows([name, *counts] for name, counts in zip(labels, np.asarray(matrix).tolist(), strict=True))
 
 
-def publish(run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict) -> None:
+def publish(
+    run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict
+) -> None:
     """Writes the model folder of a classifier."""
     described = config.model_copy(update={"model": model})
     saved = {

@@ -101,7 +101,16 @@ def collect(
 
 
 def classify_views(
-    classifier: nn.Module, rows: list, labels: list[str], data: DataConfig, views: ViewConfig, augment: AugmentConfig, size: int, batch_size: int, stop: Callable, talk: Talk
+    classifier: nn.Module,
+    rows: list,
+    labels: list[str],
+    data: DataConfig,
+    views: ViewConfig,
+    augment: AugmentConfig,
+    size: int,
+    batch_size: int,
+    stop: Callable,
+    talk: Talk,
 ) -> Outputs:
     """Class probabilities of every video: softmax per view, then the mean over views (spec C8)."""
     from tasks.core.video.augment import EvalTransform

@@ -25,7 +25,9 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    save_file(tensors, partial / WEIGHTS, metadata={"format": "pt", "library": "vid", "task": config["task"], "method": config.get("method", "")})
+    save_file(
+        tensors, partial / WEIGHTS, metadata={"format": "pt", "library": "vid", "task": config["task"], "method": config.get("method", "")}
+    )
     write_json(partial / CONFIG, config)
     write_text(partial / CARD, card)
     shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +75,9 @@ def load_strict(module: Any, weights: dict[str, Any], source: str) -> None:
     problems = [f"missing {k}" for k in own.keys() - weights.keys()]
     problems += [f"unexpected {k}" for k in weights.keys() - own.keys()]
     problems += [
-        f"{k} has shape {tuple(weights[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape
+        f"{k} has shape {tuple(weights[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own.keys() & weights.keys()
+        if own[k].shape != weights[k].shape
     ]
     if problems:
         shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")

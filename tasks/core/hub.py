@@ -42,6 +42,10 @@ def _fetch(reference: str, call, command: str) -> str:
     try:
         return call(hub)
     except LocalEntryNotFoundError:
-        raise UsageError(f"{reference} is not in the local cache and the Hub cannot be reached", f"on a machine with network run: {command}") from None
+        raise UsageError(
+            f"{reference} is not in the local cache and the Hub cannot be reached", f"on a machine with network run: {command}"
+        ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise UsageError(f"cannot get {reference}: {str(error).splitlines()[0]}", "check the name, the revision and your access (HF_TOKEN)") from None
+        raise UsageError(
+            f"cannot get {reference}: {str(error).splitlines()[0]}", "check the name, the revision and your access (HF_TOKEN)"
+        ) from None

@@ -35,7 +35,9 @@ class TATSSampler(Config):
     """Trajectory-aware token sampler trained with PPO (TATS thesis, chapter 5, table 5.4)."""
 
     name: Literal["tats"] = "tats"
-    attention: Literal["trajectory", "joint"] = Field("trajectory", description="joint: plain multi-head attention, the ablation of table 5.8")
+    attention: Literal["trajectory", "joint"] = Field(
+        "trajectory", description="joint: plain multi-head attention, the ablation of table 5.8"
+    )
     landmarks: int | None = Field(None, ge=1, description="Orthoformer landmarks; null: exact trajectory attention")
     blocks: int = Field(1, ge=1, description="sampler blocks; the thesis found that more than one collapses")
     heads: int = Field(8, ge=1)

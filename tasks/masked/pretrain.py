@@ -27,7 +27,9 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
 def check(config: PretrainConfig) -> None:
     """What no single setting can check; raises UsageError."""
     if config.data.clip.frames != config.model.frames:
-        raise UsageError(f"data.clip.frames is {config.data.clip.frames}, model.frames is {config.model.frames}", "set both to the same number")
+        raise UsageError(
+            f"data.clip.frames is {config.data.clip.frames}, model.frames is {config.model.frames}", "set both to the same number"
+        )
     if config.augment.mixup or config.augment.cutmix:
         raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
 
@@ -39,7 +41,9 @@ def build(config: PretrainConfig) -> MaskedPretraining:
     if config.init:
         folder = find_model(config.init)
         if load_config(folder)["architecture"] != config.model.model_dump():
-            raise UsageError(f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config")
+            raise UsageError(
+                f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
+            )
         load_strict(method.autoencoder.encoder, encoder_weights(load_weights(folder)), str(folder))
     return method
 
@@ -54,7 +58,9 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     accelerator = make_accelerator(config.train, run, uneven=method.sampler.optimizer_groups() is not None)
     parameters = sum(p.numel() for p in method.parameters())
     run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(f"{config.sampler.name}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}")
+    run.talk.info(
+        f"{config.sampler.name}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
+    )
     transform = TrainTransform(config.augment, config.model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
@@ -113,4 +119,6 @@ def publish(run: Run, config: PretrainConfig, method: MaskedPretraining, rows: l
         "frame stride": f"{saved['preprocessing']['stride_s']} s",
     }
     use = f"vid finetune --preset classify/... --from {setup.relative_name(run.folder)} --data TRAIN --val VAL"
-    save_model(run.folder / "model", weights, saved, setup.card("Masked video encoder", facts, use, {"tags": ["video", "masked-video-modeling"]}))
+    save_model(
+        run.folder / "model", weights, saved, setup.card("Masked video encoder", facts, use, {"tags": ["video", "masked-video-modeling"]})
+    )

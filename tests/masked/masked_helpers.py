@@ -54,10 +54,13 @@ def rng(step: int = 0, rows: int = 2) -> BatchRandom:
     return BatchRandom(0, step, rows=rows)
 
 
-def train(trained: MaskedPretraining, steps: int, batch: int = 8, lr: float = 1e-3, policy_lr: float = 1e-3, same: bool = False) -> list[dict[str, float]]:
+def train(
+    trained: MaskedPretraining, steps: int, batch: int = 8, lr: float = 1e-3, policy_lr: float = 1e-3, same: bool = False
+) -> list[dict[str, float]]:
     """A plain loop over `video`, without the engine; returns what each step logged."""
     optimizers = {
-        name: torch.optim.AdamW(spec.groups, lr=policy_lr if name == POLICY else lr, betas=(0.9, 0.95)) for name, spec in trained.optimizers().items()
+        name: torch.optim.AdamW(spec.groups, lr=policy_lr if name == POLICY else lr, betas=(0.9, 0.95))
+        for name, spec in trained.optimizers().items()
     }
     logs = []
     for step in range(steps):

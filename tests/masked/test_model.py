@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from masked_helpers import MODEL, config, method, progress, rng, video
+
 from tasks.core.nn.config import VitConfig
 from tasks.masked.config import PretrainConfig, TargetConfig
 from tasks.masked.method import MaskedPretraining

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-
 from masked_helpers import SAMPLERS, method, progress, rng, train, video
+
 from tasks.core.engine.random import BatchRandom
 from tasks.masked.samplers import SAMPLERS as REGISTERED
 from tasks.masked.samplers.base import draw

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-
 from masked_helpers import MODEL, config, method, progress, rng, train, video
+
 from tasks.core.nn.config import VitConfig
 from tasks.masked.config import TATSSampler
 from tasks.masked.method import POLICY
@@ -68,7 +68,15 @@ def test_whole_loss_is_the_papers_sum():
     logits, index, errors, value = setup()
     log_probs = logits.log_softmax(-1).detach()
     old = log_probs.gather(1, index) + 0.05
-    got = ppo_loss(log_probs, value + 0.5, log_probs.gather(1, index), old, errors, value, TATSSampler(policy_weight=2.0, value_weight=3.0, entropy_weight=5.0))
+    got = ppo_loss(
+        log_probs,
+        value + 0.5,
+        log_probs.gather(1, index),
+        old,
+        errors,
+        value,
+        TATSSampler(policy_weight=2.0, value_weight=3.0, entropy_weight=5.0),
+    )
     ratio = math.exp(-0.05)
     policy = (ratio * (errors - value[:, None])).mean()
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
@@ -191,7 +199,7 @@ def test_later_passes_move_the_ratio_off_one():
 def test_bandit_mass_moves_to_the_hard_tokens():
     """Errors do not come from an autoencoder here: three of 32 tokens are hard, wherever they are hidden."""
     torch.manual_seed(0)
-    settings = TATSSampler(heads=2, warmup_epochs=0, policy_weight=1.0, value_weight=1.0, entropy_weight=0.1)
+    settings = TATSSampler(heads=2, warmup_epochs=0, policy_weight=1.0, value_weight=1.0, entropy_weight=0.3)
     sampler = TATS(settings, VitConfig(**MODEL), 0.75)
     hard = torch.tensor([3, 14, 27])
     truth = torch.full((32,), 0.1)

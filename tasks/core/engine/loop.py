@@ -248,7 +248,9 @@ class Trainer:
 
     def _diverge(self, row: dict[str, float], names: list[str]) -> None:
         what = ", ".join(f"{k} {v:g}" for k, v in row.items() if not math.isfinite(v))
-        self.run.log_metrics(kind="diverged", step=self.step + 1, batch=names, **{k: v if math.isfinite(v) else str(v) for k, v in row.items()})
+        self.run.log_metrics(
+            kind="diverged", step=self.step + 1, batch=names, **{k: v if math.isfinite(v) else str(v) for k, v in row.items()}
+        )
         raise Diverged(
             f"training diverged at step {self.step + 1} ({what}); the weights were not changed. Batch: {', '.join(dict.fromkeys(names))[:500]}",
             "lower --lr, set optim.clip_grad, or look at the named videos; the last checkpoint is untouched",
@@ -262,7 +264,9 @@ class Trainer:
             self._log()
         stop, late = self._agree(bool(self.stop.received), time.monotonic() - self._last_save >= self.train.save_every_s)
         every_steps, every_epochs = self.train.save_every_steps, self.train.save_every_epochs
-        due = (every_steps and self.step % every_steps == 0) or (every_epochs and at_epoch_end and self.step // self.per_epoch % every_epochs == 0)
+        due = (every_steps and self.step % every_steps == 0) or (
+            every_epochs and at_epoch_end and self.step // self.per_epoch % every_epochs == 0
+        )
         if stop:
             self._stop_here()
         if due or late or self._evaluation_due():
@@ -280,7 +284,9 @@ class Trainer:
     def _stop_here(self) -> None:
         self._save()
         kind = exit_for(self.stop.received)
-        raise kind(f"stopped by a signal at step {self.step} of {self.total}; a checkpoint is written", "run the same command again to continue")
+        raise kind(
+            f"stopped by a signal at step {self.step} of {self.total}; a checkpoint is written", "run the same command again to continue"
+        )
 
     def _evaluation_due(self) -> bool:
         if self.evaluate is None or self.step <= self.evaluated:
@@ -305,13 +311,26 @@ class Trainer:
     def _log(self) -> None:
         rates = {f"lr_{n}" if n != MAIN else "lr": s(self.step - 1) for n, s in self.schedules.items()}
         values = {**self.window.means(), **rates}
-        self.run.log_metrics(kind="train", step=self.step, epoch=round(self.step / self.per_epoch, 6), **values, **self._timing, skipped=len(self.run.skipped))
+        self.run.log_metrics(
+            kind="train",
+            step=self.step,
+            epoch=round(self.step / self.per_epoch, 6),
+            **values,
+            **self._timing,
+            skipped=len(self.run.skipped),
+        )
         if self.train.tensorboard:
             self.accelerator.log(values, step=self.step)
         self.window = Window()
 
     def _save(self) -> None:
-        state = {"step": self.step, "evaluated": self.evaluated, "window": vars(self.window), "last_eval": self._last_eval, "world": self.accelerator.num_processes}
+        state = {
+            "step": self.step,
+            "evaluated": self.evaluated,
+            "window": vars(self.window),
+            "last_eval": self._last_eval,
+            "world": self.accelerator.num_processes,
+        }
         extra = {"ema": self.ema} if self.ema is not None else {}
         self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), extra)
         self._last_save = time.monotonic()

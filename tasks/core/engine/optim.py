@@ -24,7 +24,11 @@ def layer_scale(layer: int, n_layers: int, decay: float) -> float:
 
 
 def make_groups(
-    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, layer_of: Callable[[str], int] | None = None, n_layers: int = 0, layer_decay: float = 1.0
+    named: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    layer_of: Callable[[str], int] | None = None,
+    n_layers: int = 0,
+    layer_decay: float = 1.0,
 ) -> list[Group]:
     """Groups parameters by (layer, decay). Frozen parameters are left out.
 

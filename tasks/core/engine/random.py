@@ -25,7 +25,9 @@ class BatchRandom:
         rows: rows of this process at full batch size. rank, world: place of this process.
     """
 
-    def __init__(self, seed: int, step: int, micro: int = 0, rows: int = 1, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"):
+    def __init__(
+        self, seed: int, step: int, micro: int = 0, rows: int = 1, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
+    ):
         self.rows, self.rank, self.world = rows, rank, world
         self.device = torch.device(device)
         self.generator = torch.Generator(device=self.device)

@@ -65,7 +65,9 @@ class Run:
         self._lock = None
 
     @classmethod
-    def open(cls, folder: Path, config: Config, task: str, verb: str, argv: list[str], talk: Talk | None = None, preset: str | None = None) -> "Run":
+    def open(
+        cls, folder: Path, config: Config, task: str, verb: str, argv: list[str], talk: Talk | None = None, preset: str | None = None
+    ) -> "Run":
         """Creates the folder or takes it up again.
 
         Raises:
@@ -91,7 +93,9 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise UsageError(f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out") from None
+            raise UsageError(
+                f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out"
+            ) from None
         except OSError as error:
             raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
         if target.exists():
@@ -211,7 +215,9 @@ def source_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -10,6 +10,7 @@ from torch import nn
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 
+
 def positions_1d(n: int, dim: int) -> torch.Tensor:
     """`(n, dim)` float32 sine-cosine table over the token number, sine at even and cosine at odd channels (Vaswani et al. 2017)."""
     angle = torch.arange(n, dtype=torch.float64)[:, None] / 10000 ** (2 * (torch.arange(dim) // 2) / dim).double()

@@ -13,7 +13,9 @@ class ClipConfig(Config):
     exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
     frames: int = Field(16, ge=1)
-    sampling: Literal["dense", "segments"] = Field("dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part")
+    sampling: Literal["dense", "segments"] = Field(
+        "dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part"
+    )
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Pts = list[int | None]
 
+_BROADCAST = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v")
 _FAR = 32  # packets; no encoder stores a frame so far from its place in time
 _PROBED_KEYS = {2**i for i in range(6)}
 # Where every packet becomes exactly one frame; elsewhere fields, invisible frames and "not coded" marks are packets too.
@@ -44,6 +45,11 @@ class Packets:
     key: list[bool] = field(default_factory=list)
     discard: list[bool] = field(default_factory=list)
     fault: str | None = None
+
+    @property
+    def skip_to_key(self) -> bool:
+        """Whether the stream may begin in the middle of a group of pictures, as a recorded broadcast does."""
+        return self.facts.container in _BROADCAST and any(self.key)
 
     @property
     def shown(self) -> Pts:
@@ -127,7 +133,7 @@ def read_frames(path: str, packets: Packets, fault: Fault | None) -> Frames:
     """
     out = Frames()
     with open_container(path, threads=1) as container:
-        cut, error = _feed(container, any(packets.key), fault, out)
+        cut, error = _feed(container, packets.skip_to_key, fault, out)
         out.reorder = int(container.streams.video[0].codec_context.reorder_depth or 0)
         if fault is not None and cut is None and (error is None or out.packets >= len(packets.pts) - 1):
             cut, error = fault.reason, None  # the last packet of a cut file is expected to fail

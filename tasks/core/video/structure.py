@@ -71,7 +71,7 @@ def _avi(file: BinaryIO, size: int) -> int | None:
     while at + 12 <= size:
         file.seek(at)
         head = file.read(12)
-        end = at + 8 + int.from_bytes(head[4:8], "little")
+        end = at + 8 + int.from_bytes(head[4:8], "little") if any(head[4:8]) else size  # 0: a recorder that was switched off
         if head[:4] != b"RIFF":
             return None  # something appended
         broken = _avi_list(file, at + 12, min(end, size))
@@ -84,18 +84,20 @@ def _avi(file: BinaryIO, size: int) -> int | None:
 
 
 def _avi_list(file: BinaryIO, at: int, end: int) -> int | None:
-    """Walk the chunks of a list; in `movi` only stream chunks, indexes and padding may stand."""
+    """Walk the chunks of a RIFF list, which must hold a `movi` list of stream chunks."""
+    first, found = at, False
     while at + 8 <= end:
         file.seek(at)
         head = file.read(12)
         length = int.from_bytes(head[4:8], "little")
-        after = at + 8 + length
+        after = at + 8 + length if length else end
         if head[:4] == b"LIST" and head[8:12] == b"movi":
+            found = True
             broken = _avi_movie(file, at + 12, min(after, end))
             if broken is not None:
                 return broken
         at = after + length % 2
-    return None
+    return None if found else first
 
 
 def _avi_movie(file: BinaryIO, at: int, end: int) -> int | None:

@@ -79,7 +79,13 @@ class Episode:
 
 
 def ppo_loss(
-    log_probs: torch.Tensor, value: torch.Tensor, numerator: torch.Tensor, old_log_probs: torch.Tensor, errors: torch.Tensor, old_value: torch.Tensor, config: TATSSampler
+    log_probs: torch.Tensor,
+    value: torch.Tensor,
+    numerator: torch.Tensor,
+    old_log_probs: torch.Tensor,
+    errors: torch.Tensor,
+    old_value: torch.Tensor,
+    config: TATSSampler,
 ) -> dict[str, torch.Tensor]:
     """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8).
 

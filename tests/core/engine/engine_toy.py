@@ -71,7 +71,16 @@ def batches(start: int, rows: int, rank: int = 0) -> Iterator[dict[str, Any]]:
         start += 1
 
 
-def train(folder: Path, *, poison: int = -1, kill_at: int = -1, number: int = signal.SIGKILL, in_eval: bool = False, dropout: int = 20, **changes: Any) -> tuple[Trainer, Run]:
+def train(
+    folder: Path,
+    *,
+    poison: int = -1,
+    kill_at: int = -1,
+    number: int = signal.SIGKILL,
+    in_eval: bool = False,
+    dropout: int = 20,
+    **changes: Any,
+) -> tuple[Trainer, Run]:
     """Trains 10 steps (2 a epoch); may send itself a signal when batch `kill_at` is prepared or in the evaluation after it."""
     config = ToyConfig(train=ToyConfig().train.model_copy(update=changes))
     run = Run.open(folder, config, "toy", "pretrain", ["test"])
@@ -91,7 +100,15 @@ def train(folder: Path, *, poison: int = -1, kill_at: int = -1, number: int = si
 
     rows = config.train.batch_size
     trainer = Trainer(
-        method, run, accelerator, config.train, config.optim, lambda start: batches(start, rows, process_rank()), prepare, 2, evaluate=evaluate
+        method,
+        run,
+        accelerator,
+        config.train,
+        config.optim,
+        lambda start: batches(start, rows, process_rank()),
+        prepare,
+        2,
+        evaluate=evaluate,
     )
     try:
         trainer.fit()

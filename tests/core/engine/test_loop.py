@@ -25,7 +25,11 @@ def lines(folder: Path) -> list[dict]:
 
 def start(folder: Path, *settings: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), *settings], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        [sys.executable, str(SCRIPT), str(folder), *settings],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -52,7 +56,9 @@ def test_five_steps_kill_nine_and_five_more_equal_ten(whole, tmp_path):
     assert lines(folder) == whole
 
 
-@pytest.mark.parametrize(("number", "expected", "code"), [(signal.SIGTERM, Preempted, 75), (signal.SIGUSR1, Preempted, 75), (signal.SIGINT, Interrupted, 130)])
+@pytest.mark.parametrize(
+    ("number", "expected", "code"), [(signal.SIGTERM, Preempted, 75), (signal.SIGUSR1, Preempted, 75), (signal.SIGINT, Interrupted, 130)]
+)
 @pytest.mark.parametrize("in_eval", [False, True])
 def test_signals_write_a_checkpoint_and_the_run_goes_on(whole, tmp_path, number, expected, code, in_eval):
     folder = tmp_path / "run"

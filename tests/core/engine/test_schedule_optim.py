@@ -56,6 +56,9 @@ def test_groups_cover_every_parameter_once_with_the_right_scale_and_decay():
     assert by_id[id(vit.norm.weight)]["weight_decay"] == 0
 
 
-@pytest.mark.parametrize(("name", "shape", "expected"), [("a.weight", (2, 2), True), ("a.bias", (2,), False), ("mask_token", (1, 1, 4), False), ("sampler.position", (1, 4, 4), False)])
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [("a.weight", (2, 2), True), ("a.bias", (2,), False), ("mask_token", (1, 1, 4), False), ("sampler.position", (1, 4, 4), False)],
+)
 def test_what_decays(name, shape, expected):
     assert decayed(name, torch.zeros(shape)) is expected

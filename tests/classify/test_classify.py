@@ -1,0 +1,270 @@
+"""Heads, views and frozen-feature protocols (spec C12.12), and from videos to numbers by command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.classify.config import FinetuneConfig, HeadConfig
+from tasks.classify.evaluate import centred_cosine, model_data
+from tasks.classify.method import Classification
+from tasks.classify.model import HEADS, Classifier
+from tasks.classify.views import collect
+from tasks.core.engine.method import Progress
+from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.config import VitConfig
+from tasks.core.talk import Quiet
+from tasks.core.video.config import ClipConfig, DataConfig
+
+VIT = VitConfig(size="tiny", dim=32, depth=2, heads=2, image_size=32, frames=4, tubelet=2, patch=8)
+
+
+@pytest.mark.parametrize("mode", sorted(HEADS))
+def test_every_head_runs_forward_and_backward(mode):
+    method = Classification(FinetuneConfig(head={"mode": mode}), VIT, 5)
+    target = torch.eye(5)[:3]
+    losses = method({"video": torch.randn(3, 4, 3, 32, 32), "target": target}, BatchRandom(0, 0, rows=3), Progress(0, 0, 1, 1))
+    losses["loss"].backward()
+    encoder = [p.grad for p in method.classifier.encoder.parameters()]
+    assert all((g is None) == (mode != "finetune") for g in encoder)
+    assert all(p.grad is not None for p in method.classifier.head.parameters())
+
+
+def test_probe_keeps_the_encoder_in_evaluation_mode():
+    classifier = Classifier(VIT, 3, HeadConfig(mode="linear", drop_path=0.5)).train()
+    assert classifier.head.training
+    assert not classifier.encoder.training
+
+
+def test_loss_is_cross_entropy_with_soft_targets():
+    method = Classification(FinetuneConfig(head={"drop_path": 0.0}), VIT, 4).eval()
+    video, target = torch.randn(2, 4, 3, 32, 32), torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]])
+    got = method({"video": video, "target": target}, BatchRandom(0, 0, rows=2), Progress(0, 0, 1, 1))["loss"]
+    assert torch.allclose(got, torch.nn.functional.cross_entropy(method.classifier(video), target))
+
+
+def test_pinned_losses():
+    torch.manual_seed(0)
+    method = Classification(FinetuneConfig(head={"drop_path": 0.0, "init_scale": 1.0}), VIT, 4)
+    groups = method.optimizers()["main"].groups
+    optimizer = torch.optim.AdamW([{"params": g["params"], "lr": 1e-3 * g["lr_scale"], "weight_decay": g["weight_decay"]} for g in groups])
+    video, target = torch.randn(4, 4, 3, 32, 32), torch.eye(4)
+    losses = []
+    for _ in range(4):
+        loss = method({"video": video, "target": target}, BatchRandom(0, 0, rows=4), Progress(0, 0, 1, 1))["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses == pytest.approx(PINNED, rel=1e-4)
+
+
+PINNED = [1.414541, 1.384631, 1.356664, 1.328695]
+
+
+@pytest.mark.parametrize(("clips", "crops"), [(5, 3), (2, 3)])
+def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, crops):
+    seen = []
+
+    def forward(views: torch.Tensor) -> torch.Tensor:
+        seen.append(len(views))
+        return views.mean((1, 2, 3, 4))[:, None] * torch.tensor([[1.0, 2.0]])
+
+    values = torch.rand(2 * clips)
+    video = values.view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4)
+    uid = torch.arange(2).repeat_interleave(clips)
+
+    def run(order: torch.Tensor):
+        batch = {"video": video[order], "uid": uid[order], "label": uid[order], "path": [f"v{u}" for u in uid[order]], "skipped": []}
+        transform = lambda b: b["video"].repeat_interleave(crops, 0)  # noqa: E731
+        return collect(forward, iter([batch]), transform, crops, torch.device("cpu"), lambda: None, Quiet(), 2)
+
+    straight, shuffled = run(torch.arange(2 * clips)), run(torch.randperm(2 * clips))
+    assert seen[0] == 2 * clips * crops
+    assert straight.values[:, 0] == pytest.approx(values.view(2, clips).mean(1).numpy(), rel=1e-5)
+    assert np.allclose(straight.values, shuffled.values, atol=1e-6)
+    assert straight.paths == ["v0", "v1"]
+
+
+def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
+    saved = {"image_size": 64, "frames": 8, "sampling": "dense", "stride_frames": 2, "stride_s": 0.08, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    data, augment = model_data(DataConfig(clip={}), saved)
+    assert (data.clip.stride_frames, data.clip.frames, data.short_side, augment.mean) == (2, 8, 64, (0, 0, 0))
+    data, _ = model_data(DataConfig(clip=ClipConfig(stride_s=0.5)), saved)
+    assert (data.clip.stride_s, data.clip.stride_frames, data.clip.frames) == (0.5, None, 8)
+
+
+def test_centred_cosine_by_hand():
+    gallery = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    assert centred_cosine(np.array([[2.0, 0.0]]), gallery)[0] == pytest.approx([1.0, -1.0])
+
+
+def vid(*words: object) -> dict:
+    """Runs a command in this process and returns its last JSON line."""
+    import contextlib
+    import io
+
+    from vidcli.app import main
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([str(w) for w in words])
+    assert code == 0, out.getvalue()
+    return json.loads(out.getvalue().splitlines()[-1])
+
+
+SMALL = (
+    "model={size: tiny, dim: 32, depth: 2, heads: 2, image_size: 32, frames: 4, tubelet: 2, patch: 8}",
+    "data.clip={frames: 4, stride_frames: 2}",
+    "data.short_side=32",
+    "data.workers=0",
+)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A motion set, a pretraining run and a fine-tuning run, made by commands."""
+    from tasks.core.video.synthetic import render_motion_set
+
+    folder = tmp_path_factory.mktemp("chain")
+    manifest = render_motion_set(folder / "videos", 5, 0, 32, 12)
+    sets = [word for s in SMALL for word in ("--set", s)]
+    pre = vid(
+        "pretrain",
+        "--preset",
+        "masked/tats-tiny",
+        "--data",
+        manifest,
+        "--out",
+        folder / "pre",
+        "--epochs",
+        2,
+        "--visualize",
+        1,
+        *sets,
+        "--set",
+        "sampler.warmup_epochs=1",
+        "--set",
+        "sampler.heads=2",
+        "--json",
+    )
+    tuned = vid(
+        "finetune",
+        "--preset",
+        "classify/tiny",
+        "--from",
+        folder / "pre",
+        "--data",
+        manifest,
+        "--val",
+        manifest,
+        "--out",
+        folder / "ft",
+        "--epochs",
+        2,
+        *[w for s in SMALL[1:] for w in ("--set", s)],
+        "--json",
+    )
+    return folder, manifest, pre, tuned
+
+
+def test_chain_writes_models_and_pictures(chain):
+    folder, _, pre, tuned = chain
+    assert (folder / "pre" / "model" / "model.safetensors").exists()
+    assert "frame stride" in (folder / "pre" / "model" / "README.md").read_text()
+    assert next((folder / "pre" / "pictures").glob("*.png")).stat().st_size > 1000
+    config = json.loads((folder / "ft" / "model" / "config.json").read_text())
+    assert config["preprocessing"]["stride_s"] == pytest.approx(2 / 12, abs=1e-3)
+    assert config["provenance"]["init"] == str(folder / "pre")
+    assert len(config["labels"]) == 10
+    assert tuned["views"] == "2x1"
+    assert pre["steps"] > 0
+
+
+def test_eval_repeats_the_finetuned_number(chain):
+    folder, manifest, _, tuned = chain
+    found = vid("eval", "classify", "--model", folder / "ft", "--data", manifest, "--clips", 2, "--crops", 1, "--json")
+    assert {k: found[k] for k in ("top1", "top5", "n", "views")} == {k: tuned[k] for k in ("top1", "top5", "n", "views")}
+    assert found["n_skipped"] == 0
+    assert found["protocol"] == "finetuned"
+    assert found["top5"] >= found["top1"]
+
+
+@pytest.mark.parametrize("protocol", ["knn", "retrieval"])
+def test_frozen_protocols_run_on_a_pretraining_run(chain, protocol):
+    folder, manifest, _, _ = chain
+    found = vid(
+        "eval",
+        "classify",
+        "--model",
+        folder / "pre",
+        "--data",
+        manifest,
+        "--gallery",
+        manifest,
+        "--protocol",
+        protocol,
+        "--clips",
+        1,
+        "--crops",
+        1,
+        "--json",
+    )
+    assert found["n"] == 10
+    assert 0 <= found["top1" if protocol == "knn" else "r@1"] <= 100
+
+
+@pytest.mark.parametrize("mode", ["linear-probe", "attentive-probe"])
+def test_probes_leave_the_encoder_as_it_was(chain, mode, tmp_path):
+    from safetensors.torch import load_file
+
+    folder, manifest, _, _ = chain
+    vid(
+        "finetune",
+        "--preset",
+        f"classify/{mode}",
+        "--from",
+        folder / "pre",
+        "--data",
+        manifest,
+        "--val",
+        manifest,
+        "--out",
+        tmp_path / "probe",
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        *[w for s in SMALL[1:] for w in ("--set", s)],
+        "--json",
+    )
+    before, after = load_file(folder / "pre/model/model.safetensors"), load_file(tmp_path / "probe/model/model.safetensors")
+    encoder = [k for k in before if k.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(before[k], after[k]) for k in encoder)
+
+
+def test_the_same_command_again_says_finished_and_gives_the_result(chain):
+    folder, manifest, pre, _ = chain
+    sets = [word for s in SMALL for word in ("--set", s)]
+    again = vid(
+        "pretrain",
+        "--preset",
+        "masked/tats-tiny",
+        "--data",
+        manifest,
+        "--out",
+        folder / "pre",
+        "--epochs",
+        2,
+        "--visualize",
+        1,
+        *sets,
+        "--set",
+        "sampler.warmup_epochs=1",
+        "--set",
+        "sampler.heads=2",
+        "--json",
+    )
+    assert again == pre
