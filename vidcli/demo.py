@@ -70,7 +70,7 @@ def _report(out: Path, rows: list[dict[str, Any]], pretrained: Mapping[str, Any]
     page.section("Result").table(list(rows[0]), [[row.get(key, "") for key in rows[0]] for row in rows])
     page.figure(figures.bars({row["encoder"]: row["top1"] for row in rows[:2]}, chance))
     page.text(
-        f"Ten motions that single frames cannot tell apart, {rows[0]['n']} test videos; {seconds / 60:.1f} minutes in all. Toy scale shows the "
+        f"Ten motions that single frames cannot tell apart, {rows[0]['n']} test videos; {seconds / 60:.1f} minutes. Toy scale shows the "
         "mechanism, not the published numbers."
     )
     page.section("What the sampler does")

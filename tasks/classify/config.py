@@ -13,7 +13,8 @@ from tasks.core.video.config import AugmentConfig, DataConfig
 class HeadConfig(Config):
     """What stands on the encoder.
 
-    `finetune` trains everything with a linear head on mean-pooled tokens; `linear` freezes the encoder and trains a batch-normalised linear layer;
+    `finetune` trains everything with a linear head on mean-pooled tokens; `linear` freezes the encoder and trains a batch-normalised
+    linear layer;
     `attentive` freezes it and trains one cross-attention query and a linear layer.
     """
 
@@ -25,7 +26,9 @@ class HeadConfig(Config):
 
 
 class ViewConfig(Config):
-    """Multi-view testing: probabilities are averaged over `clips` windows spread over the video times `crops` squares along its long side."""
+    """Multi-view testing: probabilities are averaged over `clips` windows spread over the video times `crops` squares along its long
+    side.
+    """
 
     clips: int = Field(5, ge=1)
     crops: Literal[1, 3] = 3

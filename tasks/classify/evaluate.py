@@ -63,7 +63,8 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
 
 
 def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
-    """One JSON-able object: `top1`, `top5`, `mean_class` or `r@k` in percent, `n`, `n_skipped`, `views`, `protocol` and where the numbers come from.
+    """One JSON-able object: `top1`, `top5`, `mean_class` or `r@k` in percent, `n`, `n_skipped`, `views`, `protocol` and where the
+    numbers come from.
 
     Raises:
         InputError: no video could be read, or labels that the model does not know. Preempted, Interrupted: stopped by a signal.
@@ -150,7 +151,9 @@ def features(config: EvalConfig, rows: list, labels: list[str], device: torch.de
 
 
 def centred_cosine(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Cosine similarity `(queries, gallery)` after subtracting the gallery's mean, which masked autoencoders' features share too much of."""
+    """Cosine similarity `(queries, gallery)` after subtracting the gallery's mean, which masked autoencoders' features share too much
+    of.
+    """
     mean = gallery.mean(0)
     a, b = queries - mean, gallery - mean
     a /= np.linalg.norm(a, axis=1, keepdims=True) + 1e-12

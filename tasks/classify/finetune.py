@@ -112,7 +112,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.parameters())
     run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
     run.talk.info(
-        f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {len(labels)} classes"
+        f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(rows)} videos, {len(labels)} classes"
     )
     transform = TrainTransform(config.augment, model.image_size)
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)

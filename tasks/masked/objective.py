@@ -40,7 +40,9 @@ def masked_targets(pixels: torch.Tensor, masked: torch.Tensor, config: TargetCon
 
 
 def normalize_motion(cubes: torch.Tensor) -> torch.Tensor:
-    """Scales motion targets by one deviation per clip (over all given tokens), so that still tokens stay near zero instead of becoming noise."""
+    """Scales motion targets by one deviation per clip (over all given tokens), so that still tokens stay near zero instead of becoming
+    noise.
+    """
     std = cubes.flatten(1).std(dim=1)[:, None, None, None]
     return cubes / (std + 1e-3)
 

@@ -59,7 +59,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.parameters())
     run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
     run.talk.info(
-        f"{config.sampler.name}: {parameters / 1e6:.1f} M parameters, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
+        f"{config.sampler.name}: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
     )
     transform = TrainTransform(config.augment, config.model.image_size)
 

@@ -23,14 +23,17 @@ LONG_AFTER = 1 << 30  # an epoch number past any warm-up: the sampler itself dra
 def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> dict[str, Any]:
     """Everything a picture of one clip needs, on the CPU.
 
-    A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and deviation from the input:
-    what is shown is structure that was predicted, at true brightness and contrast. Motion targets are shown as predicted, on the clip's mean frame.
+    A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and deviation from
+    the input:
+    what is shown is structure that was predicted, at true brightness and contrast. Motion targets are shown as predicted, on the
+    clip's mean frame.
 
     Args:
         video: `(1, T, 3, S, S)` float32, normalised as for training.
 
     Returns:
-        `frames`, `reconstruction` (T, 3, S, S) float32 in [0, 1]; `error`, `probability` (T', h, w) float32 per token (`probability` is None
+        `frames`, `reconstruction` (T, 3, S, S) float32 in [0, 1]; `error`, `probability` (T', h, w) float32 per token (`probability`
+        is None
         for samplers without one); `mask` (T', h, w) bool, True where hidden.
     """
     was_training = method.training

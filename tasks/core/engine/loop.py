@@ -252,7 +252,7 @@ class Trainer:
             kind="diverged", step=self.step + 1, batch=names, **{k: v if math.isfinite(v) else str(v) for k, v in row.items()}
         )
         raise Diverged(
-            f"training diverged at step {self.step + 1} ({what}); the weights were not changed. Batch: {', '.join(dict.fromkeys(names))[:500]}",
+            f"training diverged at step {self.step + 1} ({what}); weights kept. Batch: {', '.join(dict.fromkeys(names))[:500]}",
             "lower --lr, set optim.clip_grad, or look at the named videos; the last checkpoint is untouched",
         )
 

@@ -41,12 +41,15 @@ class OptimizerSpec:
 class Method(nn.Module):
     """Base of everything the loop trains.
 
-    The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an optimizer
+    The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an
+    optimizer
     step of its own (key `optimizers()[phase]`).
     """
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        """Losses of one micro-batch: `loss` is minimised, other entries (detached scalars) are logged. `batch` is None outside the main phase."""
+        """Losses of one micro-batch: `loss` is minimised, other entries (detached scalars) are logged. `batch` is None outside the
+        main phase.
+        """
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, OptimizerSpec]:

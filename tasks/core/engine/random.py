@@ -17,7 +17,8 @@ def derive_seed(*parts: int) -> int:
 class BatchRandom:
     """Random numbers for the rows of this process within a global batch.
 
-    Every process draws the whole global batch from the same generator and keeps its own rows, so `world` processes with B clips each use the
+    Every process draws the whole global batch from the same generator and keeps its own rows, so `world` processes with B clips each
+    use the
     numbers that one process with world x B clips would use.
 
     Args:

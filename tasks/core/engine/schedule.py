@@ -8,8 +8,10 @@ from dataclasses import dataclass
 class WarmupCosine:
     """Linear warm-up from `warmup_lr` to `lr`, then half a cosine down to `min_lr` at the last step.
 
-    Values are those of VideoMAE's public schedule: step s < warmup_steps lies on the line through (0, warmup_lr) and (warmup_steps - 1, lr),
-    and the remaining n steps lie on the cosine at i / n, i = 0 .. n - 1. `min_lr` is therefore approached but first reached at step total_steps.
+    Values are those of VideoMAE's public schedule: step s < warmup_steps lies on the line through (0, warmup_lr) and (warmup_steps -
+    1, lr),
+    and the remaining n steps lie on the cosine at i / n, i = 0 .. n - 1. `min_lr` is therefore approached but first reached at step
+    total_steps.
 
     Args:
         lr, min_lr, warmup_lr: learning rates after scaling. warmup_steps, total_steps: optimizer steps.

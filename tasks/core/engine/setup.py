@@ -76,7 +76,9 @@ def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
 
 
 def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
-    """Distance between the frames of a clip in seconds: as given, or the frame stride times the median frame interval of up to 8 training videos."""
+    """Distance between the frames of a clip in seconds: as given, or the frame stride times the median frame interval of up to 8
+    training videos.
+    """
     from tasks.core.errors import InputError
     from tasks.core.video.reader import open_video
 

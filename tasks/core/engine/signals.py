@@ -14,7 +14,8 @@ _ECHO_S = 2.0  # a batch system may send one signal to a process directly and ag
 class StopFlag:
     """Catches SIGTERM, SIGUSR1 and SIGINT while active.
 
-    The first signal is remembered; a SIGINT or SIGTERM more than two seconds later ends the process at once. Handlers inherited by forked workers do nothing there.
+    The first signal is remembered; a SIGINT or SIGTERM more than two seconds later ends the process at once. Handlers inherited by
+    forked workers do nothing there.
     """
 
     def __init__(self):

@@ -16,7 +16,8 @@ DONE = "DONE"
 class Checkpoints:
     """The `checkpoints/` folder of a run.
 
-    A folder `step-00000012` counts only with its DONE marker, which is written last. Model and optimizer states are written by Accelerate, so that
+    A folder `step-00000012` counts only with its DONE marker, which is written last. Model and optimizer states are written by
+    Accelerate, so that
     DDP and FSDP share one path; each process adds what is its own.
     """
 

@@ -4,7 +4,9 @@ import numpy as np
 
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of rows of `scores` `(n, classes)` whose label `(n,)` is among the k largest; ties count in favour of the lower class number, percent."""
+    """Share of rows of `scores` `(n, classes)` whose label `(n,)` is among the k largest; ties count in favour of the lower class
+    number, percent.
+    """
     k = min(k, scores.shape[1])
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float((order == labels[:, None]).any(1).mean() * 100)
@@ -32,7 +34,9 @@ def recall_at(similarity: np.ndarray, query_labels: np.ndarray, gallery_labels: 
 
 
 def knn_scores(similarity: np.ndarray, gallery_labels: np.ndarray, n_classes: int, k: int, temperature: float = 0.07) -> np.ndarray:
-    """Class scores `(queries, n_classes)` by weighted vote of the k nearest, weight exp(similarity / temperature) (Wu et al. 2018, section 3.4)."""
+    """Class scores `(queries, n_classes)` by weighted vote of the k nearest, weight exp(similarity / temperature) (Wu et al. 2018,
+    section 3.4).
+    """
     k = min(k, similarity.shape[1])
     nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
     close = np.take_along_axis(similarity, nearest, axis=1)

@@ -6,8 +6,10 @@ Exact form, per head, for a query token (s, t) over F frames of P places:
     y[st]        = sum_t' softmax_t'(<qtil_st, ktil_stt'>) vtil_stt'   qtil from ytil[st, t], ktil and vtil from ytil[st, t']
 
 Two identities make it about as cheap as plain joint attention, without changing a number:
-the first line is F independent attentions over P keys, which the fused kernel computes without storing scores; and the projections of ytil in the
-second line commute with its sums (<qtil, Wk y> = <Wk^T qtil, y>; a constant <qtil, bk> drops out of the softmax; weights that sum to one pass bv on),
+the first line is F independent attentions over P keys, which the fused kernel computes without storing scores; and the projections of
+ytil in the
+second line commute with its sums (<qtil, Wk y> = <Wk^T qtil, y>; a constant <qtil, bk> drops out of the softmax; weights that sum to
+one pass bv on),
 so no F-fold projection is ever formed.
 """
 

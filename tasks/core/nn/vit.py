@@ -66,7 +66,9 @@ class TubeletEmbed(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth per sample (Huang et al. 2016): a residual branch is dropped with probability `p` and scaled by 1/(1-p) otherwise."""
+    """Stochastic depth per sample (Huang et al. 2016): a residual branch is dropped with probability `p` and scaled by 1/(1-p)
+    otherwise.
+    """
 
     def __init__(self, p: float):
         super().__init__()
@@ -196,11 +198,14 @@ QUIET_EMBED = 0.3
 
 @torch.no_grad()
 def start_local(module: nn.Module) -> None:
-    """Starts attention where positions agree: queries equal keys, so that scores are inner products of the (normed) tokens, and token content
+    """Starts attention where positions agree: queries equal keys, so that scores are inner products of the (normed) tokens, and token
+    content
     starts small beside the position code.
 
-    A masked autoencoder first has to find out that neighbours tell about a hidden token; with random queries and keys that takes a small model
-    thousands of steps, from here a few dozen. In the spirit of Trockman and Kolter, "Mimetic initialization of self-attention layers" (2023).
+    A masked autoencoder first has to find out that neighbours tell about a hidden token; with random queries and keys that takes a
+    small model
+    thousands of steps, from here a few dozen. In the spirit of Trockman and Kolter, "Mimetic initialization of self-attention layers"
+    (2023).
     """
     for part in module.modules():
         if isinstance(part, Attention):

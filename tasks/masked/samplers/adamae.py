@@ -17,7 +17,8 @@ from tasks.masked.samplers.base import Choice, Sampler, draw
 class AdaMAE(Sampler):
     """Sampling loss: minus the mean over masked tokens of log pi_i times the (detached) error of token i, equation 6.
 
-    As in the authors' code the tokens are not detached, so this loss also reaches the tokenizer, and dropout 0.1 acts on the block's projections.
+    As in the authors' code the tokens are not detached, so this loss also reaches the tokenizer, and dropout 0.1 acts on the block's
+    projections.
     """
 
     needs_tokens = True

@@ -48,7 +48,8 @@ def draw(log_probs: torch.Tensor, visible: int, noise: torch.Tensor) -> tuple[to
 class Sampler(nn.Module):
     """Base of the samplers.
 
-    `needs_tokens` says whether all tokens must be embedded before the choice; a sampler that does not look at the video leaves the autoencoder to
+    `needs_tokens` says whether all tokens must be embedded before the choice; a sampler that does not look at the video leaves the
+    autoencoder to
     embed visible tokens only.
     """
 

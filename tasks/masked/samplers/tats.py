@@ -1,6 +1,7 @@
 """TATS: a trajectory-aware actor-critic chooses the visible tokens, trained with PPO on the reconstruction error.
 
-Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 1. Where the text contradicts itself: the masked set is stored and
+Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 1. Where the text contradicts itself: the masked set is
+stored and
 used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
 """
 
@@ -157,10 +158,9 @@ class TATS(Sampler):
         """One pass over one episode (lines 16 to 19)."""
         episode = self._pending.popleft()
         log_probs, value = self.policy(episode.tokens, episode.first_landmark)
+        indices = episode.masked
         if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
             indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]
-        else:
-            indices = episode.masked
         numerator = log_probs.gather(1, indices)
         return ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
 
