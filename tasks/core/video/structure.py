@@ -67,14 +67,14 @@ def _transport_stream(file: BinaryIO, size: int) -> int | None:
 
 
 def _avi(file: BinaryIO, size: int) -> int | None:
-    at = 0
+    at, streams = 0, _avi_streams(file)
     while at + 12 <= size:
         file.seek(at)
         head = file.read(12)
         end = at + 8 + int.from_bytes(head[4:8], "little") if any(head[4:8]) else size  # 0: a recorder that was switched off
         if head[:4] != b"RIFF":
             return None  # something appended
-        broken = _avi_list(file, at + 12, min(end, size))
+        broken = _avi_list(file, at + 12, min(end, size), streams)
         if broken is not None:
             return broken
         if end > size:
@@ -83,24 +83,32 @@ def _avi(file: BinaryIO, size: int) -> int | None:
     return None
 
 
-def _avi_list(file: BinaryIO, at: int, end: int) -> int | None:
+def _avi_streams(file: BinaryIO) -> int:
+    """dwStreams of the main header, which stands first; any number where it does not."""
+    file.seek(24)
+    head = file.read(36)
+    return int.from_bytes(head[32:36], "little") if head[:4] == b"avih" else 100
+
+
+def _avi_list(file: BinaryIO, at: int, end: int, streams: int) -> int | None:
     """Walk the chunks of a RIFF list, which must hold a `movi` list of stream chunks."""
     first, found = at, False
     while at + 8 <= end:
         file.seek(at)
         head = file.read(12)
         length = int.from_bytes(head[4:8], "little")
-        after = at + 8 + length if length else end
+        after = at + 8 + length
         if head[:4] == b"LIST" and head[8:12] == b"movi":
-            found = True
-            broken = _avi_movie(file, at + 12, min(after, end))
+            found, after = True, after if length else end
+            broken = _avi_movie(file, at + 12, min(after, end), streams)
             if broken is not None:
                 return broken
         at = after + length % 2
     return None if found else first
 
 
-def _avi_movie(file: BinaryIO, at: int, end: int) -> int | None:
+def _avi_movie(file: BinaryIO, at: int, end: int, streams: int) -> int | None:
+    """Walk the chunks of a `movi` list: `00dc`, `01wb` and the like, with the number of an existing stream."""
     while at + 8 <= end:
         file.seek(at)
         head = file.read(12)
@@ -108,7 +116,7 @@ def _avi_movie(file: BinaryIO, at: int, end: int) -> int | None:
         if name == b"LIST" and head[8:12] == b"rec ":
             at += 12
             continue
-        known = (name[:2].isdigit() and name[2:].isalpha()) or name[:2] == b"ix" or name in _AVI_CHUNKS
+        known = (name[:2].isdigit() and int(name[:2]) < streams and name[2:].isalpha()) or name[:2] == b"ix" or name in _AVI_CHUNKS
         if not known or at + 8 + length > end:
             return at
         at += 8 + length + length % 2
