@@ -9,24 +9,28 @@ from typing import Any
 from vidcli.console import Console
 from vidcli.resolve import Given, resolve
 
-N_PER_CLASS, SIZE, FRAMES = 160, 32, 24
+N_PER_CLASS, SIZE, FRAMES = 160, 64, 24
 SHARES = {"train": 0.1, "val": 0.2, "unlabelled": 0.7}
 
 
-def run_demo(out: Path, console: Console, seed: int = 0) -> dict[str, Any]:
+def run_demo(out: Path, console: Console, seed: int = 0, n_per_class: int = N_PER_CLASS, epochs: int | None = None) -> dict[str, Any]:
     """Runs the demo in `out` and returns the rows of its table. Repeating it continues where it stopped.
 
     Classes, network, data and fine-tuning budget are the same in both rows; only the start of the encoder differs.
+
+    Args:
+        n_per_class: videos rendered of each motion, all splits together. epochs: of each training; None: what the presets say.
     """
     from tasks.core.video.synthetic import CLASSES, render_motion_set
 
     started = time.monotonic()
-    manifest = render_motion_set(out / "videos", N_PER_CLASS, seed, SIZE, FRAMES, splits=SHARES, talk=console)
-    unlabelled = [f"{manifest}@unlabelled", f"{manifest}@train"]
-    labelled = {"data.train": [f"{manifest}@train"], "data.val": [f"{manifest}@val"], "train.seed": seed}
-    pretrained = _train("masked/tats-demo", out / "pretrain", {"data.train": unlabelled, "train.seed": seed}, console)
-    tuned = _train("classify/demo", out / "finetune", {**labelled, "init": str(out / "pretrain")}, console)
-    scratch = _train("classify/demo-scratch", out / "scratch", labelled, console)
+    manifest = render_motion_set(out / "videos", n_per_class, seed, SIZE, FRAMES, splits=SHARES, talk=console)
+    shared = {"train.seed": seed, **({"train.epochs": epochs} if epochs else {})}
+    unlabelled = {**shared, "data.train": [f"{manifest}@unlabelled", f"{manifest}@train"]}
+    labelled = {**shared, "data.train": [f"{manifest}@train"], "data.val": [f"{manifest}@val"]}
+    pretrained = _train("masked/tats-tiny", out / "pretrain", unlabelled, console)
+    tuned = _train("classify/tiny", out / "finetune", {**labelled, "init": str(out / "pretrain")}, console)
+    scratch = _train("classify/tiny-scratch", out / "scratch", labelled, console)
     chance = 100 / len(CLASSES)
     rows = [
         {"encoder": "pretrained with TATS", **_shown(tuned)},
@@ -95,8 +99,8 @@ def _report(out: Path, rows: list[dict[str, Any]], pretrained: Mapping[str, Any]
         page.figure(figures.confusion(np.array(matrix), labels), f"{name}: rows are the truth, columns the prediction")
     page.section("Do it yourself")
     page.code(
-        "vid pretrain --preset masked/tats-demo --data YOUR_VIDEOS --out runs/mine\n"
-        "vid finetune --preset classify/demo --from runs/mine --data TRAIN.csv --val VAL.csv --out runs/mine-classifier"
+        "vid pretrain --preset masked/tats-tiny --data YOUR_VIDEOS --out runs/mine\n"
+        "vid finetune --preset classify/tiny --from runs/mine --data TRAIN.csv --val VAL.csv --out runs/mine-classifier"
     )
     return page.write(out / "report.html")
 

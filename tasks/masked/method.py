@@ -41,7 +41,7 @@ class MaskedPretraining(Method):
     def reconstruct(self, video: torch.Tensor, rng: BatchRandom, progress: Progress) -> tuple[Choice, torch.Tensor]:
         """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
         mae = self.autoencoder
-        cubes = mae.embed.cubes(video)
+        cubes = mae.encoder.cubes(video)
         if self.sampler.needs_tokens:
             tokens = mae.embed(cubes)
             choice = self.sampler.choose(tokens, len(video), rng, progress)

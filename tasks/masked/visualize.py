@@ -117,4 +117,5 @@ def write_pictures(method: MaskedPretraining, videos: torch.Tensor, folder: Path
     for number, video in enumerate(videos):
         with replacing(folder / f"clip-{number}.png") as temporary:
             temporary.write_bytes(picture(explain(method, video[None], number), model.image_size, model.tubelet))
-    talk.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow each token's own brightness and contrast from the input)")
+    borrowed = "the clip's mean frame" if method.config.target.kind == "motion" else "each token's own brightness and contrast"
+    talk.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow {borrowed} from the input)")

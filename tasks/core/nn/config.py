@@ -27,6 +27,7 @@ class VitConfig(Config):
     frames: int = Field(16, ge=1)
     tubelet: int = Field(2, ge=1, description="frames per token")
     patch: int = Field(16, ge=2, description="side of a token, px")
+    input: Literal["rgb", "motion"] = Field("rgb", description="motion: the clip minus its mean frame, for a fixed camera and few labels")
     pos: Literal["sincos1d", "sincos3d"] = Field("sincos1d", description="fixed positions: over the token number, or time x row x column")
     pos_scale: float = Field(1.0, gt=0, description="factor on the position codes")
     start: Literal["xavier", "local"] = Field(

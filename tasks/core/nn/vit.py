@@ -135,6 +135,9 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+MOTION_GAIN = 2.0  # brings a clip minus its mean frame to about the spread of a normalised clip
+
+
 class VideoTransformer(nn.Module):
     """The encoder: tubelet embedding, fixed positions, blocks, final norm.
 
@@ -157,6 +160,12 @@ class VideoTransformer(nn.Module):
         if config.start == "local":
             start_local(self)
 
+    def cubes(self, video: torch.Tensor) -> torch.Tensor:
+        """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes; with `input: motion` of what differs from the mean frame."""
+        if self.config.input == "motion":
+            video = MOTION_GAIN * (video - video.mean(1, keepdim=True))
+        return self.embed.cubes(video)
+
     def run_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, n, dim)` tokens that carry their positions, through blocks and final norm."""
         for block in self.blocks:
@@ -170,7 +179,7 @@ class VideoTransformer(nn.Module):
             raise UsageError(
                 f"this model takes clips of {c.frames} frames of 3x{c.image_size}x{c.image_size}, not {'x'.join(map(str, video.shape[1:]))}"
             )
-        return self.run_blocks(self.embed(self.embed.cubes(video)) + self.positions.to(video.dtype))
+        return self.run_blocks(self.embed(self.cubes(video)) + self.positions.to(video.dtype))
 
     def layer_of(self, name: str) -> int:
         """Depth of a parameter for layer-wise learning rates: 0 the embedding, 1..depth the blocks, depth + 1 what follows."""

@@ -20,7 +20,7 @@ import numpy as np
 from tasks.core.errors import UsageError
 from tasks.core.talk import Quiet, Talk
 
-SHAPE = 0.2
+SHAPE = 0.32  # smallest radius, as a share of the frame
 CLASSES = ("circle_ccw", "circle_cw", "down", "grow", "left", "right", "shrink", "spin_ccw", "spin_cw", "up")
 SPLITS = {"train": 0.4, "val": 0.2, "unlabelled": 0.4}
 _SETTINGS, _MANIFEST, _FORMAT = "motion_set.json", "manifest.csv", 1
