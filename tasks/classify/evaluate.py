@@ -57,8 +57,8 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
         )
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
-    short = data.short_side or preprocessing["image_size"]
-    augment = AugmentConfig(mean=preprocessing["mean"], std=preprocessing["std"])
+    short = data.short_side or preprocessing["short_side"] or preprocessing["image_size"]
+    augment = AugmentConfig(**{key: preprocessing[key] for key in ("crop", "motion_margin", "mean", "std")})
     return data.model_copy(update={"clip": clip, "short_side": short}), augment
 
 

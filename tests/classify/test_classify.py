@@ -88,7 +88,18 @@ def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, cro
 
 
 def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
-    saved = {"image_size": 64, "frames": 8, "sampling": "dense", "stride_frames": 2, "stride_s": 0.08, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    saved = {
+        "image_size": 64,
+        "frames": 8,
+        "sampling": "dense",
+        "stride_frames": 2,
+        "crop": "center",
+        "motion_margin": 1.4,
+        "short_side": None,
+        "stride_s": 0.08,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+    }
     data, augment = model_data(DataConfig(clip={}), saved)
     assert (data.clip.stride_frames, data.clip.frames, data.short_side, augment.mean) == (2, 8, 64, (0, 0, 0))
     data, _ = model_data(DataConfig(clip=ClipConfig(stride_s=0.5)), saved)

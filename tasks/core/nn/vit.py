@@ -161,7 +161,7 @@ class VideoTransformer(nn.Module):
             start_local(self)
 
     def cubes(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes; with `input: motion` of what differs from the mean frame."""
+        """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes (motion input: less the mean frame)."""
         if self.config.input == "motion":
             video = MOTION_GAIN * (video - video.mean(1, keepdim=True))
         return self.embed.cubes(video)

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from tasks.core.video import augment_ops as ops
 from tasks.core.video.config import AugmentConfig
 from tasks.core.video.mixing import Mixer
+from tasks.core.video.motion_crop import boxes_around, motion_squares
 
 __all__ = ["EvalTransform", "Mixer", "TrainTransform"]
 
@@ -85,7 +86,7 @@ class TrainTransform:
         """
         video = batch["video"]
         draws = ops.uniform_draws(ops.host(batch["seed"]), _STREAM, _N_DRAWS)
-        boxes = self._boxes(ops.host(batch["size"]), draws[:, _SLOT["crop"]])
+        boxes = self._boxes(video, ops.host(batch["size"]), draws[:, _SLOT["crop"]])
         n, frames, channels = video.shape[:3]
         out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
         step = max(1, _CHUNK_ELEMENTS // max(1, out[:1].numel()))
@@ -99,9 +100,13 @@ class TrainTransform:
         unit = self._normalize(self._color(clips.float().div_(255), draws))
         return self._erase(unit, draws)
 
-    def _boxes(self, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+    def _boxes(self, video: Tensor, size: np.ndarray, u: np.ndarray) -> np.ndarray:
         augment = self.augment
         match augment.crop:
+            case "motion":
+                squares, sizes, draw = motion_squares(video, torch.from_numpy(size)), torch.from_numpy(size), torch.from_numpy(u).float()
+                factor = augment.motion_margin * 1.25 ** (2 * draw[:, 0] - 1)
+                return boxes_around(squares, sizes, factor, 0.2 * (2 * draw[:, 1:3] - 1)).numpy()
             case "resized":
                 return ops.resized_boxes(size, u, augment.scale, augment.ratio)
             case "multiscale":
@@ -168,8 +173,10 @@ class TrainTransform:
 class EvalTransform:
     """Short side to S, then the centre square or three squares spread along the long side; normalised. No randomness.
 
+    With `crop: motion` the one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
+
     Args:
-        augment: only `mean` and `std` are used.
+        augment: only `mean`, `std`, and `crop` and its margin where that is `motion`.
         size: S, px.
         crops: 1 (centre) or 3 (left / top, centre, right / bottom).
     """
@@ -179,6 +186,7 @@ class EvalTransform:
             raise ValueError(f"crops must be 1 or 3, not {crops}")
         self.size = size
         self.crops = crops
+        self.augment = augment
         self._normalize = _Normalize(augment)
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
@@ -193,9 +201,21 @@ class EvalTransform:
         video, size = batch["video"], ops.host(batch["size"])
         n, frames, channels = video.shape[:3]
         out = torch.empty((n, self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        if self.augment.crop == "motion":
+            self._motion_views(out, video, torch.from_numpy(size))
+            return out.flatten(0, 1)
         for views, clip, (height, width) in zip(out, video, size.tolist(), strict=True):
             self._views(views, clip[..., :height, :width])
         return out.flatten(0, 1)
+
+    def _motion_views(self, out: Tensor, video: Tensor, size: Tensor) -> None:
+        squares = motion_squares(video, size)
+        for crop, zoom in enumerate((1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)):
+            boxes = boxes_around(squares, size, self.augment.motion_margin * zoom).tolist()
+            for views, clip, (top, left, height, width) in zip(out, video, boxes, strict=True):
+                views[crop].copy_(_resize(clip[..., top : top + height, left : left + width], [self.size, self.size])).div_(255)
+        for views in out:
+            self._normalize(views)
 
     def _views(self, views: Tensor, clip: Tensor) -> None:
         height, width = clip.shape[-2:]

@@ -46,7 +46,12 @@ class DataConfig(Config):
 class AugmentConfig(Config):
     """Batched augmentation on the training device. Probabilities are per clip; every frame of a clip gets the same draw."""
 
-    crop: Literal["resized", "multiscale", "center", "none"] = Field("multiscale", description="none: resize to the square")
+    crop: Literal["resized", "multiscale", "center", "motion", "none"] = Field(
+        "multiscale", description="motion: the square around what moves, in testing too, for fixed cameras; none: resize to the square"
+    )
+    motion_margin: float = Field(
+        1.4, gt=0, description="size of the `motion` square over that of the motion; varied by a quarter in training"
+    )
     scale: tuple[float, float] = Field((0.5, 1.0), description="area range of `resized`")
     ratio: tuple[float, float] = Field((0.75, 1.3333), description="aspect range of `resized`")
     multiscale: tuple[float, ...] = Field((1.0, 0.875, 0.75, 0.66), description="side scales of `multiscale`")
