@@ -48,5 +48,5 @@ def schema(name: str, verb: str) -> Any:
 
 
 def verb_module(name: str, verb: str) -> Any:
-    """The module that implements a verb: it has `run(config, run)` and, for training, `plan(config) -> dict`."""
+    """The module that implements a verb: it has `run(config, run)` and, for training, `plan(config) -> dict` and `check(config)`."""
     return import_module(f"tasks.{name}.{task_for(name, verb).verbs[verb]}")

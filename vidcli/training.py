@@ -94,6 +94,8 @@ def train(
 
     from tasks.core.engine.run import Run
 
+    module = verb_module(resolved.task, verb)
+    module.check(resolved.config)
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
     if run.finished:
         talk.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
@@ -102,7 +104,7 @@ def train(
     talk.attach_log(folder / "log.txt")
     talk.info(f"run folder: {folder}")
     talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
-    talk.result(verb_module(resolved.task, verb).run(resolved.config, run), "result")
+    talk.result(module.run(resolved.config, run), "result")
     return 0
 
 

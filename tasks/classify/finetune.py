@@ -38,8 +38,8 @@ def architecture(config: FinetuneConfig) -> VitConfig:
     return found
 
 
-def check(config: FinetuneConfig) -> VitConfig:
-    """What no single setting can check; returns the architecture."""
+def check(config: FinetuneConfig) -> None:
+    """What no single setting can check, before anything is written; raises UsageError or InputError."""
     model = architecture(config)
     if config.data.clip.frames != model.frames:
         raise UsageError(
@@ -47,7 +47,18 @@ def check(config: FinetuneConfig) -> VitConfig:
         )
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
-    return model
+    read_sets(config)
+
+
+def read_sets(config: FinetuneConfig) -> tuple[list, list, list[str]]:
+    """(training rows, validation rows, label names); every row has a label, and validation has none that training lacks."""
+    from tasks.core.video.manifest import read_sources
+
+    rows = setup.training_rows(config.data)
+    labels = labelled(rows, "training")
+    val = read_sources(config.data.val, "val") if config.data.val else []
+    labelled(val, "validation", labels)
+    return rows, val, labels
 
 
 def labelled(rows: list, what: str, known: list[str] | None = None) -> list[str]:
@@ -70,8 +81,8 @@ def labelled(rows: list, what: str, known: list[str] | None = None) -> list[str]
 
 def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
-    model = check(config)
-    labels = labelled(setup.training_rows(config.data), "training")
+    check(config)
+    model, (_, _, labels) = architecture(config), read_sets(config)
     built = setup.plan(lambda: Classification(config, model, len(labels)), config)
     return {
         **built,
@@ -99,14 +110,9 @@ def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classific
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, tests on `data.val` where given, writes `model/`; returns the result."""
     from tasks.core.video.augment import Mixer, TrainTransform
-    from tasks.core.video.manifest import read_sources
 
-    model = check(config)
-    rows = setup.training_rows(config.data)
-    labels = labelled(rows, "training")
-    val = read_sources(config.data.val, "val") if config.data.val else []
-    if val:
-        labelled(val, "validation", labels)
+    check(config)
+    model, (rows, val, labels) = architecture(config), read_sets(config)
     method = build(config, model, len(labels))
     accelerator = make_accelerator(config.train, run)
     parameters = sum(p.numel() for p in method.parameters())

@@ -25,13 +25,14 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
 
 
 def check(config: PretrainConfig) -> None:
-    """What no single setting can check; raises UsageError."""
+    """What no single setting can check, before anything is written; raises UsageError or InputError."""
     if config.data.clip.frames != config.model.frames:
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, model.frames is {config.model.frames}", "set both to the same number"
         )
     if config.augment.mixup or config.augment.cutmix:
         raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
+    setup.training_rows(config.data)
 
 
 def build(config: PretrainConfig) -> MaskedPretraining:

@@ -75,6 +75,7 @@ def toy(monkeypatch, tmp_path):
     config.CONFIGS = {"pretrain": ToyConfig}
     verb = types.ModuleType("tasks.toy.verb")
     verb.run, verb.plan = _run, lambda config: {"parameters": 7, "epochs": config.train.epochs}
+    verb.check = lambda config: None
     for name, module in {"tasks.toy": types.ModuleType("tasks.toy"), "tasks.toy.config": config, "tasks.toy.verb": verb}.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(TASKS, "toy", Task("toy", "a toy", {"pretrain": "verb"}))

@@ -101,7 +101,8 @@ class Run:
         if target.exists():
             old = yaml.safe_load(target.read_text(encoding="utf-8"))
             changed = differences(old, saved)
-            if changed:
+            untouched = not any((self.folder / name).exists() for name in ("metrics.jsonl", "checkpoints", "result.json"))
+            if changed and not untouched:
                 self.close()
                 raise UsageError(
                     f"{self.folder} holds a run with other settings: " + "; ".join(changed),

@@ -113,6 +113,20 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     engine_toy.train(tmp_path / "run", log_every_steps=5)  # a machine matter
 
 
+def test_a_run_that_never_started_may_change_its_settings(tmp_path):
+    from tasks.core.engine.run import Run
+
+    for size in (2, 3):
+        changed = engine_toy.ToyConfig(train=engine_toy.ToyConfig().train.model_copy(update={"batch_size": size}))
+        Run.open(tmp_path / "run", changed, "toy", "pretrain", []).close()
+
+
+def test_tensorboard_writes_events(tmp_path):
+    pytest.importorskip("tensorboard")
+    engine_toy.train(tmp_path / "run", tensorboard=True)
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds no run"):
