@@ -128,8 +128,6 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
         return {"video": video, "target": target}
 
-    tested: dict[str, Outputs] = {}
-
     def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
         views = config.views if trainer.step >= trainer.total else ViewConfig(clips=1, crops=1)
         outputs = classify_views(
@@ -138,7 +136,9 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         run.skip(outputs.skipped, config.train.strict)
         if not len(outputs.values):
             raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
-        tested["last"] = outputs
+        if trainer.step >= trainer.total and accelerator.is_main_process:
+            write_predictions(run.folder / "predictions.csv", outputs, labels)
+            write_confusion(run.folder / "confusion.csv", outputs, labels)
         return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
 
     loader, per_epoch = setup.train_feed(rows, config, labels)
@@ -151,9 +151,6 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         result = {"run": str(run.folder), "model": str(run.folder / "model"), **metrics}
         if val:
             result |= {"views": f"{config.views.clips}x{config.views.crops}", "protocol": config.head.mode}
-            if "last" in tested:
-                write_predictions(run.folder / "predictions.csv", tested["last"], labels)
-                write_confusion(run.folder / "confusion.csv", tested["last"], labels)
         run.finish(result)
     accelerator.wait_for_everyone()
     return run.result
