@@ -95,7 +95,8 @@ def train(
     from tasks.core.engine.run import Run
 
     module = verb_module(resolved.task, verb)
-    module.check(resolved.config)
+    if not (folder / "result.json").exists():  # a finished run needs its data no more
+        module.check(resolved.config)
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
     if run.finished:
         talk.info(f"{folder} holds this run, finished; to train again choose another --out or --name")

@@ -11,6 +11,7 @@ from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.model import Classifier
 from tasks.classify.views import Outputs, classify_views, collect, view_batches
 from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
@@ -94,6 +95,9 @@ def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
         "n_skipped": len(skipped),
         "views": f"{config.views.clips}x{config.views.crops}",
         "protocol": config.protocol,
+        "data_hash": hash_rows(rows),
+        "commit": source_commit(),
+        "preset": load_config(find_model(config.model)).get("provenance", {}).get("preset"),
         "model": config.model,
     }
 

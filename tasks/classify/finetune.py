@@ -133,7 +133,8 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         outputs = classify_views(
             module.classifier, val, labels, config.data, views, config.augment, model.image_size, config.train.batch_size, stop, run.talk
         )
-        run.skip(outputs.skipped, config.train.strict)
+        if accelerator.is_main_process:
+            run.skip(outputs.skipped, config.train.strict)
         if not len(outputs.values):
             raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
         if trainer.step >= trainer.total and accelerator.is_main_process:
@@ -150,7 +151,10 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         publish(run, config, model, trainer.evaluated_model, rows, labels, metrics)
         result = {"run": str(run.folder), "model": str(run.folder / "model"), **metrics}
         if val:
-            result |= {"views": f"{config.views.clips}x{config.views.crops}", "protocol": config.head.mode}
+            result |= {
+                "views": f"{config.views.clips}x{config.views.crops}",
+                "protocol": "finetuned" if config.head.mode == "finetune" else config.head.mode,
+            }
         run.finish(result)
     accelerator.wait_for_everyone()
     return run.result

@@ -40,8 +40,12 @@ class LinearProbe(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`(B, N, dim)` to logits `(B, n_classes)`."""
-        return self.linear(self.norm(tokens.mean(1).float()))
+        """`(B, N, dim)` to logits `(B, n_classes)`. A batch of one clip has no statistics; it is normed with the running ones."""
+        pooled = tokens.mean(1).float()
+        if self.training and len(pooled) == 1:
+            pooled = (pooled - self.norm.running_mean) * (self.norm.running_var + self.norm.eps).rsqrt()
+            return self.linear(pooled)
+        return self.linear(self.norm(pooled))
 
 
 class AttentiveProbe(nn.Module):

@@ -1,5 +1,6 @@
 """Multi-view testing: every video once, its views' probabilities averaged."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,16 @@ import torch
 from torch import nn
 
 from tasks.classify.config import ViewConfig
-from tasks.core.engine.setup import world
 from tasks.core.talk import Talk
 from tasks.core.video.config import AugmentConfig, DataConfig
+
+
+def joined() -> tuple[int, int]:
+    """(rank, processes) of the process group that this process has joined; (0, 1) without one."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 @dataclass
@@ -30,9 +38,10 @@ class Outputs:
 
     def gathered(self) -> "Outputs":
         """Joins the parts of all processes."""
-        if world()[1] == 1:
+        processes = joined()[1]
+        if processes == 1:
             return self
-        parts: list[Any] = [None] * world()[1]
+        parts: list[Any] = [None] * processes
         torch.distributed.all_gather_object(parts, self)
         full = [p for p in parts if len(p.values)] or parts[:1]
         order = np.argsort(np.concatenate([p.uids for p in full]), kind="stable")
@@ -50,7 +59,7 @@ def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_s
     """Batches of all views of this process' share of the rows."""
     from tasks.core.video.loader import make_eval_loader
 
-    rank, processes = world()
+    rank, processes = joined()
     return iter(make_eval_loader(rows, data, labels, batch_size, rank, processes, clips))
 
 
@@ -65,12 +74,14 @@ def collect(
     talk: Talk,
     total: int,
     max_clips: int = 64,
+    rounds: int = 0,
 ) -> Outputs:
     """Runs `forward` on every view and averages per video.
 
     Args:
         forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features). transform: batch to `(N*crops, T, 3, S, S)`.
         stop: called after every batch; raises to end. max_clips: views that go through the network at once.
+        rounds: `stop` is called at least this often, so that processes with fewer batches take part when the others agree on stopping.
     """
     values: dict[int, np.ndarray] = {}
     facts: dict[int, tuple[int, str]] = {}
@@ -89,6 +100,9 @@ def collect(
                     facts[uid] = (int(batch["label"][first]), batch["path"][first])
             bar.advance(len(set(batch["uid"].tolist())) + len(batch["skipped"]))
             stop()
+            rounds -= 1
+    for _ in range(rounds):
+        stop()
     uids = sorted(values)
     width = len(values[uids[0]]) if uids else 0
     return Outputs(
@@ -124,6 +138,8 @@ def classify_views(
             return classifier(clip).float().softmax(-1)
 
     batches = view_batches(rows, data, labels, batch_size, views.clips)
-    outputs = collect(forward, batches, EvalTransform(augment, size, views.crops), views.crops, device, stop, talk, len(rows))
+    rounds = math.ceil(math.ceil(len(rows) / joined()[1]) / batch_size)
+    transform = EvalTransform(augment, size, views.crops)
+    outputs = collect(forward, batches, transform, views.crops, device, stop, talk, len(rows), rounds=rounds)
     classifier.train(was_training)
     return outputs.gathered()

@@ -47,5 +47,6 @@ def _fetch(reference: str, call, command: str) -> str:
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UsageError(
-            f"cannot get {reference}: {str(error).splitlines()[0]}", "check the name, the revision and your access (HF_TOKEN)"
+            f"cannot get {reference}: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "check the name, the revision and your access (HF_TOKEN)",
         ) from None

@@ -10,6 +10,7 @@ from tasks.core.engine.loop import Batch, Trainer, make_accelerator
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.errors import UsageError
+from tasks.core.nn.config import VitConfig
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
 
@@ -33,6 +34,15 @@ def check(config: PretrainConfig) -> None:
     if config.augment.mixup or config.augment.cutmix:
         raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
     setup.training_rows(config.data)
+    if config.init:
+        found, wanted = (
+            VitConfig(**v).model_copy(update={"start": "xavier"})
+            for v in (load_config(find_model(config.init))["architecture"], config.model.model_dump())
+        )
+        if found != wanted:
+            raise UsageError(
+                f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
+            )
 
 
 def build(config: PretrainConfig) -> MaskedPretraining:

@@ -1,5 +1,6 @@
 """The rows of the thesis' figure 5.4: frames, reconstruction, error, sampling probability, mask."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,17 @@ def picture(explained: dict[str, Any], size: int, tubelet: int, every: int = 2) 
 
 
 def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
-    """`(count, T, 3, S, S)` normalised centre-cropped clips of the first readable rows, spread over the list."""
+    """`(at most count, T, 3, S, S)` normalised clips of readable rows, spread over the list."""
     from tasks.core.video.augment import EvalTransform
     from tasks.core.video.loader import make_eval_loader
 
     data: DataConfig = config.data.model_copy(update={"workers": 0, "preload": False})
-    picked = rows[:: max(1, len(rows) // count)][:count]
+    spread = rows[:: max(1, len(rows) // count)][: 4 * count]
     transform = EvalTransform(config.augment, config.model.image_size)
-    batches = [transform(batch) for batch in make_eval_loader(picked, data, None, 1, 0, 1, 1) if len(batch["video"])]
-    return torch.cat(batches)
+    readable = (transform(batch) for batch in make_eval_loader(spread + rows[:50], data, None, 1, 0, 1, 1) if len(batch["video"]))
+    found = list(itertools.islice(readable, count))
+    size = config.model.image_size
+    return torch.cat(found) if found else torch.zeros(0, config.model.frames, 3, size, size)
 
 
 def visualize(method: MaskedPretraining, config: PretrainConfig, rows: list, run: Run) -> Path:

@@ -279,3 +279,41 @@ def test_the_same_command_again_says_finished_and_gives_the_result(chain):
         "--json",
     )
     assert again == pre
+
+
+def test_stop_is_asked_as_often_as_the_longest_share_needs():
+    asked = []
+    batch = {"video": torch.zeros(1, 2, 3, 4, 4), "uid": torch.tensor([0]), "label": torch.tensor([0]), "path": ["v"], "skipped": []}
+    forward = lambda views: torch.zeros(len(views), 2)  # noqa: E731
+    collect(forward, iter([batch]), lambda b: b["video"], 1, torch.device("cpu"), lambda: asked.append(1), Quiet(), 1, rounds=3)
+    assert len(asked) == 3
+
+
+def test_two_processes_fine_tune_and_test_with_unequal_shares(chain, tmp_path):
+    """Nine test videos in batches of two: five batches here, four there."""
+    import subprocess
+    import sys
+
+    folder, manifest, _, _ = chain
+    lines = manifest.read_text().splitlines()
+    val = [line for line in lines[1:] if line.endswith(",val")][:9]
+    short = manifest.with_name("nine.csv")
+    short.write_text("\n".join([lines[0], *val]) + "\n")
+    sets = [word for s in SMALL[1:] for word in ("--set", s)]
+    command = [
+        "finetune",
+        "--preset",
+        "classify/tiny",
+        "--from",
+        folder / "pre",
+        "--data",
+        manifest,
+        "--val",
+        short,
+        "--out",
+        tmp_path / "two",
+    ]
+    words = [sys.executable, "-m", "vidcli", *map(str, command), "--epochs", "1", "--batch-size", "2", *sets, "--processes", "2", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["n"] == 9

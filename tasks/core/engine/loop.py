@@ -1,14 +1,15 @@
 """The training loop: any method, any number of processes, resumable at every step."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tasks.core.engine.config import OptimConfig, TrainConfig
@@ -19,7 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.engine.schedule import WarmupCosine, scaled
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.engine.state import Checkpoints
-from tasks.core.errors import Diverged, InputError
+from tasks.core.errors import Diverged, InputError, UsageError
 
 Batch = dict[str, Any]
 
@@ -32,13 +33,18 @@ def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = 
     """
     precision = train.precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+        precision = "fp32" if on_cpu else "bf16"
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         log_with="tensorboard" if train.tensorboard else None,
         project_dir=str(run.folder) if run else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=uneven)],
     )
+    if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise UsageError(
+            f"training under {accelerator.distributed_type.value} is not supported yet", "choose MULTI_GPU in: accelerate config"
+        )
     if accelerator.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -123,6 +129,7 @@ class Trainer:
         self._last_save = time.monotonic()
         self._last_eval: dict[str, float] = {}
         self._unreadable = 0
+        self._spares = itertools.islice(_from_start(loader), 100)
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
@@ -145,13 +152,19 @@ class Trainer:
                 self._train()
         self._save()
         if self.train.tensorboard:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return self._last_eval
 
     def _resume(self) -> None:
         restored = self.checkpoints.load(self.accelerator, {"ema": self.ema} if self.ema is not None else {})
         if restored:
             state, own = restored
+            if state["world"] != self.accelerator.num_processes:
+                raise UsageError(
+                    f"{self.run.folder} was trained by {state['world']} processes, this command has {self.accelerator.num_processes}",
+                    "continue it with as many processes, or choose another --out",
+                )
             self.step, self.evaluated = state["step"], state["evaluated"]
             self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
             self.method.load_extra_state(own)
@@ -212,9 +225,17 @@ class Trainer:
                 self._spare = batch
             return batch
         self._unreadable += 1
-        if self._unreadable >= 100 or (self.accelerator.num_processes > 1 and not hasattr(self, "_spare")):
-            raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
-        return self._spare if self.accelerator.num_processes > 1 else None
+        if self._unreadable >= 100:
+            raise InputError("none of the last 100 batches held a readable video", "run: vid data check MANIFEST")
+        if self.accelerator.num_processes == 1:
+            return None
+        while not hasattr(self, "_spare"):
+            spare = next(self._spares, None)
+            if spare is None:
+                raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
+            if len(spare["video"]):
+                self._spare = spare
+        return self._spare
 
     def _set_learning_rates(self) -> float:
         for name, optimizer in self.optimizers.items():
@@ -233,16 +254,17 @@ class Trainer:
             accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip[phase] or math.inf)
         logs[f"{phase}_grad_norm" if phase != MAIN else "grad_norm"] = norm
+        own_loss = logs["loss" if phase == MAIN else f"{phase}_loss"].detach()
         keys = sorted(logs)
         values = accelerator.reduce(torch.stack([logs[k].detach().float() for k in keys]), reduction="mean").tolist()
         row = dict(zip(keys, values, strict=True))
         checked = [k for k in keys if k.endswith("loss") or (k.endswith("grad_norm") and accelerator.mixed_precision != "fp16")]
         if not all(math.isfinite(row[k]) for k in checked):
-            self._diverge(row, names)
+            self._diverge(row, names if not torch.isfinite(own_loss) else [f"{name} (loss not finite)" for name in names])
         optimizer.step()
         for each in self.optimizers.values():
             each.zero_grad(set_to_none=True)
-        self.window.add(row)
+        self.window.add({k: v for k, v in row.items() if math.isfinite(v)})
         if phase == MAIN:
             self._shown_loss = row["loss"]
 
@@ -306,6 +328,8 @@ class Trainer:
         self._last_eval = self.evaluate(self.evaluated_model, stop)
         self.evaluated = self.step
         self.run.log_metrics(kind="eval", step=self.step, epoch=self.step / self.per_epoch, **self._last_eval)
+        if self.train.tensorboard:
+            self.accelerator.log(self._last_eval, step=self.step)
         self.model.train()
 
     def _log(self) -> None:
@@ -334,6 +358,11 @@ class Trainer:
         extra = {"ema": self.ema} if self.ema is not None else {}
         self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), extra)
         self._last_save = time.monotonic()
+
+
+def _from_start(loader: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
+    """The first batches of a run, opened only when asked for."""
+    yield from loader(0)
 
 
 def _collect(logs: dict[str, torch.Tensor], losses: dict[str, torch.Tensor], parts: int) -> None:

@@ -14,7 +14,7 @@ _ECHO_S = 2.0  # a batch system may send one signal to a process directly and ag
 class StopFlag:
     """Catches SIGTERM, SIGUSR1 and SIGINT while active.
 
-    The first signal is remembered; a SIGINT or SIGTERM more than two seconds later ends the process at once. Handlers inherited by
+    The first signal is remembered; Ctrl-C more than two seconds later ends the process at once. Handlers inherited by
     forked workers do nothing there.
     """
 
@@ -38,8 +38,8 @@ class StopFlag:
             return
         if not self.received:
             self.received, self._first = number, time.monotonic()
-        elif number != signal.SIGUSR1 and time.monotonic() - self._first > _ECHO_S:
-            os._exit(exit_for(self.received).exit_code)
+        elif number == signal.SIGINT and time.monotonic() - self._first > _ECHO_S:
+            os._exit(Interrupted.exit_code)
 
 
 def exit_for(number: int) -> type[VidError]:

@@ -170,3 +170,12 @@ def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
     one = [r["loss"] for r in lines(tmp_path / "one") if r["kind"] == "train"]
     two = [r["loss"] for r in lines(tmp_path / "two") if r["kind"] == "train"]
     assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    with pytest.raises(Preempted):
+        engine_toy.train(tmp_path / "run", kill_at=3, number=signal.SIGTERM)
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "state.json"
+    newest.write_text(newest.read_text().replace('"world": 1', '"world": 2'))
+    with pytest.raises(UsageError, match="trained by 2 processes"):
+        engine_toy.train(tmp_path / "run")
