@@ -15,7 +15,7 @@ from tasks.core.checkpoint import encoder_weights, find_model, load_config, load
 from tasks.core.engine import setup
 from tasks.core.engine.loop import Batch, Trainer, make_accelerator
 from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
@@ -116,7 +116,8 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     method = build(config, model, len(labels))
     accelerator = make_accelerator(config.train, run)
     parameters = sum(p.numel() for p in method.parameters())
-    run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
+    run.record_data(rows)
+    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
     run.talk.info(
         f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(rows)} videos, {len(labels)} classes"
     )

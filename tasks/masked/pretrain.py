@@ -8,7 +8,7 @@ from tasks.core.checkpoint import encoder_weights, find_model, load_config, load
 from tasks.core.engine import setup
 from tasks.core.engine.loop import Batch, Trainer, make_accelerator
 from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.masked.config import PretrainConfig
@@ -68,7 +68,8 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     method = build(config)
     accelerator = make_accelerator(config.train, run, uneven=method.sampler.optimizer_groups() is not None)
     parameters = sum(p.numel() for p in method.parameters())
-    run.record(data_hash=hash_rows(rows), videos=len(rows), device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
+    run.record_data(rows)
+    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
     run.talk.info(
         f"{config.sampler.name}: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
     )

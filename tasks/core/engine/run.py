@@ -145,6 +145,17 @@ class Run:
             path = self.folder / "run.json"
             write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
 
+    def record_data(self, rows: list) -> None:
+        """Records what the run is fed; UsageError when a run that has begun was fed something else, since its order would change."""
+        found = hash_rows(rows)
+        if self.main:
+            before = json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("data_hash", found)
+            if before != found and (self.folder / "checkpoints").exists():
+                raise UsageError(
+                    f"the training videos of {self.folder} have changed since it began", "restore the manifest, or choose another --out"
+                )
+        self.record(data_hash=found, videos=len(rows))
+
     def log_metrics(self, **values: Any) -> None:
         """Appends one line to metrics.jsonl."""
         if self.main:

@@ -179,3 +179,14 @@ def test_another_number_of_processes_is_refused(tmp_path):
     newest.write_text(newest.read_text().replace('"world": 1', '"world": 2'))
     with pytest.raises(UsageError, match="trained by 2 processes"):
         engine_toy.train(tmp_path / "run")
+
+
+def test_a_changed_training_set_is_refused_once_training_has_begun(tmp_path):
+    from tasks.core.video.manifest import Row
+
+    _, run = engine_toy.train(tmp_path / "run")
+    rows = [Row(path=f"/videos/{n}.mp4") for n in range(3)]
+    run.record_data(rows)
+    run.record_data(rows)
+    with pytest.raises(UsageError, match="have changed"):
+        run.record_data(rows[:2])
