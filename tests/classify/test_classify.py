@@ -290,7 +290,7 @@ def test_stop_is_asked_as_often_as_the_longest_share_needs():
 
 
 def test_two_processes_fine_tune_and_test_with_unequal_shares(chain, tmp_path):
-    """Nine test videos in batches of two: five batches here, four there."""
+    """Nine test videos in batches of two: two batches here, three there."""
     import subprocess
     import sys
 

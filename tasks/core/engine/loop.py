@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, parse_flag_from_env
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tasks.core.engine.config import OptimConfig, TrainConfig
@@ -260,7 +260,9 @@ class Trainer:
         row = dict(zip(keys, values, strict=True))
         checked = [k for k in keys if k.endswith("loss") or (k.endswith("grad_norm") and accelerator.mixed_precision != "fp16")]
         if not all(math.isfinite(row[k]) for k in checked):
-            self._diverge(row, names if not torch.isfinite(own_loss) else [f"{name} (loss not finite)" for name in names])
+            told = gather_object([(bool(torch.isfinite(own_loss)), names)])
+            guilty = [name for finite, theirs in told if not finite for name in theirs]
+            self._diverge(row, guilty or [name for _, theirs in told for name in theirs])
         optimizer.step()
         for each in self.optimizers.values():
             each.zero_grad(set_to_none=True)
