@@ -133,15 +133,10 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    """A motion set, a pretraining run and a fine-tuning run, made by commands."""
-    from tasks.core.video.synthetic import render_motion_set
-
-    folder = tmp_path_factory.mktemp("chain")
-    manifest = render_motion_set(folder / "videos", 5, 0, 32, 12)
+def pretrain(folder, manifest) -> dict:
+    """The pretraining of the chain, by command."""
     sets = [word for s in SMALL for word in ("--set", s)]
-    pre = vid(
+    return vid(
         "pretrain",
         "--preset",
         "masked/tats-tiny",
@@ -160,6 +155,16 @@ def chain(tmp_path_factory):
         "sampler.heads=2",
         "--json",
     )
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A motion set, a pretraining run and a fine-tuning run, made by commands."""
+    from tasks.core.video.synthetic import render_motion_set
+
+    folder = tmp_path_factory.mktemp("chain")
+    manifest = render_motion_set(folder / "videos", 5, 0, 32, 12)
+    pre = pretrain(folder, manifest)
     tuned = vid(
         "finetune",
         "--preset",
@@ -258,26 +263,7 @@ def test_probes_leave_the_encoder_as_it_was(chain, mode, tmp_path):
 
 def test_the_same_command_again_says_finished_and_gives_the_result(chain):
     folder, manifest, pre, _ = chain
-    sets = [word for s in SMALL for word in ("--set", s)]
-    again = vid(
-        "pretrain",
-        "--preset",
-        "masked/tats-tiny",
-        "--data",
-        manifest,
-        "--out",
-        folder / "pre",
-        "--epochs",
-        2,
-        "--visualize",
-        1,
-        *sets,
-        "--set",
-        "sampler.warmup_epochs=1",
-        "--set",
-        "sampler.heads=2",
-        "--json",
-    )
+    again = pretrain(folder, manifest)
     assert again == pre
 
 
