@@ -44,7 +44,8 @@ def test_completion_of_preset_names(shell):
 
 
 def test_completion_script():
-    assert "_VID_COMPLETE" in run("--show-completion", "bash").stdout + run("--show-completion", SHELL="/bin/bash").stdout
+    named = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")  # the parent may be no shell
+    assert "_VID_COMPLETE" in named.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error():
