@@ -27,6 +27,11 @@ TASKS: dict[str, Task] = {
     for task in (
         Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
         Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
+        Task(
+            "boundaries",
+            "generic event boundaries: cVCLR with MotionSqueeze, fine-tuning, detection",
+            {"pretrain": "pretrain", "finetune": "finetune"},
+        ),
     )
 }
 

@@ -1,0 +1,123 @@
+"""Settings of event boundary detection. Imports no torch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.core.config import Config
+from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
+
+
+class MotionConfig(Config):
+    """The MotionSqueeze layer (Kwon et al., ECCV 2020; thesis section 3.3)."""
+
+    patch: int = Field(15, ge=3, description="side of the square of displacements that are compared, cells; odd")
+    sigma: float = Field(5.0, gt=0, description="width of the Gaussian around the best match, cells")
+    temperature: float = Field(0.01, gt=0, description="of the soft argmax; the public code's tau is its inverse")
+
+    @model_validator(mode="after")
+    def _odd(self):
+        if self.patch % 2 == 0:
+            raise ValueError(f"patch ({self.patch}) must be odd: as far to the left as to the right")
+        return self
+
+
+class EncoderConfig(Config):
+    """A ResNet made temporal by TSM in every block and a MotionSqueeze layer after conv3_x (thesis table 3.1)."""
+
+    size: Literal["resnet50", "resnet18"] = Field("resnet50", description="resnet50: bottleneck blocks [3, 4, 6, 3]; resnet18: basic blocks")
+    width: int = Field(64, ge=8, description="channels of the first convolution; 64 is the standard network")
+    image_size: int = Field(224, ge=32, description="side of the square input, px")
+    shift_div: int = Field(8, ge=2, description="TSM moves 1/shift_div of the channels from the past and as many from the future")
+    shift: bool = Field(True, description="TSM; false: no shift anywhere")
+    motion: MotionConfig | None = Field(MotionConfig(), description="null: without the MotionSqueeze layer")
+
+
+class ContrastConfig(Config):
+    """MoCo machinery and the four pretext tasks of cVCLR (thesis section 3.4)."""
+
+    segments: int = Field(3, ge=2, description="K: equal parts of a video, one clip each")
+    clip_frames: int = Field(4, ge=2, description="frames of a clip")
+    stride_frames: int = Field(1, ge=1, description="distance between the frames of a clip; the thesis does not say")
+    clip_tasks: bool = Field(True, description="false: frames instead of clips in the segment and order tasks (vanilla VCLR)")
+    temperature: float = Field(0.01, gt=0, description="of every InfoNCE loss; VCLR's public code has 0.1")
+    queue: int = Field(8192, ge=1, description="negatives kept per queue")
+    momentum: float = Field(0.999, ge=0, lt=1, description="of the key encoder")
+    dim: int = Field(128, ge=2, description="length of an embedding")
+    intra: Literal["softmax", "pairwise"] = Field("softmax", description="softmax: equation 3.2; pairwise: VCLR's public code")
+    weights: tuple[float, float, float, float] = Field((1.0, 1.0, 1.0, 1.0), description="of inter, intra, segment, order")
+    consistent_augment: bool = Field(True, description="one augmentation for all frames of a clip; false: each frame its own")
+
+
+class PretrainConfig(Config):
+    """`vid pretrain` of cVCLR."""
+
+    model: EncoderConfig = EncoderConfig()
+    contrast: ContrastConfig = ContrastConfig()
+    data: DataConfig = DataConfig(clip=ClipConfig(frames=27, sampling="segments"))
+    augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5)
+    color: float = Field(0.8, ge=0, le=1, description="probability of colour jitter (.4, .4, .4, .1)")
+    gray: float = Field(0.2, ge=0, le=1, description="probability of grey scale")
+    blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur, sigma 0.1 to 2 px at 224 px")
+    optim: OptimConfig = OptimConfig(
+        name="sgd", base_lr=0.01, scale_lr=False, momentum=0.9, weight_decay=1e-4, warmup_epochs=5, warmup_lr=1e-4, min_lr=1e-6
+    )
+    train: TrainConfig = TrainConfig(epochs=400, batch_size=4)
+    init: str | None = Field(None, description="start the encoder from this model folder, run folder or hf:// id")
+    visualize: int = Field(2, ge=0, description="clips in the picture of motion confidence at the end of a run (thesis figure 3.3)")
+
+
+class WindowConfig(Config):
+    """The frames around a candidate that the classifier sees (thesis section 3.5)."""
+
+    exclusive: ClassVar = (("stride_frames", "stride_s"),)
+
+    before: int = Field(5, ge=1, description="W: frames before the candidate, and as many after it; the candidate itself is left out")
+    stride_frames: int | None = Field(3, ge=1, description="m: distance between the frames of a window, and between candidates, in frames")
+    stride_s: float | None = Field(None, gt=0, description="the same in seconds, for videos of different frame rates")
+    two_groups: bool = Field(False, description="TSM and MotionSqueeze see the two halves as clips of their own")
+
+    @model_validator(mode="after")
+    def _one_stride(self):
+        if (self.stride_frames is None) == (self.stride_s is None):
+            raise ValueError("give one of stride_frames and stride_s")
+        return self
+
+
+class LabelConfig(Config):
+    """Targets of candidates from annotated boundaries."""
+
+    kind: Literal["hard", "soft"] = Field("hard", description="hard: 0 or 1; soft: Gaussians around the boundaries")
+    width_s: float = Field(0.3, gt=0, description="hard: positive within half of this of a boundary")
+    sigma: float = Field(3.0, gt=0, description="soft: deviation in soft_unit")
+    soft_unit: Literal["frames", "candidates", "seconds"] = Field("frames", description="unit of sigma; the thesis does not say")
+
+
+class MergeConfig(Config):
+    """From scores of candidates to boundaries (thesis section 3.5.3)."""
+
+    threshold: float = Field(0.5, description="candidates that score at least this are proposals")
+    rule: Literal["window", "runs"] = Field("window", description="window: proposals within window_s of the group's first become one")
+    window_s: float = Field(1.0, gt=0)
+    pick: Literal["mean", "center", "argmax"] = Field("mean", description="time of a group: score-weighted mean, middle one, best one")
+
+
+class FinetuneConfig(Config):
+    """`vid finetune` for event boundaries."""
+
+    model: EncoderConfig | None = Field(None, description="architecture from scratch; null: that of --from")
+    window: WindowConfig = WindowConfig()
+    label: LabelConfig = LabelConfig()
+    merge: MergeConfig = MergeConfig()
+    balanced: bool = Field(True, description="as many boundary as background candidates in every batch")
+    min_consistency: float = Field(0.3, ge=0, le=1, description="validation drops videos whose annotators agree less than this")
+    patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a better average F1; null: never")
+    data: DataConfig = DataConfig(clip=ClipConfig(frames=10))
+    augment: AugmentConfig = AugmentConfig(crop="none")
+    optim: OptimConfig = OptimConfig(name="sgd", base_lr=7.5e-4, scale_lr=False, momentum=0.9, weight_decay=1e-4)
+    train: TrainConfig = TrainConfig(epochs=8, batch_size=32, eval_every_epochs=1)
+    init: str | None = Field(None, description="model folder, run folder or hf:// id to take the encoder from")
+
+
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}

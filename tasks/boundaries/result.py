@@ -1,0 +1,63 @@
+"""What a detector says about one video: a score per candidate and the boundaries made from them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One boundary.
+
+    Attributes:
+        t: presentation time, seconds, as the container states it (the first frame's time need not be 0).
+        frame: decode ordinal of the first frame of the new event.
+        score: of the detector, higher is surer; in [0, 1].
+    """
+
+    t: float
+    frame: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A score per candidate, in order of time.
+
+    Attributes:
+        t: (N,) float64 presentation times, seconds. frame: (N,) int64 decode ordinals. score: (N,) float32 in [0, 1].
+    """
+
+    t: np.ndarray
+    frame: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Everything found in one video.
+
+    Attributes:
+        path: the video as it was named. method: `embedded` or the model's name.
+        settings: what was set (threshold, merge rule, ...), enough to repeat the step from scores to boundaries.
+        n_frames, fps, duration_s, start_s: of the video; duration_s = time from the first frame's start to the last frame's end;
+            start_s = presentation time of the first frame. width, height: px.
+        damage: why the video is shorter than its file promises, or None.
+    """
+
+    path: str
+    method: str
+    settings: dict[str, Any]
+    n_frames: int
+    fps: float
+    duration_s: float
+    start_s: float
+    width: int
+    height: int
+    scores: Scores
+    boundaries: list[Boundary] = field(default_factory=list)
+    damage: str | None = None
