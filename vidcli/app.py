@@ -13,9 +13,12 @@ from vidcli import __version__, launch, options
 from vidcli.commands import (
     config_show,
     data_check,
+    data_import,
     data_index,
     demo,
+    detect_boundaries,
     doctor,
+    eval_boundaries,
     eval_classify,
     finetune,
     presets_cp,
@@ -54,7 +57,9 @@ def vid(
 
 app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
+app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.add_typer(evaluate, name="eval")
+evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
 app.add_typer(presets, name="presets")
 presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
@@ -64,6 +69,7 @@ app.add_typer(config, name="config")
 config.command("show", epilog=config_show.EXAMPLES)(config_show.command)
 app.add_typer(data, name="data")
 data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
+data.command("import", epilog=data_import.EXAMPLES)(data_import.command)
 data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)

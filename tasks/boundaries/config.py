@@ -26,7 +26,7 @@ class MotionConfig(Config):
 class EncoderConfig(Config):
     """A ResNet made temporal by TSM in every block and a MotionSqueeze layer after conv3_x (thesis table 3.1)."""
 
-    size: Literal["resnet50", "resnet18"] = Field("resnet50", description="resnet50: bottleneck blocks [3, 4, 6, 3]; resnet18: basic blocks")
+    size: Literal["resnet50", "resnet18"] = Field("resnet50", description="resnet50: bottlenecks [3, 4, 6, 3]; resnet18: basic blocks")
     width: int = Field(64, ge=8, description="channels of the first convolution; 64 is the standard network")
     image_size: int = Field(224, ge=32, description="side of the square input, px")
     shift_div: int = Field(8, ge=2, description="TSM moves 1/shift_div of the channels from the past and as many from the future")
@@ -35,11 +35,9 @@ class EncoderConfig(Config):
 
 
 class ContrastConfig(Config):
-    """MoCo machinery and the four pretext tasks of cVCLR (thesis section 3.4)."""
+    """MoCo machinery and the four pretext tasks of cVCLR (thesis section 3.3)."""
 
-    segments: int = Field(3, ge=2, description="K: equal parts of a video, one clip each")
-    clip_frames: int = Field(4, ge=2, description="frames of a clip")
-    stride_frames: int = Field(1, ge=1, description="distance between the frames of a clip; the thesis does not say")
+    segments: int = Field(3, ge=3, le=6, description="K: equal parts of a video, one clip each")
     clip_tasks: bool = Field(True, description="false: frames instead of clips in the segment and order tasks (vanilla VCLR)")
     temperature: float = Field(0.01, gt=0, description="of every InfoNCE loss; VCLR's public code has 0.1")
     queue: int = Field(8192, ge=1, description="negatives kept per queue")
@@ -48,6 +46,11 @@ class ContrastConfig(Config):
     intra: Literal["softmax", "pairwise"] = Field("softmax", description="softmax: equation 3.2; pairwise: VCLR's public code")
     weights: tuple[float, float, float, float] = Field((1.0, 1.0, 1.0, 1.0), description="of inter, intra, segment, order")
     consistent_augment: bool = Field(True, description="one augmentation for all frames of a clip; false: each frame its own")
+    norm: Literal["local", "sync"] = Field(
+        "local",
+        description="batch norm of each process, keys shuffled between processes as MoCo does (one process: over its batch, nothing to"
+        " shuffle); sync: over all processes",
+    )
 
 
 class PretrainConfig(Config):
@@ -55,11 +58,8 @@ class PretrainConfig(Config):
 
     model: EncoderConfig = EncoderConfig()
     contrast: ContrastConfig = ContrastConfig()
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=27, sampling="segments"))
-    augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5)
-    color: float = Field(0.8, ge=0, le=1, description="probability of colour jitter (.4, .4, .4, .1)")
-    gray: float = Field(0.2, ge=0, le=1, description="probability of grey scale")
-    blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur, sigma 0.1 to 2 px at 224 px")
+    data: DataConfig = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
+    augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5, color=0.4, color_prob=0.8, gray=0.2, blur=0.5)
     optim: OptimConfig = OptimConfig(
         name="sgd", base_lr=0.01, scale_lr=False, momentum=0.9, weight_decay=1e-4, warmup_epochs=5, warmup_lr=1e-4, min_lr=1e-6
     )
@@ -74,7 +74,7 @@ class WindowConfig(Config):
     exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
     before: int = Field(5, ge=1, description="W: frames before the candidate, and as many after it; the candidate itself is left out")
-    stride_frames: int | None = Field(3, ge=1, description="m: distance between the frames of a window, and between candidates, in frames")
+    stride_frames: int | None = Field(None, ge=1, description="m: distance between a window's frames, and between candidates, in frames")
     stride_s: float | None = Field(None, gt=0, description="the same in seconds, for videos of different frame rates")
     two_groups: bool = Field(False, description="TSM and MotionSqueeze see the two halves as clips of their own")
 
@@ -107,17 +107,45 @@ class FinetuneConfig(Config):
     """`vid finetune` for event boundaries."""
 
     model: EncoderConfig | None = Field(None, description="architecture from scratch; null: that of --from")
-    window: WindowConfig = WindowConfig()
+    window: WindowConfig = WindowConfig(stride_frames=3)
     label: LabelConfig = LabelConfig()
     merge: MergeConfig = MergeConfig()
-    balanced: bool = Field(True, description="as many boundary as background candidates in every batch")
+    balanced: bool = Field(True, description="as many boundary as background windows in every batch")
+    visits: int = Field(1, ge=1, description="times that an epoch comes to every video, each time for data.repeats windows")
+    protocol: Literal["gebd", "tapos"] = Field("gebd", description="how validation counts; tapos: only videos with a boundary inside")
     min_consistency: float = Field(0.3, ge=0, le=1, description="validation drops videos whose annotators agree less than this")
     patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a better average F1; null: never")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=10))
+    data: DataConfig = DataConfig(clip=ClipConfig(frames=10), repeats=4)
     augment: AugmentConfig = AugmentConfig(crop="none")
     optim: OptimConfig = OptimConfig(name="sgd", base_lr=7.5e-4, scale_lr=False, momentum=0.9, weight_decay=1e-4)
-    train: TrainConfig = TrainConfig(epochs=8, batch_size=32, eval_every_epochs=1)
+    train: TrainConfig = TrainConfig(epochs=8, batch_size=8, eval_every_epochs=1)
     init: str | None = Field(None, description="model folder, run folder or hf:// id to take the encoder from")
 
+    @model_validator(mode="after")
+    def _halves(self):
+        if self.balanced and self.data.repeats % 2:
+            raise ValueError(f"data.repeats ({self.data.repeats}) must be even: half of a video's windows are boundaries")
+        return self
 
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+    @model_validator(mode="after")
+    def _windows_as_they_are(self):
+        if self.augment.mixup or self.augment.cutmix:
+            raise ValueError("augment.mixup and augment.cutmix do not go with boundaries: set both to 0")
+        if self.augment.crop == "motion":
+            raise ValueError("augment.crop motion does not go with boundaries: it would differ from window to window")
+        return self
+
+
+class DetectConfig(Config):
+    """`vid detect-boundaries`."""
+
+    model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the embedded detector")
+    threshold: float | None = Field(None, ge=0, le=1, description="null: 0.5, or what the model was published with")
+    min_gap_s: float = Field(0.5, ge=0, description="embedded: of two boundaries nearer than this the stronger one stays")
+    merge: MergeConfig | None = Field(None, description="with a model: from scores to boundaries; null: as it was published")
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    batch_size: int = Field(16, ge=1, description="with a model: windows scored at a time")
+    device: str = Field("auto", description="with a model: auto, cpu, cuda, cuda:1, mps")
+
+
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "detect": DetectConfig}

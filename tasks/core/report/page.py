@@ -46,6 +46,7 @@ class Page:
 
     def __init__(self, title: str, subtitle: str = ""):
         self.title = title
+        self._styles = [_STYLE]
         self._parts = [f"<h1>{escape(title)}</h1>"]
         if subtitle:
             self._parts.append(f'<p class="subtitle">{escape(subtitle)}</p>')
@@ -120,12 +121,21 @@ class Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         return self._add(f'<figure><img src="{source}" alt="{escape(alt or caption)}">{below}</figure>')
 
+    def markup(self, html: str, style: str = "") -> "Page":
+        """HTML as it stands, for what the other methods cannot draw. Whoever calls escapes what comes from a user's data.
+
+        Args:
+            html: elements. style: CSS for them.
+        """
+        self._styles.append(style)
+        return self._add(html)
+
     def html(self) -> str:
         """The whole page."""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            f"<title>{escape(self.title)}</title>\n<style>{''.join(self._styles)}</style>\n</head>\n<body>\n"
             + "\n".join(self._parts)
             + "\n</body>\n</html>\n"
         )

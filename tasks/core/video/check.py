@@ -79,13 +79,14 @@ def check_rows(
         seek: also measure random access (costs a second decoding of part of each file).
     """
     from tasks.core.video.checkers import run_all
+    from tasks.core.video.children import default_workers
 
     count = Counter(row.label for row in rows)
     labelled = any(row.label is not None for row in rows)
     first_with: dict[str, str] = {}
     paths = list(dict.fromkeys(row.path for row in rows))
     answers: dict[str, dict[str, Any]] = {}
-    waiting = iter(run_all(paths, workers or min(8, os.cpu_count() or 1), timeout_s, seek))
+    waiting = iter(run_all(paths, default_workers(workers), timeout_s, seek))
     for number, row in enumerate(rows):
         while row.path not in answers:
             path, facts = next(waiting)

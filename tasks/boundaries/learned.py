@@ -1,0 +1,121 @@
+"""Scores of a trained boundary classifier over a video of any length, in bounded memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.boundaries.classifier import BoundaryClassifier
+from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
+from tasks.boundaries.labels import candidates, windows
+from tasks.boundaries.result import Scores
+from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
+from tasks.core.errors import UsageError
+from tasks.core.video.augment import TrainTransform
+from tasks.core.video.clips import frame_range
+from tasks.core.video.config import AugmentConfig
+from tasks.core.video.reader import VideoReader
+
+
+class LearnedScorer:
+    """A model of `vid finetune` for event boundaries, ready to score videos.
+
+    Args:
+        reference: model folder, run folder or `hf://` id; UsageError where it holds no boundary classifier.
+        device: None: a GPU where there is one. batch: windows that go through the network at once.
+
+    Attributes:
+        config: the model's config.json. merge: the rules it was validated with.
+    """
+
+    def __init__(self, reference: str, device: torch.device | str | None = None, batch: int = 16):
+        folder = find_model(reference)
+        self.config: dict[str, Any] = load_config(folder)
+        if self.config["task"] != "boundaries" or "window" not in self.config:
+            raise UsageError(f"{reference} is no detector of event boundaries", "train one: vid finetune --preset boundaries/gebd-tiny")
+        self.window = WindowConfig(**self.config["window"])
+        self.merge = MergeConfig(**self.config["merge"])
+        model, prepared = EncoderConfig(**self.config["architecture"]), self.config["preprocessing"]
+        self.transform = still_transform(AugmentConfig(**{k: prepared[k] for k in ("crop", "mean", "std")}), model.image_size)
+        self.short_side, self.batch = prepared["short_side"], batch
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.classifier = BoundaryClassifier(model, self.window.two_groups)
+        load_strict(self.classifier, load_weights(folder), str(folder))
+        self.classifier.to(device).eval()
+
+    def score(
+        self,
+        reader: VideoReader,
+        progress: Callable[[int], None] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> Scores:
+        """A score for every candidate of an open video, or of a part of it; arguments and errors as `score_video`."""
+        return score_video(self.classifier, reader, self.window, self.transform, self.short_side, self.batch, start_s, end_s, progress)
+
+
+def still_transform(augment: AugmentConfig, size: int) -> TrainTransform:
+    """What training does to a window apart from its random choices: the whole frame squeezed to the square (`crop: none`), else its
+    central square; normalised.
+    """
+    crop = "none" if augment.crop == "none" else "center"
+    return TrainTransform(AugmentConfig(crop=crop, mean=augment.mean, std=augment.std), size)
+
+
+@torch.no_grad()
+def score_video(
+    classifier: BoundaryClassifier,
+    reader: VideoReader,
+    window: WindowConfig,
+    transform: TrainTransform,
+    short_side: int | None,
+    batch: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """The classifier's probability of a boundary at every candidate of a video, or of the part start_s <= t < end_s.
+
+    The video is gone through once, forwards: frames that some window needs are decoded once, brought to the network's size once, and
+    forgotten when no later window needs them.
+
+    Args:
+        classifier: in evaluation mode. transform: of `still_transform`. short_side: the reader's scaling before it, px, or None.
+        batch: windows at once. progress: called with the number of further frames of the video that are behind.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+    """
+    device = next(classifier.parameters()).device
+    low, high = frame_range(reader.pts, start_s, end_s)
+    chosen = candidates(reader.pts, window, low, high)
+    around = windows(reader.pts, chosen, window, low, high)
+    needed = np.unique(around)
+    held, first, behind = None, 0, low  # frames needed[first : first + len(held)] of the present block, (n, 3, S, S)
+    scores = []
+    for at in range(0, len(chosen), batch):
+        block = around[at : at + batch]
+        begin, end = np.searchsorted(needed, block.min()), np.searchsorted(needed, block.max(), side="right")
+        known = 0 if held is None else first + len(held)
+        fresh = needed[max(begin, known) : end]
+        parts = [] if held is None else [held[begin - first :]]
+        if len(fresh):
+            parts.append(_seen(reader.get(fresh, short_side), transform, device))
+        held, first = torch.cat(parts), begin
+        places = torch.from_numpy(np.searchsorted(needed, block) - first).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = classifier(held[places])
+        scores.append(logits.float().sigmoid().cpu().numpy())
+        if progress is not None:
+            done = high if at + batch >= len(chosen) else int(chosen[at + batch])
+            progress(done - behind)
+            behind = done
+    return Scores(reader.pts[chosen].astype(np.float64), chosen, np.concatenate(scores).astype(np.float32))
+
+
+def _seen(pictures: np.ndarray, transform: TrainTransform, device: torch.device) -> torch.Tensor:
+    """(n, H, W, 3) uint8 to what the network takes, (n, 3, S, S), as a training batch brings it there."""
+    video = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(device, non_blocking=True)[None]
+    size = torch.tensor([pictures.shape[1:3]], dtype=torch.int64)
+    return transform({"video": video, "size": size, "seed": torch.zeros(1, dtype=torch.int64)})[0]

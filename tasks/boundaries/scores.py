@@ -1,0 +1,127 @@
+"""A detector's scores as a file, so that another threshold or another output needs no second look at the video.
+
+`NAME.scores.csv`: a first line `# {...}` with what is known of the video as JSON, then a table `t,frame,score`. Spreadsheets open it as
+it stands, `pandas.read_csv(path, comment="#")` reads the table.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.boundaries.result import Detection, Scores
+from tasks.core.errors import InputError
+from tasks.core.files import replacing
+
+SUFFIX = ".scores.csv"
+_VERSION = 1
+_HEADER = "t,frame,score"
+_AGAIN = "detect again with --save-scores"
+_TYPES = {
+    "rows": int,
+    "video": str,
+    "method": str,
+    "settings": dict,
+    "n_frames": int,
+    "fps": float,
+    "duration_s": float,
+    "start_s": float,
+    "width": int,
+    "height": int,
+    "damage": str | None,
+}
+
+
+def write_scores(path: Path, detection: Detection) -> None:
+    """Writes scores and everything else but the boundaries. Times are float64 and scores float32, both exact.
+
+    Args:
+        path: by custom `NAME` + `SUFFIX`; appears whole or not at all.
+    """
+    scores = detection.scores
+    known = {
+        "version": _VERSION,
+        "rows": len(scores),
+        "video": detection.path,
+        "method": detection.method,
+        "settings": detection.settings,
+        "n_frames": int(detection.n_frames),
+        "fps": float(detection.fps),
+        "duration_s": float(detection.duration_s),
+        "start_s": float(detection.start_s),
+        "width": int(detection.width),
+        "height": int(detection.height),
+        "damage": detection.damage,
+    }
+    # the shortest text that reads back as the same number, of each width
+    columns = (map(repr, scores.t.tolist()), scores.frame.tolist(), map(str, scores.score.astype(np.float32)))
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"# {json.dumps(known)}\n{_HEADER}\n")
+        file.writelines(f"{t},{frame},{score}\n" for t, frame, score in zip(*columns, strict=True))
+
+
+def read_scores(path: Path) -> Detection:
+    """Reads what `write_scores` wrote; empty lines at the end do no harm.
+
+    Returns:
+        The detection without boundaries: `settings` holds what was set when the scores were made.
+
+    Raises:
+        InputError: no such file, damaged (names the line), or of another version.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", "--save-scores writes it") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: no text", _AGAIN) from None
+    known = _known(path, lines[0])
+    if len(lines) < 2 or lines[1].strip() != _HEADER:
+        raise _damage(path, 2, f"'{_HEADER}' expected")
+    if len(lines) - 2 != known["rows"]:
+        raise _damage(path, len(lines), f"{len(lines) - 2} rows of scores, {known['rows']} expected")
+    scores = _scores(path, lines[2:], known["n_frames"])
+    rest = {key: known[key] for key in _TYPES if key not in ("rows", "video")}
+    return Detection(path=known["video"], scores=scores, **rest)
+
+
+def _known(path: Path, line: str) -> dict[str, Any]:
+    try:
+        known = json.loads(line.removeprefix("#"))
+    except ValueError:
+        known = None
+    if not line.startswith("#") or not isinstance(known, dict):
+        raise _damage(path, 1, "'# {...}' with what is known of the video expected")
+    if known.get("version") != _VERSION:
+        raise InputError(f"{path}, line 1: scores of version {known.get('version')}, this program reads version {_VERSION}", _AGAIN)
+    for key, kind in _TYPES.items():
+        value = known.get(key)
+        if key not in known or isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
+            raise _damage(path, 1, f"'{key}' is missing or of the wrong kind")
+    return known
+
+
+def _scores(path: Path, lines: list[str], n_frames: int) -> Scores:
+    t = np.empty(len(lines), dtype=np.float64)
+    frame = np.empty(len(lines), dtype=np.int64)
+    score = np.empty(len(lines), dtype=np.float32)
+    for i, line in enumerate(lines):
+        try:
+            cells = line.split(",")
+            t[i], frame[i], score[i] = float(cells[0]), int(cells[1]), np.float32(cells[2])
+            sound = len(cells) == 3 and math.isfinite(t[i]) and 0 <= frame[i] < n_frames and 0 <= score[i] <= 1
+        except (ValueError, IndexError, OverflowError):
+            sound = False
+        if not sound:
+            raise _damage(path, i + 3, "a time, a frame of the video and a score from 0 to 1 expected")
+        if i and not (t[i] > t[i - 1] and frame[i] > frame[i - 1]):
+            raise _damage(path, i + 3, "time or frame does not increase")
+    return Scores(t, frame, score)
+
+
+def _damage(path: Path, line: int, reason: str) -> InputError:
+    return InputError(f"{path}, line {line}: {reason}", _AGAIN)

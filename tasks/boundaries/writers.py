@@ -1,0 +1,178 @@
+"""Boundaries as files: JSON, CSV, CMX 3600 edit decision list, HTML report. Nothing here detects anything."""
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.boundaries.result import Detection
+from tasks.core import files
+from tasks.core.errors import UsageError
+
+SUFFIXES = {"json": ".boundaries.json", "csv": ".boundaries.csv", "edl": ".edl", "html": ".html"}
+_NTSC = (15, 24, 30, 48, 60)  # counts per second that also exist slowed down by 1000/1001
+_MAX_COUNT = 99  # the frames field of a timecode has two digits
+_MAX_TITLE = 70
+
+
+def outputs(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
+    """The files that `write_all` would write, one per kind, in order, without repetition.
+
+    Args:
+        folder: where they go. name: what their names begin with. kinds: of `SUFFIXES`.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    for kind in kinds:
+        if kind not in SUFFIXES:
+            near = get_close_matches(kind, SUFFIXES, 1)
+            guess = f"did you mean '{near[0]}'? " if near else ""
+            raise UsageError(f"cannot write '{kind}'", f"{guess}known: {', '.join(SUFFIXES)}")
+    return [folder / f"{name}{SUFFIXES[kind]}" for kind in dict.fromkeys(kinds)]
+
+
+def write_all(
+    folder: Path,
+    name: str,
+    detection: Detection,
+    kinds: Sequence[str],
+    thumbnails: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+) -> list[Path]:
+    """Writes one file per kind into `folder`, which is made; each appears whole or not at all.
+
+    Args:
+        thumbnails: pictures for the HTML report, see `report.write_report`; None: a report without.
+
+    Returns:
+        The paths, as `outputs` names them.
+
+    Raises:
+        UsageError: unknown kind; nothing is written then.
+    """
+    from tasks.boundaries.report import write_report
+
+    paths = outputs(folder, name, kinds)
+    plain = {"json": write_json, "csv": write_csv, "edl": write_edl}
+    for kind, path in zip(dict.fromkeys(kinds), paths, strict=True):
+        if kind == "html":
+            write_report(path, detection, thumbnails)
+        else:
+            plain[kind](path, detection)
+    return paths
+
+
+def readable(path: str) -> str:
+    """A path as text that can be written as UTF-8: bytes of a file name that are none become a replacement character."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def as_record(detection: Detection) -> dict[str, Any]:
+    """The JSON object of one video.
+
+    Returns:
+        `video`, `method`, `boundaries` (each `t` in seconds as the container states it, `frame` the decode ordinal, `score` in [0, 1]),
+        `n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` (px), `settings`, `damage` (text or None); plain Python values.
+    """
+    return {
+        "video": readable(detection.path),
+        "method": detection.method,
+        "boundaries": [{"t": float(b.t), "frame": int(b.frame), "score": float(b.score)} for b in detection.boundaries],
+        "n_frames": int(detection.n_frames),
+        "fps": float(detection.fps),
+        "duration_s": float(detection.duration_s),
+        "start_s": float(detection.start_s),
+        "width": int(detection.width),
+        "height": int(detection.height),
+        "settings": detection.settings,
+        "damage": detection.damage,
+    }
+
+
+def write_json(path: Path, detection: Detection) -> None:
+    """Writes `as_record` as indented JSON."""
+    files.write_json(path, as_record(detection))
+
+
+def write_csv(path: Path, detection: Detection) -> None:
+    """Writes one line per boundary: `t` (s), `frame`, `score`; times and scores with six decimals."""
+    rows = (f"{b.t:.6f},{b.frame},{b.score:.6f}\n" for b in detection.boundaries)
+    files.write_text(path, "t,frame,score\n" + "".join(rows))
+
+
+def timecode_rate(fps: float) -> tuple[int, Fraction]:
+    """How a video's frames are counted in timecodes, and how many of them pass per second.
+
+    Timecodes count whole frames: 23.976, 29.97 and 59.94 fps are counted as 24, 30 and 60, without dropped numbers, while
+    24000/1001, 30000/1001 and 60000/1001 of them pass per second, so that every frame has its own number and an hour of timecode
+    lasts 3.6 s longer than an hour. Every other rate takes the nearest whole number. Above 99 frames per second, which two digits
+    cannot hold, the rate is halved until it fits.
+
+    Args:
+        fps: average frames per second, > 0.
+
+    Returns:
+        (count, rate): frames per second of timecode; frames per second of presentation time.
+    """
+    while round(fps) > _MAX_COUNT:
+        fps /= 2
+    count = max(1, round(fps))
+    slowed = Fraction(count * 1000, 1001)
+    if count in _NTSC and abs(fps - slowed) < abs(fps - count):
+        return count, slowed
+    return count, Fraction(count)
+
+
+def timecode(frame: int, count: int) -> str:
+    """Frame number -> HH:MM:SS:FF without dropped numbers; hours count on past 23.
+
+    Args:
+        frame: from 0. count: frames per second of timecode.
+    """
+    seconds, frames = divmod(frame, count)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}:{frames:02d}"
+
+
+def segments(detection: Detection, rate: Fraction) -> list[tuple[int, int]]:
+    """The stretches between boundaries as frame numbers (in, out), out exclusive; each begins where the one before ends.
+
+    A time becomes the nearest number at `rate`, counted from the video's first frame. Where the frame rate varies, two boundaries can
+    fall on one number: they make one cut. Boundaries that fall on the first or beyond the last frame make none.
+    """
+    total = max(1, round(detection.duration_s * rate))
+    cuts = {round((b.t - detection.start_s) * rate) for b in detection.boundaries}
+    edges = [0, *sorted(cut for cut in cuts if 0 < cut < total), total]
+    return list(pairwise(edges))
+
+
+def write_edl(path: Path, detection: Detection) -> None:
+    """Writes a CMX 3600 edit decision list: one cut event per segment, in the order of the video, source and record alike.
+
+    Timecodes count from 00:00:00:00 at the first frame. The format does not say at what rate: a comment at the first event does.
+    The reel is AX, the format's name for a source that is no tape; the file's name is in the comment of every event. CMX 3600 ends
+    at event 999 and at 24 hours: longer lists go on with four digits, as today's editors write them; longer videos with hours above
+    23, so that no two frames have one timecode.
+    """
+    name = _one_line(Path(readable(detection.path)).name)
+    count, rate = timecode_rate(detection.fps)
+    lines = [f"TITLE: {name[:_MAX_TITLE]}", "FCM: NON-DROP FRAME", ""]
+    for number, (first, last) in enumerate(segments(detection, rate), start=1):
+        span = f"{timecode(first, count)} {timecode(last, count)}"
+        lines.append(f"{number:03d}  {'AX':<8} {'V':<5} {'C':<8} {span} {span}")
+        lines.append(f"* FROM CLIP NAME: {name}")
+        if number == 1:
+            lines.append(f"* COMMENT: {float(rate):.6g} FPS, TIMECODES COUNT {count} FRAMES PER SECOND")
+        lines.append("")
+    files.write_text(path, "\n".join(lines))
+
+
+def _one_line(text: str) -> str:
+    """A file name may hold line breaks, a line of the list may not."""
+    return "".join(char if char.isprintable() else " " for char in text)

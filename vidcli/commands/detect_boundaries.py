@@ -1,0 +1,128 @@
+"""`vid detect-boundaries`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vidcli import options
+from vidcli.console import console
+
+EXAMPLES = options.examples(
+    "vid detect-boundaries talk.mp4",
+    "vid detect-boundaries videos/ --out found --write json,csv,edl,html",
+    "vid detect-boundaries videos/ --out found --save-scores",
+    "vid detect-boundaries --from-scores found/ --threshold 0.7 --out found --overwrite",
+    "find . -name '*.mkv' | vid detect-boundaries - --json",
+)
+
+FLAGS = {  # parameter: (flag, key of the configuration)
+    "model": ("--model", "model"),
+    "threshold": ("--threshold", "threshold"),
+    "min_gap": ("--min-gap", "min_gap_s"),
+    "decoder": ("--decoder", "decoder"),
+    "device": ("--device", "device"),
+    "batch_size": ("--batch-size", "batch_size"),
+}
+
+Videos = typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
+Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
+Out = typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
+Write = typer.Option(metavar="LIST", help="Of json, csv, edl, html [default: json].")
+SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.scores.csv), for --from-scores.")
+FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
+Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")
+MinGap = typer.Option(metavar="SECONDS", min=0, help="Without a model: least distance of two boundaries [default: 0.5].")
+BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored at a time.")
+Device = typer.Option(metavar="NAME", help="With a model: auto, cpu, cuda, cuda:1.")
+
+
+def command(
+    videos: Annotated[list[str], Videos],
+    model: Annotated[str | None, Model] = None,
+    out: Annotated[Path | None, Out] = None,
+    write: Annotated[str | None, Write] = None,
+    save_scores: Annotated[bool, SaveScores] = False,
+    from_scores: Annotated[bool, FromScores] = False,
+    threshold: Annotated[float | None, Threshold] = None,
+    min_gap: Annotated[float | None, MinGap] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    strict: options.Strict = False,
+    workers: options.Workers = None,
+    decoder: options.Decoder = None,
+    device: Annotated[str | None, Device] = None,
+    batch_size: Annotated[int | None, BatchSize] = None,
+    config: options.ConfigFiles = None,
+    sets: options.Sets = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Find where things change: event boundaries of any video, shot cuts among them.
+
+    Without --model a training-free detector works on any file at once, on the CPU. Times are presentation times in seconds.
+    Exit code 0: every video was read; 4: some could not be; 3: none."""
+    from tasks.boundaries.detect import Output, run, score_files
+    from tasks.boundaries.detect import from_scores as again
+    from tasks.boundaries.writers import outputs
+    from tasks.core.errors import UsageError
+    from tasks.core.video.children import default_workers
+    from tasks.core.video.inputs import gather
+    from vidcli.resolve import Given, resolve
+
+    flags = options.given_flags(FLAGS, locals())
+    settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "boundaries").config
+    kinds = tuple(kind.strip() for kind in (write or "json").split(",") if kind.strip())
+    output = Output(out, kinds, save_scores, overwrite)
+    outputs(out or Path(), "", output.kinds)  # names unknown kinds before any video is read
+    if (save_scores or write) and out is None:
+        raise UsageError("--write and --save-scores need a folder", "add --out FOLDER")
+    if from_scores:
+        if model:
+            raise UsageError("--from-scores and --model exclude each other: the scores are there already")
+        found = again(settings, score_files(videos), output)
+    else:
+        found = run(settings, gather(videos, sys.stdin), output, default_workers(workers), console())
+    return _report(found, strict, out is not None)
+
+
+def _report(found: Any, strict: bool, written: bool) -> int:
+    """Results as they come with --json, else a table at the end; returns the exit code."""
+    from tasks.core.errors import InputError
+
+    talk = console()
+    rows, good, bad, kept = [], 0, 0, 0
+    for record in found:
+        if "error" in record:
+            bad += 1
+            if strict:
+                raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still done")
+            talk.warn(f"{record['video']}: {record['error']}")
+        else:
+            good += 1
+            kept += record.get("skipped", False)
+            if record.get("damage"):
+                talk.warn(f"{record['video']}: {record['damage']}")
+            rows += _lines(record, written)
+        if talk.json:
+            talk.emit(record)
+    if not talk.json:
+        talk.table(rows)
+    boundaries = "" if written or talk.json else f", {len(rows)} boundaries"
+    talk.info(f"{good} of {good + bad} videos{boundaries}" + (f"; {kept} were done before (--overwrite does them again)" if kept else ""))
+    return 0 if not bad else 4 if good else 3
+
+
+def _lines(record: dict[str, Any], written: bool) -> list[dict[str, Any]]:
+    """Rows of the table: one per video where files are written, else one per boundary."""
+    from tasks.boundaries.timeline import clock
+
+    if written:
+        count = len(record["boundaries"]) if "boundaries" in record else None
+        return [{"video": record["video"], "boundaries": count, "files": os.path.commonprefix(record["files"]) + "*"}]
+    return [
+        {"video": record["video"], "time": clock(b["t"]), "t": f"{b['t']:.3f}", "frame": b["frame"], "score": f"{b['score']:.2f}"}
+        for b in record["boundaries"]
+    ]
