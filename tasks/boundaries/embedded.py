@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tasks.boundaries.novelty import Novelty, at_peaks, top_mean
+from tasks.boundaries.novelty import Novelty, around, top_mean
 from tasks.boundaries.result import Boundary, Scores
 from tasks.core.video.reader import VideoReader
 
@@ -75,9 +75,13 @@ def score_video(reader: VideoReader, advance: Callable[[int], None] = lambda n: 
         advance(1)
     lasting, *slow = novelty.finish()
     sudden = np.maximum(jumps(np.array(steps), STEP_FLOOR), jumps(np.array(colours), COLOUR_FLOOR) + COLOUR_BONUS)
-    evidence = np.where(lasting > LASTING, sudden, -np.inf)
+    sudden = np.where(lasting > LASTING, sudden, -np.inf)
+    slow = [curve - NOVELTY_MALUS for curve in slow]
+    highest = np.maximum.reduce([sudden, *slow])
+    evidence = sudden
     for curve, half in zip(slow, novelty.halves[1:], strict=True):
-        evidence = np.maximum(evidence, at_peaks(curve, half) - NOVELTY_MALUS)
+        # a slow change is one boundary: where nothing within its window, at any scale, is stronger
+        evidence = np.maximum(evidence, np.where(curve >= around(highest, half), curve, -np.inf))
     score = 1 / (1 + np.exp(-STEEPNESS * (np.maximum(evidence, -5.0) - EVIDENCE)))
     numbers = np.array(frames, np.int64)
     return Scores(reader.pts[numbers], numbers, score.astype(np.float32))

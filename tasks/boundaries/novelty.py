@@ -96,8 +96,7 @@ def novelty_at(places: np.ndarray, half: int, n: int, sums: np.ndarray, counts: 
     return np.where(known, np.log(means[0] / means[1]), -np.inf)
 
 
-def at_peaks(curve: np.ndarray, half: int) -> np.ndarray:
-    """The curve where it is the largest within `half` samples to both sides, -inf elsewhere."""
+def around(curve: np.ndarray, half: int) -> np.ndarray:
+    """The largest value within `half` samples to both sides; (n,) -> (n,)."""
     padded = np.pad(curve, half, constant_values=-np.inf)
-    highest = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(-1)
-    return np.where(curve >= highest, curve, -np.inf)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(-1)

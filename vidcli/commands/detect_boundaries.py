@@ -120,8 +120,8 @@ def _lines(record: dict[str, Any], written: bool) -> list[dict[str, Any]]:
     from tasks.boundaries.timeline import clock
 
     if written:
-        count = len(record["boundaries"]) if "boundaries" in record else None
-        return [{"video": record["video"], "boundaries": count, "files": os.path.commonprefix(record["files"]) + "*"}]
+        count, files = len(record["boundaries"]) if "boundaries" in record else None, record["files"]
+        return [{"video": record["video"], "boundaries": count, "files": files[0] if len(files) == 1 else os.path.commonprefix(files) + "*"}]
     return [
         {"video": record["video"], "time": clock(b["t"]), "t": f"{b['t']:.3f}", "frame": b["frame"], "score": f"{b['score']:.2f}"}
         for b in record["boundaries"]

@@ -1,0 +1,143 @@
+"""`vid detect-boundaries` as a user calls it."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tasks.core.video.synthetic import encode
+
+CUT, FRAMES = 20, 45
+
+
+def write_video(path, seed=0):
+    """Two scenes, 15 frames a second, the second from frame CUT on."""
+    rng = np.random.default_rng(seed)
+    scenes = [rng.integers(0, 255, (6, 8, 3), np.uint8).repeat(12, 0).repeat(12, 1) for _ in range(2)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(np.stack([scenes[i >= CUT] for i in range(FRAMES)]), 15))
+    return path
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VID_WORKERS", "1")
+    for number in range(2):
+        write_video(tmp_path / "videos" / f"v{number}.mp4", number)
+    return tmp_path / "videos"
+
+
+def records(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_a_folder_a_pattern_a_manifest_and_standard_input_give_the_same(videos, vid, monkeypatch):
+    (videos.parent / "list.csv").write_text("path\nvideos/v0.mp4\nvideos/v1.mp4\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("videos/v0.mp4\nvideos/v1.mp4\n"))
+    found = []
+    for source in ("videos", "videos/*.mp4", "list.csv", "-"):
+        code, out, _ = vid("detect-boundaries", source, "--json", "-q")
+        assert code == 0
+        found.append(records(out))
+    for answer in found:
+        assert [[b["frame"] for b in r["boundaries"]] for r in answer] == [[CUT], [CUT]]
+        assert answer[0]["boundaries"][0]["t"] == pytest.approx(CUT / 15)
+        assert [r["video"] for r in answer] == [r["video"] for r in found[0]]
+
+
+def test_a_table_for_people_names_time_and_frame(videos, vid):
+    code, out, err = vid("detect-boundaries", videos / "v0.mp4")
+    assert code == 0
+    header, line = out.splitlines()
+    assert header.split() == ["video", "time", "t", "frame", "score"]
+    assert line.split()[1:4] == ["0:01.333", "1.333", str(CUT)]
+    assert "1 boundaries" in err
+
+
+def test_some_fail_all_fail_and_strict(videos, vid):
+    (videos / "text.mp4").write_text("no video")
+    code, out, err = vid("detect-boundaries", videos, "gone.mp4", "--json", "-q")
+    answer = records(out)
+    assert (code, [("error" in r) for r in answer]) == (4, [True, False, False, True])
+    assert "gone.mp4: no such file" in err
+    assert vid("detect-boundaries", "gone.mp4", "-q")[0] == 3
+    code, _, err = vid("detect-boundaries", videos, "--strict", "-q")
+    assert (code, "without --strict" in err) == (3, True)
+
+
+def test_outputs_are_made_once_and_anew_when_settings_change(videos, vid):
+    call = ["detect-boundaries", "videos", "--out", "found", "--write", "json,csv,edl,html", "--save-scores", "--json", "-q"]
+    code, out, _ = vid(*call)
+    assert code == 0
+    files = {name: (videos.parent / name).stat().st_mtime_ns for r in records(out) for name in r["files"]}
+    assert len(files) == 10
+    again = records(vid(*call)[1])
+    assert [r["skipped"] for r in again] == [True, True]
+    assert [r["boundaries"] for r in again] == [r["boundaries"] for r in records(out)]
+    assert {name: (videos.parent / name).stat().st_mtime_ns for name in files} == files
+    other = records(vid(*call, "--threshold", "0.9")[1])
+    assert not any("skipped" in r for r in other)
+    assert other[0]["settings"]["threshold"] == 0.9
+    assert not any("skipped" in r for r in records(vid(*call, "--threshold", "0.9", "--overwrite")[1]))
+
+
+def test_scores_are_thresholded_again_without_the_video(videos, vid):
+    vid("detect-boundaries", "videos", "--out", "found", "--save-scores", "-q")
+    for video in videos.iterdir():
+        video.unlink()
+    _, out, _ = vid("detect-boundaries", "--from-scores", "found", "--threshold", "0", "--min-gap", "0", "--json", "-q")
+    assert [len(r["boundaries"]) for r in records(out)] == [FRAMES, FRAMES]
+    code, out, _ = vid("detect-boundaries", "--from-scores", "found/v0.scores.csv", "--out", "new", "--write", "html,csv", "--json", "-q")
+    assert code == 0
+    assert [b["frame"] for b in records(out)[0]["boundaries"]] == [CUT]
+    assert (videos.parent / "new" / "v0.html").exists()
+    assert vid("detect-boundaries", "--from-scores", "videos", "-q")[0] == 3
+
+
+def test_parts_of_a_video_and_files_of_the_same_name_keep_apart(videos, vid):
+    write_video(videos.parent / "more" / "v0.mp4", 5)
+    (videos.parent / "parts.csv").write_text("path,start,end\nvideos/v1.mp4,0,1\nvideos/v1.mp4,1,2.5\nvideos/v0.mp4,,\nmore/v0.mp4,,\n")
+    _, out, _ = vid("detect-boundaries", "parts.csv", "--out", "found", "--json", "-q")
+    answer = records(out)
+    assert [[b["frame"] for b in r["boundaries"]] for r in answer] == [[], [CUT], [CUT], [CUT]]
+    names = {name for r in answer for name in r["files"]}
+    assert len(names) == 4
+    assert {"found/v1-0-1.boundaries.json", "found/v1-1-2.5.boundaries.json"} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--write", "jsn", "--out", "x"], "did you mean 'json'"),
+        (["--write", "csv"], "--out FOLDER"),
+        (["--threshold", "2"], "threshold"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--from-scores", "--model", "nowhere"], "exclude"),
+    ],
+)
+def test_usage_errors(videos, vid, arguments, words):
+    code, out, err = vid("detect-boundaries", "videos", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_a_signal_stops_it_and_the_same_command_goes_on(videos, tmp_path):
+    """A video that never ends to arrive (a named pipe) keeps the command busy until the signal."""
+    pictures = write_video(tmp_path / "long" / "a.mp4")
+    waiting = tmp_path / "long" / "b.mp4"
+    os.mkfifo(waiting)
+    command = [sys.executable, "-m", "vidcli", "detect-boundaries", str(pictures), str(waiting), "--out", str(tmp_path / "found"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    first = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "run the same command again" in err
+    assert json.loads((tmp_path / "found" / "a.boundaries.json").read_text())["boundaries"] == first["boundaries"]
