@@ -30,8 +30,14 @@ TASKS: dict[str, Task] = {
         Task(
             "boundaries",
             "generic event boundaries: cVCLR with MotionSqueeze, fine-tuning, detection",
-            {"pretrain": "pretrain", "finetune": "finetune"},
+            {"pretrain": "pretrain", "finetune": "finetune", "detect": "detect"},
         ),
+        Task(
+            "anomalies",
+            "one-class anomaly detection: autoencoders on frames and flow, a discriminator",
+            {"pretrain": "pretrain", "detect": "detect"},
+        ),
+        Task("pseudo", "pseudo-anomalies: latent-diffusion inpainting, flow mixup", {"pretrain": "pretrain", "generate": "generate"}),
     )
 }
 

@@ -1,0 +1,1 @@
+"""Pseudo-anomalies from normal video: inpainted regions and mixed optical flow."""
