@@ -12,6 +12,7 @@ from tasks.core.errors import VidError
 from vidcli import __version__, launch, options
 from vidcli.commands import (
     config_show,
+    convert,
     data_check,
     data_import,
     data_index,
@@ -21,6 +22,7 @@ from vidcli.commands import (
     eval_boundaries,
     eval_classify,
     finetune,
+    gen_pseudo,
     presets_cp,
     presets_list,
     presets_show,
@@ -58,6 +60,7 @@ def vid(
 app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
+app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
@@ -71,6 +74,7 @@ app.add_typer(data, name="data")
 data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
 data.command("import", epilog=data_import.EXAMPLES)(data_import.command)
 data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
+app.command("convert", help=convert.HELP, epilog=convert.EXAMPLES)(convert.command)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 

@@ -1,4 +1,4 @@
-"""The boundary classifier: what lies before a candidate against what lies after it (thesis section 3.5)."""
+"""The boundary classifier: what lies before a candidate against what lies after it (thesis section 3.4.1)."""
 
 import torch
 from torch import nn

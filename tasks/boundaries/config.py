@@ -61,7 +61,15 @@ class PretrainConfig(Config):
     data: DataConfig = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
     augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5, color=0.4, color_prob=0.8, gray=0.2, blur=0.5)
     optim: OptimConfig = OptimConfig(
-        name="sgd", base_lr=0.01, scale_lr=False, momentum=0.9, weight_decay=1e-4, warmup_epochs=5, warmup_lr=1e-4, min_lr=1e-6
+        name="sgd",
+        base_lr=0.01,
+        scale_lr=False,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=1e-4,
+        warmup_epochs=5,
+        warmup_lr=1e-4,
+        min_lr=1e-6,
     )
     train: TrainConfig = TrainConfig(epochs=400, batch_size=4)
     init: str | None = Field(None, description="start the encoder from this model folder, run folder or hf:// id")
@@ -69,7 +77,7 @@ class PretrainConfig(Config):
 
 
 class WindowConfig(Config):
-    """The frames around a candidate that the classifier sees (thesis section 3.5)."""
+    """The frames around a candidate that the classifier sees (thesis section 3.4.1)."""
 
     exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
@@ -95,7 +103,7 @@ class LabelConfig(Config):
 
 
 class MergeConfig(Config):
-    """From scores of candidates to boundaries (thesis section 3.5.3)."""
+    """From scores of candidates to boundaries (thesis section 3.4.1)."""
 
     threshold: float = Field(0.5, description="candidates that score at least this are proposals")
     rule: Literal["window", "runs"] = Field("window", description="window: proposals within window_s of the group's first become one")

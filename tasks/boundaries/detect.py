@@ -1,6 +1,5 @@
 """`vid detect-boundaries`: boundaries of any number of videos, each on its own, by the embedded detector or a trained model."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from tasks.boundaries.result import Boundary, Detection, Scores
 from tasks.boundaries.scores import SUFFIX, read_scores, write_scores
 from tasks.boundaries.writers import SUFFIXES, as_record, outputs, write_all
 from tasks.core.errors import InputError
+from tasks.core.report.outputs import finished as outputs_finished
 from tasks.core.video.children import each
 from tasks.core.video.clips import frame_range
 from tasks.core.video.inputs import Input
@@ -70,18 +70,8 @@ def finished(detector: "Detector", output: Output, source: Input) -> dict[str, A
     """The record of an input whose outputs are all there, made with the same settings where a JSON file tells; else None."""
     wanted = outputs(output.folder, source.name, output.kinds)
     wanted += [output.folder / f"{source.name}{SUFFIX}"] if output.scores else []
-    if not all(path.is_file() for path in wanted):
-        return None
-    record = {"video": source.shown}
     kept = output.folder / f"{source.name}{SUFFIXES['json']}"
-    if kept in wanted:
-        try:
-            record = json.loads(kept.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        if (record.get("method"), record.get("settings")) != (detector.method, detector.settings):
-            return None
-    return {**record, "files": [str(path) for path in wanted], "skipped": True}
+    return outputs_finished(wanted, kept, source.shown, detector.method, detector.settings)
 
 
 def write(output: Output, name: str, detection: Detection, reader: VideoReader | None) -> list[str]:

@@ -36,7 +36,7 @@ def windows(pts: np.ndarray, chosen: np.ndarray, window: WindowConfig, low: int 
         chosen: (N,) frame numbers.
 
     Returns:
-        (N, 2 W) int64 frame numbers in order of time; the candidate itself is left out (thesis section 3.5).
+        (N, 2 W) int64 frame numbers in order of time; the candidate itself is left out (thesis section 3.4.1).
     """
     high = len(pts) if high is None else high
     steps = np.concatenate([np.arange(-window.before, 0), np.arange(1, window.before + 1)])
@@ -80,5 +80,5 @@ def targets(pts: np.ndarray, chosen: np.ndarray, boundaries: np.ndarray, label: 
 
 
 def best_rater(consistency: list[float]) -> int:
-    """The rater who agrees most with the others, the first of equals (thesis section 3.5)."""
+    """The rater who agrees most with the others, the first of equals (thesis section 3.4.1)."""
     return int(np.argmax(consistency)) if consistency else 0

@@ -1,4 +1,4 @@
-"""From scores of candidates to boundaries (thesis section 3.5.3)."""
+"""From scores of candidates to boundaries (thesis section 3.4.1)."""
 
 import numpy as np
 

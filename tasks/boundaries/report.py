@@ -1,7 +1,5 @@
 """The report of one video: a self-contained HTML page with a timeline and the pictures on each side of every boundary."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -9,36 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks.boundaries import timeline
 from tasks.boundaries.result import Detection
-from tasks.boundaries.timeline import clock
 from tasks.boundaries.writers import as_record
 from tasks.core import files
+from tasks.core.report import cards, timeline
 from tasks.core.report.page import Page
+from tasks.core.report.timeline import Curve, Mark, clock
 
 MAX_PICTURED = 300  # boundaries with thumbnails; more would make a page of many megabytes
-SIDE_PX = 200  # thumbnails fit into a square of this side
 _AFTER_S = 0.25  # right after a boundary most of the picture is still the same
-
-_STYLE = """
-.warning { padding: .6rem .8rem; background: var(--here); border-left: 4px solid var(--mark-line); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .75rem; padding: 0; margin: 1rem 0;
-  list-style: none; }
-.card { padding: .6rem; border: 1px solid var(--line); border-radius: .4rem; cursor: pointer; break-inside: avoid;
-  content-visibility: auto; contain-intrinsic-size: auto 10rem; }
-.card p { display: flex; gap: .75rem; margin: 0 0 .5rem; font-variant-numeric: tabular-nums; }
-.card p span:last-child { margin-left: auto; color: var(--dim); }
-.number-of { min-width: 1.6rem; color: var(--mark-line); font-weight: 700; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; }
-.pair figure { margin: 0; }
-.pair img { margin: 0 auto; border: 0; background: none; border-radius: .2rem; }
-.pair figcaption { margin-top: .15rem; font-size: .75rem; text-align: center; }
-.card[aria-current], :root:not(.script) .card:target { border-color: var(--mark-line); background: var(--here);
-  box-shadow: 0 0 0 1px var(--mark-line); }
-tr[aria-current] td { background: var(--here); }
-tr[data-boundary] { cursor: pointer; }
-td a { color: inherit; }
-"""
 
 
 def pictured(detection: Detection) -> list[int]:
@@ -83,7 +60,7 @@ def write_report(path: Path, detection: Detection, thumbnails: Sequence[tuple[np
     if detection.damage:
         page.markup(f'<p class="warning" role="note">The video is damaged: {escape(detection.damage)}</p>')
     targets = [f"{'boundary' if shown else 'row'}-{i + 1}" for i in range(n)]
-    page.markup(timeline.timeline(detection, targets), timeline.STYLE + _STYLE)
+    page.markup(_timeline(detection, targets), timeline.STYLE + cards.STYLE)
     if not n:
         page.text(_why_none(detection))
     if shown:
@@ -92,7 +69,7 @@ def write_report(path: Path, detection: Detection, thumbnails: Sequence[tuple[np
             page.text(f"Pictures of the {len(shown)} boundaries with the highest scores out of {n}.")
         page.markup(_cards(detection, shown, thumbnails))
     if n:
-        page.section("All boundaries").markup(_table(record["boundaries"], targets))
+        page.section("All boundaries").markup(_table(detection, targets))
     page.section("Details").facts(_facts(record, len(detection.scores)))
     page.markup(timeline.script())
     files.write_text(path, page.html())
@@ -111,33 +88,32 @@ def _why_none(detection: Detection) -> str:
     return f"There are no boundaries. The highest score is {float(detection.scores.score.max()):.2f}."
 
 
+def _timeline(detection: Detection, targets: Sequence[str]) -> str:
+    n, scores = len(detection.boundaries), detection.scores
+    marks = [
+        Mark(b.t, f"{i} of {n} · {clock(b.t)} · frame {b.frame} · score {b.score:.2f}", target)
+        for i, (b, target) in enumerate(zip(detection.boundaries, targets, strict=True), start=1)
+    ]
+    threshold = detection.settings.get("threshold")
+    curve = Curve("score", scores.t, scores.score)
+    return timeline.timeline([curve], marks, detection.start_s, detection.duration_s, threshold, ("boundary", "boundaries"))
+
+
 def _cards(detection: Detection, shown: Sequence[int], thumbnails: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
     pairs = dict(zip(shown, zip(thumbnail_frames(detection), thumbnails, strict=True), strict=True))
-    cards = []
+    contents = []
     for i, boundary in enumerate(detection.boundaries):
-        head = f'<span class="number-of">{i + 1}</span><span>{clock(boundary.t)}</span><span>score {boundary.score:.2f}</span>'
-        pair = _pair(i + 1, *pairs[i]) if i in pairs else ""
-        cards.append(f'<li id="boundary-{i + 1}" class="card" data-boundary="{i + 1}"><p>{head}</p>{pair}</li>')
-    return f'<ol class="cards">{"".join(cards)}</ol>'
+        pictures = ""
+        if i in pairs:
+            sides = zip(("before", "after"), *pairs[i], strict=True)
+            pictures = cards.pair([(picture, f"{side} boundary {i + 1}", f"{side} · frame {frame}") for side, frame, picture in sides])
+        contents.append(((clock(boundary.t), f"score {boundary.score:.2f}"), pictures))
+    return cards.cards("boundary", contents)
 
 
-def _pair(number: int, frames: tuple[int, int], pictures: tuple[np.ndarray, np.ndarray]) -> str:
-    sides = "".join(
-        f'<figure><img src="{_jpeg(picture)}" alt="{side} boundary {number}" decoding="async">'
-        f"<figcaption>{side} · frame {frame}</figcaption></figure>"
-        for side, frame, picture in zip(("before", "after"), frames, pictures, strict=True)
-    )
-    return f'<div class="pair">{sides}</div>'
-
-
-def _table(boundaries: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> str:
-    rows = "".join(
-        f'<tr id="row-{i}" data-boundary="{i}"><td class="number"><a href="#{target}">{i}</a></td><td class="number">{clock(b["t"])}</td>'
-        f'<td class="number">{b["t"]:.6f}</td><td class="number">{b["frame"]}</td><td class="number">{b["score"]:.4f}</td></tr>'
-        for i, (b, target) in enumerate(zip(boundaries, targets, strict=True), start=1)
-    )
-    head = "".join(f'<th class="number" scope="col">{name}</th>' for name in ("#", "time", "t (s)", "frame", "score"))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+def _table(detection: Detection, targets: Sequence[str]) -> str:
+    rows = [(clock(b.t), f"{b.t:.6f}", str(b.frame), f"{b.score:.4f}") for b in detection.boundaries]
+    return cards.table(("time", "t (s)", "frame", "score"), rows, targets)
 
 
 def _facts(record: Mapping[str, Any], n_scores: int) -> dict[str, object]:
@@ -147,22 +123,4 @@ def _facts(record: Mapping[str, Any], n_scores: int) -> dict[str, object]:
         "candidates scored": n_scores,
         "first frame at (s)": f"{record['start_s']:g}",
     }
-    return facts | _flat(record["settings"])
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
-def _jpeg(picture: np.ndarray) -> str:
-    """A data URI of the picture, scaled down to fit `SIDE_PX`."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=78, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return facts | cards.flat(record["settings"])

@@ -1,8 +1,6 @@
 """Boundaries as files: JSON, CSV, CMX 3600 edit decision list, HTML report. Nothing here detects anything."""
 
-import os
 from collections.abc import Sequence
-from difflib import get_close_matches
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 
 from tasks.boundaries.result import Detection
 from tasks.core import files
-from tasks.core.errors import UsageError
+from tasks.core.report.outputs import named, readable
 
 SUFFIXES = {"json": ".boundaries.json", "csv": ".boundaries.csv", "edl": ".edl", "html": ".html"}
 _NTSC = (15, 24, 30, 48, 60)  # counts per second that also exist slowed down by 1000/1001
@@ -29,12 +27,7 @@ def outputs(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
     Raises:
         UsageError: unknown kind.
     """
-    for kind in kinds:
-        if kind not in SUFFIXES:
-            near = get_close_matches(kind, SUFFIXES, 1)
-            guess = f"did you mean '{near[0]}'? " if near else ""
-            raise UsageError(f"cannot write '{kind}'", f"{guess}known: {', '.join(SUFFIXES)}")
-    return [folder / f"{name}{SUFFIXES[kind]}" for kind in dict.fromkeys(kinds)]
+    return named(folder, name, kinds, SUFFIXES)
 
 
 def write_all(
@@ -65,11 +58,6 @@ def write_all(
         else:
             plain[kind](path, detection)
     return paths
-
-
-def readable(path: str) -> str:
-    """A path as text that can be written as UTF-8: bytes of a file name that are none become a replacement character."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def as_record(detection: Detection) -> dict[str, Any]:

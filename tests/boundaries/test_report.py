@@ -15,7 +15,6 @@ from PIL import Image
 from tasks.boundaries import report
 from tasks.boundaries.report import pictured, thumbnail_frames, write_report
 from tasks.boundaries.result import Boundary, Scores
-from tasks.boundaries.timeline import clock, peaks
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "img", "br", "line", "polygon", "polyline"}
@@ -181,27 +180,10 @@ def test_pictures_are_small_and_keep_their_shape(tmp_path, shape, size):
     assert {decoded(attrs["src"]).shape[:2] for attrs, _ in page.find("img")} == {size}
 
 
-def test_peaks_keep_the_highest_of_every_column():
-    rng = np.random.default_rng(0)
-    t = 5 + np.sort(rng.random(20000)) * 100
-    scores = Scores(t, np.arange(20000), rng.random(20000).astype(np.float32))
-    kept = peaks(scores, 5.0, 100.0, buckets=300)
-    column = np.minimum(((t - 5) / 100 * 300).astype(int), 299)
-    assert np.array_equal(column[kept], np.arange(300))
-    assert all(scores.score[k] == scores.score[column == c].max() for c, k in enumerate(kept))
-    few = Scores(t[:300], np.arange(300), scores.score[:300])
-    assert np.array_equal(peaks(few, 5.0, 100.0, buckets=300), np.arange(300))
-
-
 def test_a_page_of_ten_hours_is_small(tmp_path):
     n = 10 * 3600 * 10
     read(tmp_path, detection([n // 2], n_frames=n, fps=10.0), None)
     assert (tmp_path / "clip.html").stat().st_size < 100_000
-
-
-def test_clock():
-    cases = (0, 59.9996, 3599.9994, 3600, 36061.5, -0.04)
-    assert [clock(t) for t in cases] == ["0:00.000", "1:00.000", "59:59.999", "1:00:00.000", "10:01:01.500", "-0:00.040"]
 
 
 STEPS = """<script>

@@ -1,7 +1,7 @@
 """`vid detect-boundaries`."""
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
+from vidcli.inference import report, short
 
 EXAMPLES = options.examples(
     "vid detect-boundaries talk.mp4",
@@ -85,43 +86,16 @@ def command(
         found = again(settings, score_files(videos), output)
     else:
         found = run(settings, gather(videos, sys.stdin), output, default_workers(workers), console())
-    return _report(found, strict, out is not None)
-
-
-def _report(found: Any, strict: bool, written: bool) -> int:
-    """Results as they come with --json, else a table at the end; returns the exit code."""
-    from tasks.core.errors import InputError
-
-    talk = console()
-    rows, good, bad, kept = [], 0, 0, 0
-    for record in found:
-        if "error" in record:
-            bad += 1
-            if strict:
-                raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still done")
-            talk.warn(f"{record['video']}: {record['error']}")
-        else:
-            good += 1
-            kept += record.get("skipped", False)
-            if record.get("damage"):
-                talk.warn(f"{record['video']}: {record['damage']}")
-            rows += _lines(record, written)
-        if talk.json:
-            talk.emit(record)
-    if not talk.json:
-        talk.table(rows)
-    boundaries = "" if written or talk.json else f", {len(rows)} boundaries"
-    talk.info(f"{good} of {good + bad} videos{boundaries}" + (f"; {kept} were done before (--overwrite does them again)" if kept else ""))
-    return 0 if not bad else 4 if good else 3
+    return report(found, strict, partial(_lines, written=out is not None), None if out else "boundaries")
 
 
 def _lines(record: dict[str, Any], written: bool) -> list[dict[str, Any]]:
     """Rows of the table: one per video where files are written, else one per boundary."""
-    from tasks.boundaries.timeline import clock
+    from tasks.core.report.timeline import clock
 
     if written:
-        count, files = len(record["boundaries"]) if "boundaries" in record else None, record["files"]
-        return [{"video": record["video"], "boundaries": count, "files": files[0] if len(files) == 1 else os.path.commonprefix(files) + "*"}]
+        count = len(record["boundaries"]) if "boundaries" in record else None
+        return [{"video": record["video"], "boundaries": count, "files": short(record["files"])}]
     return [
         {"video": record["video"], "time": clock(b["t"]), "t": f"{b['t']:.3f}", "frame": b["frame"], "score": f"{b['score']:.2f}"}
         for b in record["boundaries"]

@@ -22,6 +22,7 @@ class OptimConfig(Config):
     warmup_epochs: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
+    nesterov: bool = Field(True, description="SGD only: Nesterov's momentum")
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0, description="not applied to biases, norms and position embeddings")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning-rate factor per layer, counted from the head down")

@@ -1,5 +1,6 @@
 """The training loop: any method, any number of processes, resumable at every step."""
 
+import copy
 import itertools
 import math
 import time
@@ -85,6 +86,27 @@ class Window:
         return {key: self.sums[key] / self.counts[key] for key in self.sums}
 
 
+@dataclass
+class Best:
+    """The best evaluation so far; part of the checkpoint.
+
+    Attributes:
+        step: when it was; None: there was none. metrics: what it gave. stale: evaluations since then.
+    """
+
+    step: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0
+
+    def take(self, step: int, name: str, metrics: dict[str, float]) -> bool:
+        """Whether metric `name` is higher than ever."""
+        if self.step is not None and not metrics[name] > self.metrics[name]:
+            self.stale += 1
+            return False
+        self.step, self.metrics, self.stale = step, metrics, 0
+        return True
+
+
 class Trainer:
     """Trains a method and keeps its run folder.
 
@@ -93,6 +115,8 @@ class Trainer:
         prepare: from a CPU batch and the device to what the method takes (augmentation).
         micro_per_epoch: batches of one process in one epoch. repeats: clips per video of a batch.
         evaluate: from the module to evaluate and a `stop` function, which it calls after every batch, to metrics.
+        best_of: name of a metric of `evaluate`; the weights for which it was highest are kept beside the present ones.
+        patience: end training after this many evaluations in a row without a higher `best_of`; None: never.
     """
 
     def __init__(
@@ -107,6 +131,8 @@ class Trainer:
         micro_per_epoch: int,
         repeats: int = 1,
         evaluate: Callable[[torch.nn.Module, Callable[[], None]], dict[str, float]] | None = None,
+        best_of: str | None = None,
+        patience: int | None = None,
     ):
         self.run, self.accelerator, self.train, self.optim = run, accelerator, train, optim
         self.loader, self.prepare, self.evaluate = loader, prepare, evaluate
@@ -118,6 +144,8 @@ class Trainer:
         self.clip = {name: spec.clip_grad for name, spec in specs.items()}
         settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
         made = [make_optimizer(spec.groups, settings[name], accelerator.device) for name, spec in specs.items()]
+        self.best_of, self.patience, self.best = best_of, patience, Best()
+        self._best_weights = copy.deepcopy(method) if best_of and evaluate else None
         if train.compile:
             compile_regions(method)
         self.method = method
@@ -136,6 +164,20 @@ class Trainer:
         """The module to evaluate and to publish: the moving average where there is one."""
         return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
+    @property
+    def best_model(self) -> torch.nn.Module:
+        """The weights of the best evaluation, on the CPU; without one those of `evaluated_model`."""
+        return self._best_weights if self.best.step is not None else self.evaluated_model
+
+    @property
+    def _given_up(self) -> bool:
+        return self.patience is not None and self.best.stale >= self.patience
+
+    @property
+    def _kept(self) -> dict[str, torch.nn.Module]:
+        """Modules beside the method that belong to a checkpoint."""
+        return {name: module for name, module in (("ema", self.ema), ("best", self._best_weights)) if module is not None}
+
     def fit(self) -> dict[str, float]:
         """Trains to the end, from the newest checkpoint where there is one; returns the last evaluation's metrics.
 
@@ -148,7 +190,7 @@ class Trainer:
         with StopFlag() as stop:
             self.stop = stop
             self._maybe_evaluate()
-            if self.step < self.total:
+            if self.step < self.total and not self._given_up:
                 self._train()
         self._save()
         if self.train.tensorboard:
@@ -157,7 +199,7 @@ class Trainer:
         return self._last_eval
 
     def _resume(self) -> None:
-        restored = self.checkpoints.load(self.accelerator, {"ema": self.ema} if self.ema is not None else {})
+        restored = self.checkpoints.load(self.accelerator, self._kept)
         if restored:
             state, own = restored
             if state["world"] != self.accelerator.num_processes:
@@ -167,6 +209,7 @@ class Trainer:
                 )
             self.step, self.evaluated = state["step"], state["evaluated"]
             self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
+            self.best = Best(**state.get("best", {}))
             self.method.load_extra_state(own)
             self.run.talk.info(f"continuing {self.run.folder} at step {self.step} of {self.total}")
         self.run.rewind_metrics(self.step, self.evaluated)
@@ -175,7 +218,7 @@ class Trainer:
         batches = iter(self.loader(self.step * self.train.accumulate))
         self.model.train()
         with self.run.talk.progress("training", self.total, "step", start=self.step) as bar:
-            while self.step < self.total:
+            while self.step < self.total and not self._given_up:
                 self._one_step(batches, bar)
                 self._after_step()
 
@@ -329,6 +372,8 @@ class Trainer:
 
         self._last_eval = self.evaluate(self.evaluated_model, stop)
         self.evaluated = self.step
+        if self._best_weights is not None and self.best.take(self.step, self.best_of, self._last_eval):
+            self._best_weights.load_state_dict(self.evaluated_model.state_dict())
         self.run.log_metrics(kind="eval", step=self.step, epoch=self.step / self.per_epoch, **self._last_eval)
         if self.train.tensorboard:
             self.accelerator.log(self._last_eval, step=self.step)
@@ -355,10 +400,10 @@ class Trainer:
             "evaluated": self.evaluated,
             "window": vars(self.window),
             "last_eval": self._last_eval,
+            "best": vars(self.best),
             "world": self.accelerator.num_processes,
         }
-        extra = {"ema": self.ema} if self.ema is not None else {}
-        self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), extra)
+        self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), self._kept)
         self._last_save = time.monotonic()
 
 

@@ -55,5 +55,6 @@ def make_optimizer(groups: list[Group], config: OptimConfig, device: torch.devic
     """The optimizer a config names, over ready groups; fused kernels on CUDA."""
     fused = device.type == "cuda"
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
+        nesterov = config.nesterov and config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, eps=config.eps, fused=fused)

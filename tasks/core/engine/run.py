@@ -101,7 +101,8 @@ class Run:
         if target.exists():
             old = yaml.safe_load(target.read_text(encoding="utf-8"))
             changed = differences(old, saved)
-            untouched = not any((self.folder / name).exists() for name in ("metrics.jsonl", "checkpoints", "result.json"))
+            began = ("metrics.jsonl", "checkpoints", "*/checkpoints", "result.json")
+            untouched = not any(any(self.folder.glob(name)) for name in began)
             if changed and not untouched:
                 self.close()
                 raise UsageError(
@@ -112,6 +113,16 @@ class Run:
             (self.folder / ".lock").unlink()
             self.close()
             raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
+
+    def part(self, name: str) -> "Run":
+        """A run within this one, for verbs that train several things one after the other: metrics and checkpoints of its own in the
+        folder `name`; settings, lock, log and the list of skipped videos are this run's.
+        """
+        part = Run(self.folder / name, self.config, self.talk)
+        part.skipped, part.skip = self.skipped, self.skip
+        if self.main:
+            part.folder.mkdir(exist_ok=True)
+        return part
 
     @property
     def finished(self) -> bool:
@@ -150,7 +161,7 @@ class Run:
         found = hash_rows(rows)
         if self.main:
             before = json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("data_hash", found)
-            if before != found and (self.folder / "checkpoints").exists():
+            if before != found and any(any(self.folder.glob(name)) for name in ("checkpoints", "*/checkpoints")):
                 raise UsageError(
                     f"the training videos of {self.folder} have changed since it began", "restore the manifest, or choose another --out"
                 )

@@ -30,15 +30,19 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def train_feed(rows: list, config: Any, labels: list[str] | None) -> tuple[Callable[[int], Any], int]:
-    """(loader from the number of micro-batches to pass over, micro-batches per epoch) for this process."""
+def train_feed(rows: list, config: Any, labels: list[str] | None, picker: Callable | None = None) -> tuple[Callable[[int], Any], int]:
+    """(loader from the number of micro-batches to pass over, micro-batches per epoch) for this process.
+
+    Args:
+        picker: chooses the frames of a row instead of `config.data.clip` (`core.video.loader.Picker`).
+    """
     from tasks.core.video.loader import StepSampler, make_train_loader
 
     rank, processes = world()
     train, data = config.train, config.data
 
     def loader(start: int) -> Any:
-        return make_train_loader(rows, data, labels, train.batch_size, rank, processes, train.seed, start)
+        return make_train_loader(rows, data, labels, train.batch_size, rank, processes, train.seed, start, picker=picker)
 
     per_epoch = StepSampler(len(rows), train.batch_size, rank, processes, train.seed).steps_per_epoch
     return loader, per_epoch

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.files import write_text
+from tasks.core.files import replacing, write_text
 
 DONE = "DONE"
 
@@ -33,8 +33,11 @@ class Checkpoints:
     def save(self, accelerator: Any, step: int, state: dict[str, Any], own: list[dict], extra_modules: dict[str, torch.nn.Module]) -> None:
         """Writes one checkpoint; called by all processes together."""
         final = self.folder / f"step-{step:08d}"
-        if (final / DONE).exists():
+        if (final / DONE).exists():  # an evaluation came after it
             if accelerator.is_main_process:
+                for name, module in extra_modules.items():
+                    with replacing(final / f"{name}.pt") as temporary:
+                        torch.save(module.state_dict(), temporary)
                 write_text(final / "state.json", json.dumps(state))
             accelerator.wait_for_everyone()
             return

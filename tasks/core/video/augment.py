@@ -8,6 +8,7 @@ Cropping and resizing go clip by clip (a crop's size differs between clips, and 
 antialias); everything after that goes over chunks of the batch. Nothing waits for the device except RandAugment's affine operations.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ def _slots(**widths: int) -> tuple[dict[str, slice], int]:
     return places, start
 
 
-_SLOT, _N_DRAWS = _slots(crop=ops.CROP_DRAWS, flip=1, reverse=1, color=4, gray=1, randaugment=3 * _RA_OPS, erase=1, box=4, noise=2)
+_SLOT, _N_DRAWS = _slots(
+    crop=ops.CROP_DRAWS, flip=1, reverse=1, color=4, gray=1, randaugment=3 * _RA_OPS, erase=1, box=4, noise=2, apply_color=1, blur=2
+)
 
 
 def _resize(clip: Tensor, size: list[int]) -> Tensor:
@@ -57,7 +60,7 @@ class _Normalize:
 
 
 class TrainTransform:
-    """Random crop, flip, time reversal, RandAugment, colour jitter, grey scale, normalisation, random erasing; in this order.
+    """Random crop, flip, time reversal, RandAugment, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
 
     Every frame of a clip gets the same draw. RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest
     setting of torchvision's 31 bins, so magnitude m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames
@@ -97,7 +100,7 @@ class TrainTransform:
 
     def _chunk(self, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> Tensor:
         clips = torch.stack([self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)])
-        unit = self._normalize(self._color(clips.float().div_(255), draws))
+        unit = self._normalize(self._blur(self._color(clips.float().div_(255), draws), draws))
         return self._erase(unit, draws)
 
     def _boxes(self, video: Tensor, size: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -139,7 +142,8 @@ class TrainTransform:
     def _color(self, unit: Tensor, draws: np.ndarray) -> Tensor:
         """Brightness, contrast, saturation, hue with factors in 1 +- strength (hue: +- a quarter of it, in turns); grey is saturation 0."""
         strength, gray = self.augment.color, draws[:, _SLOT["gray"]][:, 0] < self.augment.gray
-        factors = 1 + strength * (2 * draws[:, _SLOT["color"]] - 1)
+        applied = draws[:, _SLOT["apply_color"]] < self.augment.color_prob
+        factors = 1 + strength * (2 * draws[:, _SLOT["color"]] - 1) * applied
         saturation = np.where(gray, 0.0, factors[:, 2])
         if strength > 0:
             unit = ops.brighten(unit, ops.to_device(factors[:, 0], unit.device))
@@ -147,6 +151,16 @@ class TrainTransform:
             unit = ops.shift_hue(unit, ops.to_device((factors[:, 3] - 1) / 4, unit.device))
         if strength > 0 or self.augment.gray > 0:
             unit = ops.saturate(unit, ops.to_device(saturation, unit.device))
+        return unit
+
+    def _blur(self, unit: Tensor, draws: np.ndarray) -> Tensor:
+        """Sigma uniform in 0.1 to 2 px of a 224 px frame (Chen et al. 2020, SimCLR), in smaller frames in proportion."""
+        apply, strength = draws[:, _SLOT["blur"]].T
+        chosen = np.flatnonzero(apply < self.augment.blur)
+        if len(chosen):
+            rows = torch.from_numpy(chosen).to(unit.device, non_blocking=True)
+            share = self.size / 224
+            unit[rows] = ops.blur(unit[rows], (0.1 + 1.9 * strength[chosen]) * share, math.ceil(6 * share))
         return unit
 
     def _erase(self, video: Tensor, draws: np.ndarray) -> Tensor:

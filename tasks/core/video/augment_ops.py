@@ -165,6 +165,31 @@ def shift_hue(video: Tensor, turns: Tensor) -> Tensor:
     return torch.stack(channels, 2)
 
 
+def blur(video: Tensor, sigma: np.ndarray, radius: int) -> Tensor:
+    """`F.gaussian_blur` with one sigma per clip: reflected at the edges, rows first, then columns.
+
+    Taps are added one by one rather than by a convolution, whose rounding may depend on the size of the batch.
+
+    Args:
+        video: (N, T, 3, H, W) float. sigma: (N,), px. radius: taps on each side of the middle; less where the frame is smaller.
+    """
+    for axis in (4, 3):
+        reach = min(radius, video.shape[axis] - 1)
+        taps = np.exp(-0.5 * (np.arange(reach + 1) / sigma[:, None]) ** 2)
+        taps /= taps[:, :1] + 2 * taps[:, 1:].sum(1, keepdims=True)
+        weights = to_device(taps, video.device)
+        length = video.shape[axis]
+        places = np.abs(np.arange(-reach, length + reach))  # reflect: -1 -> 1, length -> length - 2
+        places = np.minimum(places, 2 * (length - 1) - places)
+        wide = video.index_select(axis, torch.from_numpy(places).to(video.device, non_blocking=True))
+        out = video * _column(weights[:, 0])
+        for k in range(1, reach + 1):
+            for start in (reach - k, reach + k):
+                out.addcmul_(wide.narrow(axis, start, length), _column(weights[:, k]))
+        video = out
+    return video
+
+
 def _whole(op: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Let an operation that looks at an image's statistics see all frames of a clip as one image."""
 

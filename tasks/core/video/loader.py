@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,24 @@ _OPEN_READERS = 4
 
 
 @dataclass
+class Picked:
+    """What a picker chose from one video.
+
+    Attributes:
+        frames: (clips, T) int64 frame numbers.
+        values: name -> (clips, ...), numbers about the clips (targets, times); they appear in the batch under their names.
+    """
+
+    frames: np.ndarray
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+Picker = Callable[[np.ndarray, np.random.Generator, Row], Picked]
+"""From presentation times (n,), seconds, a generator and the row to what is read of it. Must be picklable, and make as many clips from
+every row."""
+
+
+@dataclass
 class Sample:
     """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none."""
 
@@ -29,6 +48,7 @@ class Sample:
     label: int
     clips: list[np.ndarray] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: str | None = None
 
 
@@ -41,10 +61,20 @@ class ClipDataset(Dataset):
         labels: class names in the order of their numbers; None: every label is -1.
         mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones.
         seed: of all random choices.
+        picker: chooses the frames instead of `mode`.
     """
 
-    def __init__(self, rows: list[Row], data: DataConfig, labels: list[str] | None, mode: str = "train", n_clips: int = 1, seed: int = 0):
-        self.rows, self.data, self.mode, self.n_clips, self.seed = rows, data, mode, n_clips, seed
+    def __init__(
+        self,
+        rows: list[Row],
+        data: DataConfig,
+        labels: list[str] | None,
+        mode: str = "train",
+        n_clips: int = 1,
+        seed: int = 0,
+        picker: Picker | None = None,
+    ):
+        self.rows, self.data, self.mode, self.n_clips, self.seed, self.picker = rows, data, mode, n_clips, seed, picker
         self._numbers = {name: number for number, name in enumerate(labels or [])}
         self._sampler = ClipSampler.from_config(data.clip)
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
@@ -64,7 +94,8 @@ class ClipDataset(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
             reader = self.store.video(row.path) if self.store else self._reader(row.path)
-            chosen = self._choose(reader.pts, rng, row)
+            picked = self._choose(reader.pts, rng, row)
+            chosen, sample.values = picked.frames, picked.values
             frames, back = np.unique(chosen, return_inverse=True)
             pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
         except VideoError as error:
@@ -75,13 +106,14 @@ class ClipDataset(Dataset):
         sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
         return sample
 
-    def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> np.ndarray:
-        """(clips, T) frame numbers."""
+    def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> Picked:
         if row.start_s is not None and row.start_s > pts[-1]:
             raise VideoError(row.path, f"its part begins at {row.start_s:g} s, after the last frame at {pts[-1]:g} s")
+        if self.picker is not None:
+            return self.picker(pts, rng, row)
         if self.mode == "views":
-            return self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s)
-        return np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)])
+            return Picked(self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s))
+        return Picked(np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)]))
 
     def _open(self, path: str) -> VideoReader:
         threads = 1 if get_worker_info() is not None or self.data.preload else None
@@ -103,7 +135,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
 
     Returns:
         video (N, T, C, H, W) uint8; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64; path, N names;
-        skipped, (path, reason) of rows that could not be read. N = 0 where none could.
+        skipped, (path, reason) of rows that could not be read; and a picker's values, (N, ...). N = 0, and no values, where none could.
     """
     good = [sample for sample in samples if sample.skipped is None]
     clips = [clip for sample in good for clip in sample.clips]
@@ -119,7 +151,9 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     def spread(values: list[int]) -> torch.Tensor:
         return torch.tensor([v for v, count in zip(values, counts, strict=True) for _ in range(count)], dtype=torch.int64)
 
+    values = {name: torch.from_numpy(np.concatenate([sample.values[name] for sample in good])) for name in (good[0].values if good else ())}
     return {
+        **values,
         "video": video,
         "size": sizes,
         "label": spread([sample.label for sample in good]),
@@ -141,14 +175,16 @@ def make_train_loader(
     seed: int = 0,
     start_step: int = 0,
     shuffle: bool = True,
+    picker: Picker | None = None,
 ) -> DataLoader:
     """Endless training batches from global step `start_step` on; `loader.batch_sampler.steps_per_epoch` tells the length of an epoch.
 
     Args:
         batch_size: rows per process; a batch holds batch_size * data.repeats clips less the unreadable.
+        picker: chooses the frames of a row instead of `data.clip`.
     """
     sampler = StepSampler(len(rows), batch_size, rank, world, seed, start_step, shuffle)
-    return _loader(ClipDataset(rows, data, labels, "train", seed=seed), sampler, seed)
+    return data_loader(ClipDataset(rows, data, labels, "train", seed=seed, picker=picker), sampler, data, seed)
 
 
 def make_eval_loader(
@@ -158,7 +194,7 @@ def make_eval_loader(
 
     Ranks may differ by one batch, so results are gathered after the loop, not inside it.
     """
-    return _loader(ClipDataset(rows, data, labels, "views", n_clips), eval_batches(len(rows), batch_size, rank, world), 0)
+    return data_loader(ClipDataset(rows, data, labels, "views", n_clips), eval_batches(len(rows), batch_size, rank, world), data)
 
 
 def default_workers(data: DataConfig) -> int:
@@ -171,8 +207,15 @@ def default_workers(data: DataConfig) -> int:
     return 0 if data.preload and not torch.cuda.is_available() else min(8, cores)
 
 
-def _loader(dataset: ClipDataset, batches: Any, seed: int) -> DataLoader:
-    workers = default_workers(dataset.data)
+def data_loader(
+    dataset: Dataset, batches: Iterable[list[Key]], data: DataConfig, seed: int = 0, collate: Callable[[list], dict] = collate
+) -> DataLoader:
+    """A loader over any data set of this suite: workers as `data` says, started and ended safely.
+
+    Args:
+        batches: keys of `dataset` for one batch after the other. seed: of the workers' global generators. collate: from samples to a batch.
+    """
+    workers = default_workers(data)
     own = torch.Generator()  # the global generator stays untouched
     own.manual_seed(seed)
     loader = DataLoader(

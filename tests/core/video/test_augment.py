@@ -12,7 +12,17 @@ from tasks.core.video.config import AugmentConfig
 
 MEAN, STD = torch.tensor(AugmentConfig().mean).view(1, 1, 3, 1, 1), torch.tensor(AugmentConfig().std).view(1, 1, 3, 1, 1)
 EVERYTHING = AugmentConfig(
-    crop="resized", flip=0.5, color=0.4, gray=0.2, randaugment=(9, 0.7), erasing=0.5, time_reverse=0.5, mixup=0.8, cutmix=1.0
+    crop="resized",
+    flip=0.5,
+    color=0.4,
+    color_prob=0.8,
+    gray=0.2,
+    blur=0.5,
+    randaugment=(9, 0.7),
+    erasing=0.5,
+    time_reverse=0.5,
+    mixup=0.8,
+    cutmix=1.0,
 )
 
 
@@ -223,6 +233,29 @@ def test_batched_colour_equals_torchvision(name):
     }[name]
     expected = torch.stack([reference(clip, float(f)) for clip, f in zip(image, factor, strict=True)])
     torch.testing.assert_close(getattr(ops, name)(image, factor), expected, rtol=0, atol=1e-5)
+
+
+def test_batched_blur_equals_torchvision():
+    video = torch.rand(3, 2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    sigma = np.array([0.1, 0.8, 2.0])
+    expected = torch.stack([F.gaussian_blur(clip, [13, 13], [s, s]) for clip, s in zip(video, sigma.tolist(), strict=True)])
+    assert torch.allclose(ops.blur(video, sigma, 6), expected, atol=1e-6)
+    assert ops.blur(video[..., :3, :4], sigma, 6).shape == (3, 2, 3, 3, 4)
+
+
+def test_blur_and_jitter_come_with_their_probabilities():
+    batch = make_batch(64, 1)
+    batch["video"] = torch.randint(0, 256, (64, 1, 3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def changed(**changes):
+        before, after = (TrainTransform(plain(**each), 96)(batch) for each in ({}, changes))
+        return (after - before).abs().amax((1, 2, 3, 4)) > 1e-3
+
+    for always, sometimes in (({"blur": 1.0}, {"blur": 0.5}), ({"color": 0.5}, {"color": 0.5, "color_prob": 0.5})):
+        every, some = changed(**always), changed(**sometimes)
+        assert every.sum() > 32  # the weakest blurs change nothing
+        assert not (some & ~every).any()
+        assert 0.3 < some.sum() / every.sum() < 0.7
 
 
 @pytest.mark.parametrize("name", list(ops.RANDAUGMENT))

@@ -10,7 +10,7 @@ from painted import read_number, write_video
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video import store
 from tasks.core.video.config import DataConfig
-from tasks.core.video.loader import ClipDataset, StepSampler, collate, default_workers, make_eval_loader, make_train_loader
+from tasks.core.video.loader import ClipDataset, Picked, StepSampler, collate, default_workers, make_eval_loader, make_train_loader
 from tasks.core.video.manifest import Row
 
 LABELS = ["even", "odd"]
@@ -202,3 +202,23 @@ def test_real_gestures(real_data):
     (batch,) = make_eval_loader(found, data(short_side=64), label_names(found), 6, n_clips=2)
     assert batch["video"].shape == (12, 4, 3, 64, 85)
     assert batch["skipped"] == []
+
+
+def pick_last_frames(pts, rng, row):
+    return Picked(np.array([[len(pts) - 1] * 3, [0, 1, 2]]), {"drawn": rng.random(2), "end": np.array([pts[-1], 0.0])})
+
+
+def test_a_picker_chooses_the_frames_and_tells_about_them(rows, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(b"no video")
+    videos = [*rows[:3], Row(str(damaged))]
+    (batch,) = take(make_train_loader(videos, data(), None, 4, shuffle=False, picker=pick_last_frames), 1)
+    assert numbers(batch) == [[19, 19, 19], [0, 1, 2], [23, 23, 23], [0, 1, 2], [27, 27, 27], [0, 1, 2]]
+    assert batch["drawn"].shape == (6,)
+    assert (batch["end"][1::2] == 0).all()
+    assert (batch["end"][::2] > 0.5).all()
+    assert [path for path, _ in batch["skipped"]] == [str(damaged)]
+    (again,) = take(make_train_loader(videos, data(workers=1), None, 4, shuffle=False, picker=pick_last_frames), 1)
+    same(batch, again)
+    (none,) = take(make_train_loader(videos[3:], data(), None, 1, picker=pick_last_frames), 1)
+    assert len(none["video"]) == 0

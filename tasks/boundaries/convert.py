@@ -1,0 +1,110 @@
+"""Model folders from published `.pth` files. The file is read as tensors only: nothing in it is executed."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.boundaries.config import EncoderConfig
+from tasks.boundaries.method import projection
+from tasks.boundaries.model import MotionResNet
+from tasks.core.checkpoint import CONFIG, encoder_weights, load_strict, save_model
+from tasks.core.engine.setup import card
+from tasks.core.errors import InputError, UsageError
+from tasks.core.talk import Talk
+
+SOURCES = {
+    "moco-v2": "MoCo v2 of facebookresearch/moco: the query encoder, and its fc as the head that starts all four heads of cVCLR",
+    "torchvision-resnet50": "torchvision's resnet50 (a plain state dict), without its classifier",
+}
+DIM = 128
+"""Length of MoCo v2's embedding."""
+
+
+def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
+    """Writes a model folder that `--from` takes.
+
+    Args:
+        file: as published. source: a key of `SOURCES`. out: the model folder; an existing model folder is replaced.
+
+    Returns:
+        where the model is, and how many tensors and parameters it has.
+
+    Raises:
+        UsageError: unknown source, or `out` holds something else. InputError: the file is not what `source` says.
+    """
+    if source not in SOURCES:
+        raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
+    if out.exists() and not (out / CONFIG).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty and holds no model", "choose another --out")
+    tensors = read_tensors(file)
+    weights = _from_moco(tensors, file) if source == "moco-v2" else _from_torchvision(tensors, file)
+    config = EncoderConfig(shift=False, motion=None)
+    _verify(weights, config, str(file))
+    saved = {
+        "library": "vid",
+        "task": "boundaries",
+        "method": source,
+        "architecture": config.model_dump(),
+        "preprocessing": {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "RGB"},
+        "provenance": {"file": file.name, "source": source},
+    }
+    parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder.") and tensor.is_floating_point())
+    facts = {"encoder": "ResNet-50", "converted from": file.name, "source": SOURCES[source], "licence": "that of the source"}
+    use = f"vid pretrain --preset boundaries/cvclr-resnet50-kinetics-gebd --from {out.name} --data TRAIN"
+    save_model(out, weights, saved, card("ResNet-50 for event boundaries", facts, use, {"tags": ["event-boundary-detection"]}))
+    talk.info(f"wrote {out}; start from it with --from {out}")
+    return {"model": str(out), "source": source, "tensors": len(weights), "numbers_in_encoder": parameters}
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Name -> tensor of a state dict, or of a checkpoint's `state_dict` entry. Raises InputError."""
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file") from None
+    except Exception as error:  # torch raises many kinds: damaged archives, forbidden types, short reads
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{file} cannot be read as tensors: {reason[0] if reason else type(error).__name__}",
+            "give the .pth file as published; files that hold code are not opened",
+        ) from None
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise InputError(f"{file} holds no state dict: names with tensors")
+    return dict(found)
+
+
+def _from_moco(tensors: dict[str, torch.Tensor], file: Path) -> dict[str, torch.Tensor]:
+    """`module.encoder_q.*` with `fc` as `head`; the key encoder and the queue are left out."""
+    known, left_out = "module.encoder_q.", ("module.encoder_k.", "module.queue")
+    if strange := sorted(name for name in tensors if not name.startswith((known, *left_out))):
+        raise InputError(f"{file} is no MoCo v2 checkpoint: it has {strange[0]}")
+    query = {name.removeprefix(known): tensor for name, tensor in tensors.items() if name.startswith(known)}
+    return {f"head.{name.removeprefix('fc.')}" if name.startswith("fc.") else f"encoder.{name}": tensor for name, tensor in query.items()}
+
+
+def _from_torchvision(tensors: dict[str, torch.Tensor], file: Path) -> dict[str, torch.Tensor]:
+    """Everything but the classifier, which must be the one of torchvision."""
+    classifier = {"fc.weight", "fc.bias"}
+    if missing := classifier - tensors.keys():
+        raise InputError(f"{file} is not torchvision's resnet50: it lacks {min(missing)}")
+    return {f"encoder.{name}": tensor for name, tensor in tensors.items() if name not in classifier}
+
+
+def _verify(weights: dict[str, torch.Tensor], config: EncoderConfig, file: str) -> None:
+    """Raises InputError unless every tensor has its place and every place its tensor.
+
+    Counters of batch norm, which files from before 2018 lack and nothing here uses, become 0.
+    """
+    encoder = MotionResNet(config)
+    for name in encoder.state_dict():
+        if name.endswith("num_batches_tracked"):
+            weights.setdefault(f"encoder.{name}", torch.zeros((), dtype=torch.int64))
+    try:
+        load_strict(encoder, encoder_weights(weights), file)
+        if head := encoder_weights(weights, "head."):
+            load_strict(projection(encoder.channels, DIM), head, file)
+    except UsageError as error:
+        raise InputError(error.message, "it must be a ResNet-50 of standard width") from None

@@ -1,0 +1,213 @@
+"""`vid finetune` for event boundaries: the pretrained encoder learns, end to end, to tell boundaries from background."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tasks.boundaries.config import EncoderConfig, FinetuneConfig
+from tasks.boundaries.supervised import BoundaryTraining
+from tasks.boundaries.truth import AnnotatedVideo, present, read_truth
+from tasks.boundaries.validation import Validation
+from tasks.boundaries.weights import check_encoder, load_encoder
+from tasks.boundaries.windows import micro_batches, trainable, window_loader
+from tasks.core.checkpoint import find_model, load_config, save_model
+from tasks.core.engine import setup
+from tasks.core.engine.loop import Batch, Trainer, make_accelerator, run_length, schedules
+from tasks.core.engine.method import MAIN
+from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.run import Run, hash_rows
+from tasks.core.errors import InputError, UsageError
+from tasks.core.video.config import ClipConfig
+
+_CLIP = FinetuneConfig.model_fields["data"].default.clip
+
+
+def architecture(config: FinetuneConfig) -> EncoderConfig:
+    """The encoder's architecture: the configured one, else that of the model to start from, which must fit (`weights.check_encoder`)."""
+    if not config.init:
+        if config.model is None:
+            raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
+        return config.model
+    saved = load_config(find_model(config.init))
+    wanted = config.model
+    if wanted is None:
+        wanted = EncoderConfig(**saved["architecture"]) if saved["task"] == "boundaries" else EncoderConfig()
+    check_encoder(config.init, wanted)
+    return wanted
+
+
+def check(config: FinetuneConfig) -> None:
+    """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    architecture(config)
+    if config.data.clip != _CLIP:
+        raise UsageError("data.clip says nothing to event boundaries", "set window.before and window.stride_frames or window.stride_s")
+    if config.patience and not config.data.val:
+        raise UsageError("patience needs videos to validate on", "add --val PATH, or set patience to null")
+    read_sets(config)
+
+
+def read_sets(config: FinetuneConfig) -> tuple[list[AnnotatedVideo], list[AnnotatedVideo], list[tuple[str, str]]]:
+    """(training videos, validation videos, (path, reason) of the missing); InputError where a set is empty."""
+    if not config.data.train:
+        raise UsageError(
+            "no training videos given", "add --data TRAIN.json (annotated boundaries) or a manifest with a column 'boundaries'"
+        )
+    train, missing = present(read_truth(config.data.train, "train"))
+    _some(train, "training videos", missing)
+    train = trainable(train, config.balanced)
+    _some(train, "training videos with a boundary", [])
+    if not config.data.val:
+        return train, [], missing
+    val, also_missing = present(read_truth(config.data.val, "val"))
+    _some(val, "validation videos", also_missing)
+    return train, val, missing + also_missing
+
+
+def _some(videos: list[AnnotatedVideo], what: str, missing: list[tuple[str, str]]) -> None:
+    if not videos:
+        found = f": none of the {len(missing)} files exists, the first is {missing[0][0]}" if missing else ""
+        raise InputError(f"no {what}{found}", "paths in a JSON file or manifest are relative to its folder")
+
+
+def plan(config: FinetuneConfig) -> dict[str, Any]:
+    """What `run` would do."""
+    check(config)
+    model, (train, val, missing) = architecture(config), read_sets(config)
+    with torch.device("meta"):
+        method = BoundaryTraining(config, model)
+    _, processes = setup.world()
+    batch = config.train.batch_size * config.train.accumulate * processes
+    per_epoch, total = run_length(config.train, micro_batches(len(train), config, processes))
+    made = schedules(method, config.optim, batch, per_epoch, total)[MAIN]
+    parameters = sum(p.numel() for p in method.parameters())
+    return {
+        "parameters": parameters,
+        "videos": len(train),
+        "val_videos": len(val),
+        "missing_videos": len(missing),
+        "data_hash": hash_rows([video.row for video in train]),
+        "effective_batch": batch,
+        "windows_per_step": batch * config.data.repeats,
+        "steps_per_epoch": per_epoch,
+        "steps": total,
+        "warmup_steps": made.warmup_steps,
+        "learning_rate": made.lr,
+        "checkpoint_mib": round(parameters * (12 if val else 8) / 2**20, 1),
+        "start": config.init or "scratch",
+        "writes": "config.yaml run.json metrics.jsonl log.txt predictions/ checkpoints/ model/",
+    }
+
+
+def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
+    """The method with seeded weights and the pretrained encoder in place."""
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    method = BoundaryTraining(config, model)
+    if config.init:
+        load_encoder(method.classifier.encoder, config.init)
+    return method
+
+
+def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
+    """Trains, validates on `data.val` where given, writes `model/` with the weights of the best validation; returns the result."""
+    from tasks.core.video.augment import TrainTransform
+
+    check(config)
+    model, (train, val, missing) = architecture(config), read_sets(config)
+    method = build(config, model)
+    accelerator = make_accelerator(config.train, run)
+    parameters = sum(p.numel() for p in method.parameters())
+    run.record_data([video.row for video in train])
+    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, val_hash=hash_rows([v.row for v in val]))
+    if accelerator.is_main_process:
+        run.skip(missing, config.train.strict)
+    run.talk.info(f"fine-tuning from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(train)} videos, {len(val)} to validate on")
+    transform = TrainTransform(config.augment, model.image_size)
+
+    def prepare(batch: Batch, device: torch.device) -> Batch:
+        video = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+        return {"video": video, **{k: batch[k].to(device, non_blocking=True) for k in ("target", "boundary")}}
+
+    validation = Validation(config, val, model.image_size, accelerator)
+
+    def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
+        return validation(module.classifier, run, trainer.step, stop)
+
+    rank, processes = setup.world()
+    trainer = Trainer(
+        method,
+        run,
+        accelerator,
+        config.train,
+        config.optim,
+        lambda start: window_loader(train, config, start, rank, processes),
+        prepare,
+        micro_batches(len(train), config, processes),
+        config.data.repeats,
+        evaluate if val else None,
+        "avg_f1" if val else None,
+        config.patience,
+    )
+    trainer.fit()
+    if accelerator.is_main_process:
+        publish(run, config, model, trainer, train)
+        run.finish(summary(run, config, trainer))
+    accelerator.wait_for_everyone()
+    return run.result
+
+
+def summary(run: Run, config: FinetuneConfig, trainer: Trainer) -> dict[str, Any]:
+    """What the run reports: the best validation, and which it was."""
+    result = {"run": str(run.folder), "model": str(run.folder / "model"), "steps": trainer.step}
+    if trainer.best.step is None:
+        return {**result, "n_skipped": len(run.skipped)}
+    return {
+        **result,
+        **trainer.best.metrics,
+        "best_step": trainer.best.step,
+        "predictions": str(run.folder / "predictions" / f"step-{trainer.best.step:08d}.json"),
+        "protocol": f"{config.protocol}: F1 at relative distance, rater with the best F1, consistency >= {config.min_consistency:g}",
+        "merge": config.merge.model_dump(),
+    }
+
+
+def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Trainer, train: list[AnnotatedVideo]) -> None:
+    """Writes the model folder of a boundary detector."""
+    window, best = config.window, trainer.best
+    clip = ClipConfig(frames=2 * window.before, stride_frames=window.stride_frames, stride_s=window.stride_s)
+    saved = {
+        "library": "vid",
+        "task": "boundaries",
+        "method": f"gebd-{config.label.kind}",
+        "architecture": model.model_dump(),
+        "window": window.model_dump(),
+        "label": config.label.model_dump(),
+        "merge": config.merge.model_dump(),
+        "preprocessing": {
+            "image_size": model.image_size,
+            "frames": clip.frames,
+            "stride_frames": window.stride_frames,
+            "stride_s": setup.stride_seconds(clip, [video.row for video in train], config.data.decoder),
+            "crop": "none" if config.augment.crop == "none" else "center",
+            "short_side": config.data.short_side,
+            "mean": list(config.augment.mean),
+            "std": list(config.augment.std),
+            "color": "RGB",
+        },
+        "metrics": {**best.metrics, "step": best.step, "protocol": config.protocol} if best.step is not None else {},
+        "provenance": setup.provenance(run, config),
+    }
+    chosen = f"step {best.step} of {trainer.step}, the best on the validation set" if best.step is not None else f"step {trainer.step}"
+    facts = {
+        "task": "generic event boundary detection",
+        "trained": f"{config.label.kind} labels, from {config.init or 'scratch'}, {len(train)} videos; weights of {chosen}",
+        "encoder": f"{model.size}, width {model.width}, TSM {'on' if model.shift else 'off'}, "
+        f"MotionSqueeze {'on' if model.motion else 'off'}, {model.image_size} px",
+        "window": f"{window.before} frames before and {window.before} after, {saved['preprocessing']['stride_s']} s apart in training",
+        "data hash": saved["provenance"]["data_hash"],
+        **{k: round(v, 4) if isinstance(v, float) else v for k, v in best.metrics.items()},
+    }
+    use = f"vid detect-boundaries VIDEO --model {setup.relative_name(run.folder)}"
+    card = setup.card("Event boundary detector", facts, use, {"tags": ["video", "generic-event-boundary-detection"]})
+    weights = {name.removeprefix("classifier."): tensor for name, tensor in trainer.best_model.state_dict().items()}
+    save_model(run.folder / "model", weights, saved, card)

@@ -1,0 +1,59 @@
+"""Batch norm over the batches of all processes, on any device (torch's `SyncBatchNorm` needs CUDA)."""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(_BatchNorm):
+    """Batch norm of (N, C, ...) whose statistics are those of all processes together; processes may differ in N."""
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f"batch norm of a tensor of {x.ndim} dimensions")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, ...) -> same shape and type; statistics in float32."""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        values = x.float()
+        over = (0, *range(2, x.ndim))
+        column = (-1, *(1,) * (x.ndim - 2))
+        told = _Sum.apply(torch.cat([values.sum(over), values.new_tensor([values.numel() / values.shape[1]])]))
+        count = told[-1].detach()
+        mean = (told[:-1] / count).view(column)
+        variance = _Sum.apply((values - mean).square().sum(over)) / count
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return ((values - mean) * scale.view(column) + self.bias.view(column)).to(x.dtype)
+
+
+def share_norms(module: nn.Module) -> None:
+    """Turns every batch norm below `module` into one that all processes share; names and values stay."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+            shared.load_state_dict(child.state_dict())
+            setattr(module, name, shared)
+        else:
+            share_norms(child)

@@ -1,0 +1,55 @@
+"""Files that a detector writes per video: their names, and whether they are there already."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UsageError
+
+
+def named(folder: Path, name: str, kinds: Sequence[str], suffixes: Mapping[str, str]) -> list[Path]:
+    """One file per kind, in order, without repetition.
+
+    Args:
+        folder: where they go. name: what their names begin with. kinds: of `suffixes`, which tell how their names end.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    for kind in kinds:
+        if kind not in suffixes:
+            near = get_close_matches(kind, suffixes, 1)
+            guess = f"did you mean '{near[0]}'? " if near else ""
+            raise UsageError(f"cannot write '{kind}'", f"{guess}known: {', '.join(suffixes)}")
+    return [folder / f"{name}{suffixes[kind]}" for kind in dict.fromkeys(kinds)]
+
+
+def finished(wanted: Sequence[Path], record_file: Path, shown: str, method: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a video whose files are all there, made with the same settings where its JSON file tells; else None.
+
+    Args:
+        wanted: the files. record_file: the JSON file that holds the record, looked at where it is among them.
+        shown: the video as it was named. method, settings: what the record must have been made with.
+
+    Returns:
+        the record (only `video` where there is no JSON file) with `files` and `"skipped": True`.
+    """
+    if not all(path.is_file() for path in wanted):
+        return None
+    record = {"video": shown}
+    if record_file in wanted:
+        try:
+            record = json.loads(record_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(record, dict) or (record.get("method"), record.get("settings")) != (method, settings):
+            return None
+    return {**record, "files": [str(path) for path in wanted], "skipped": True}
+
+
+def readable(path: str) -> str:
+    """A path as text that can be written as UTF-8: bytes of a file name that are none become a replacement character."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -1,0 +1,50 @@
+"""What commands that go through videos one by one have in common: results as they come, a table, the exit code."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vidcli.console import console
+
+
+def report(
+    found: Iterable[dict[str, Any]], strict: bool, lines: Callable[[dict[str, Any]], list[dict[str, Any]]], noun: str | None = None
+) -> int:
+    """Results as they come with --json, else a table at the end.
+
+    Args:
+        found: one record per video; one that could not be read has `error`, one that was finished before has `skipped`.
+        strict: stop at the first video that cannot be read. lines: rows of the table for a record. noun: what the rows are, several
+            of them, where they are counted in the last line.
+
+    Returns:
+        the exit code: 0, or 4 where some videos could not be read, 3 where none could.
+    """
+    from tasks.core.errors import InputError
+
+    talk = console()
+    rows, good, bad, kept = [], 0, 0, 0
+    for record in found:
+        if "error" in record:
+            bad += 1
+            if strict:
+                raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still done")
+            talk.warn(f"{record['video']}: {record['error']}")
+        else:
+            good += 1
+            kept += record.get("skipped", False)
+            if record.get("damage"):
+                talk.warn(f"{record['video']}: {record['damage']}")
+            rows += lines(record)
+        if talk.json:
+            talk.emit(record)
+    if not talk.json:
+        talk.table(rows)
+    count = f", {len(rows)} {noun}" if noun and not talk.json else ""
+    talk.info(f"{good} of {good + bad} videos{count}" + (f"; {kept} were done before (--overwrite does them again)" if kept else ""))
+    return 0 if not bad else 4 if good else 3
+
+
+def short(files: list[str]) -> str:
+    """Files of one video in a cell of a table."""
+    return files[0] if len(files) == 1 else os.path.commonprefix(files) + "*"  # noqa: RUF071 (names begin alike, in one folder)
