@@ -182,7 +182,7 @@ def train(args: argparse.Namespace, data: Path, train_set: Path, val_set: Path) 
     print("| start | F1 at 0.05, mean | min to max | mean of ten | seconds of fine-tuning |\n|---|---|---|---|---|")
     for arm in ARMS:
         rows = [(r, s) for name, r, s in results if name == arm]
-        tight = [r["f1_0.05"] for r, _ in rows]
+        tight = [r["f1@0.05"] for r, _ in rows]
         mean, wide = statistics.mean(tight), statistics.mean(r["avg_f1"] for r, _ in rows)
         print(f"| {arm} | {mean:.3f} | {min(tight):.3f} to {max(tight):.3f} | {wide:.3f} | {statistics.mean(s for _, s in rows):.0f} |")
 
