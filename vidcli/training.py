@@ -103,9 +103,12 @@ def train(
         talk.result(run.result, "result")
         return 0
     talk.attach_log(folder / "log.txt")
+    from tasks.core.engine.setup import fit_world
+
+    settings = fit_world(folder, resolved.config, talk)
     talk.info(f"run folder: {folder}")
     talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
-    talk.result(module.run(resolved.config, run), "result")
+    talk.result(module.run(settings, run), "result")
     return 0
 
 

@@ -163,7 +163,7 @@ def train(args: argparse.Namespace, data: Path, train_set: Path, val_set: Path) 
         name = arm.replace(", ", "-").replace(" + ", "-").replace(" ", "-")
         without = [] if motion else ["--set", "model.motion=null"]
         tune = ["finetune", "--preset", "boundaries/gebd-tiny", "--data", train_set, "--val", val_set, "--seed", seed]
-        tune += ["--set", "train.eval_every_epochs=null"]  # only at the end: the test set chooses nothing
+        tune += ["--set", "train.eval_every_epochs=null", "--epochs", 40]  # evaluated only at the end: the test set chooses nothing
         if preset is None:
             given = ["--set", f"model={SCRATCH % ('{patch: 5, sigma: 2.0}' if motion else 'null')}"]
         else:
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     real = data / "sequences"
     report("Sequences of the data", real, json.loads((real / "boundaries.json").read_text()), args)
-    made_train = make_sequences(data / "gestures", "train", out / "train", 90, 0)
+    made_train = make_sequences(data / "gestures", "train", out / "train", 60, 0)
     made_val = make_sequences(data / "gestures", "val", out / "val", 36, 1)
     report("Sequences made of unseen people", made_val.parent, json.loads(made_val.read_text()), args)
     if not args.no_models:

@@ -5,7 +5,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.engine.schedule import WarmupCosine, scaled
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.engine.state import Checkpoints
+from tasks.core.engine.tally import Best, Window, collect
 from tasks.core.errors import Diverged, InputError, UsageError
 
 Batch = dict[str, Any]
@@ -70,43 +70,6 @@ def schedules(method: Method, optim: OptimConfig, global_batch: int, per_epoch: 
     return made
 
 
-@dataclass
-class Window:
-    """Sums over the steps since the last log line; part of the checkpoint, so that a resumed run logs the same numbers."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, values: dict[str, float]) -> None:
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        return {key: self.sums[key] / self.counts[key] for key in self.sums}
-
-
-@dataclass
-class Best:
-    """The best evaluation so far; part of the checkpoint.
-
-    Attributes:
-        step: when it was; None: there was none. metrics: what it gave. stale: evaluations since then.
-    """
-
-    step: int | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    stale: int = 0
-
-    def take(self, step: int, name: str, metrics: dict[str, float]) -> bool:
-        """Whether metric `name` is higher than ever."""
-        if self.step is not None and not metrics[name] > self.metrics[name]:
-            self.stale += 1
-            return False
-        self.step, self.metrics, self.stale = step, metrics, 0
-        return True
-
-
 class Trainer:
     """Trains a method and keeps its run folder.
 
@@ -137,9 +100,11 @@ class Trainer:
         self.run, self.accelerator, self.train, self.optim = run, accelerator, train, optim
         self.loader, self.prepare, self.evaluate = loader, prepare, evaluate
         self.rows = train.batch_size * repeats
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.talk)
         self.per_epoch, self.total = run_length(train, micro_per_epoch)
         world = accelerator.num_processes
-        self.schedules = schedules(method, optim, train.batch_size * train.accumulate * world, self.per_epoch, self.total)
+        self.effective = train.batch_size * train.accumulate * world
+        self.schedules = schedules(method, optim, self.effective, self.per_epoch, self.total)
         specs = method.optimizers()
         self.clip = {name: spec.clip_grad for name, spec in specs.items()}
         settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
@@ -152,7 +117,6 @@ class Trainer:
         self.model, *optimizers = accelerator.prepare(method, *made)
         self.optimizers = dict(zip(specs, optimizers, strict=True))
         self.ema = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=False) if train.ema else None
-        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last)
         self.step, self.evaluated, self.window = 0, 0, Window()
         self._last_save = time.monotonic()
         self._last_eval: dict[str, float] = {}
@@ -202,10 +166,10 @@ class Trainer:
         restored = self.checkpoints.load(self.accelerator, self._kept)
         if restored:
             state, own = restored
-            if state["world"] != self.accelerator.num_processes:
+            if state.get("effective_batch", self.effective) != self.effective:
                 raise UsageError(
-                    f"{self.run.folder} was trained by {state['world']} processes, this command has {self.accelerator.num_processes}",
-                    "continue it with as many processes, or choose another --out",
+                    f"{self.run.folder} was trained with {state['effective_batch']} videos a step, this command has {self.effective}",
+                    "continue it with a number of processes that can share them evenly, or choose another --out",
                 )
             self.step, self.evaluated = state["step"], state["evaluated"]
             self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
@@ -247,7 +211,7 @@ class Trainer:
             with torch.enable_grad() if last else accelerator.no_sync(self.model):
                 losses = self.model(ready, rng, progress)
                 accelerator.backward(losses["loss"] * (len(batch["video"]) > 0) / self.train.accumulate)
-            _collect(logs, losses, self.train.accumulate)
+            collect(logs, losses, self.train.accumulate)
         self._finish_phase(MAIN, logs, names)
         for phase in self.method.phases_after(progress) if logs else ():
             losses = self.model(None, None, progress, phase)
@@ -402,6 +366,7 @@ class Trainer:
             "last_eval": self._last_eval,
             "best": vars(self.best),
             "world": self.accelerator.num_processes,
+            "effective_batch": self.effective,
         }
         self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), self._kept)
         self._last_save = time.monotonic()
@@ -410,11 +375,6 @@ class Trainer:
 def _from_start(loader: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
     """The first batches of a run, opened only when asked for."""
     yield from loader(0)
-
-
-def _collect(logs: dict[str, torch.Tensor], losses: dict[str, torch.Tensor], parts: int) -> None:
-    for key, value in losses.items():
-        logs[key] = logs.get(key, 0) + value.detach() / parts
 
 
 def compile_regions(module: torch.nn.Module) -> None:

@@ -1,5 +1,6 @@
 """What every training verb does before and after the loop: rows, loaders, the plan of a dry run, provenance of a model."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from tasks.core.config import Config
 from tasks.core.engine.loop import run_length, schedules
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.state import Checkpoints
 from tasks.core.errors import UsageError
+from tasks.core.talk import Talk
 from tasks.core.video.config import ClipConfig, DataConfig
 
 
@@ -28,6 +31,38 @@ def training_rows(data: DataConfig) -> list:
 def world() -> tuple[int, int]:
     """(rank, number of processes) of the world this process was started in."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def fit_world(folder: Path, config: Any, talk: Talk) -> Any:
+    """The configuration with which a run goes on in another number of processes than it was stopped in.
+
+    Batch size and accumulation change so that as many videos make a step as before; schedules stay, the order of the videos and the random
+    draws do not. Without a checkpoint, or with the same number of processes, the configuration as it is.
+
+    Raises:
+        UsageError: this number of processes cannot share a step evenly.
+    """
+    _, processes = world()
+    states = [json.loads((c / "state.json").read_text(encoding="utf-8")) for c in Checkpoints(folder / "checkpoints", 1).whole()]
+    if not states or states[-1]["world"] == processes:
+        return config
+    before, train = states[-1]["world"], config.train
+    videos = states[-1].get("effective_batch", before * train.batch_size * train.accumulate)
+    if videos % processes:
+        possible = [n for n in range(1, videos + 1) if videos % n == 0]
+        raise UsageError(
+            f"{folder} was trained by {before} processes with {videos} videos a step, which {processes} processes cannot share evenly",
+            f"continue it with {', '.join(map(str, possible))} processes, or choose another --out",
+        )
+    share = videos // processes
+    accumulate = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= train.batch_size)
+    if world()[0] == 0:
+        talk.warn(
+            f"{folder} was trained by {before} processes, now by {processes}: {share // accumulate} videos x {accumulate} micro-batches "
+            f"each keep {videos} a step; order and random draws differ from here on"
+        )
+    changed = train.model_copy(update={"batch_size": share // accumulate, "accumulate": accumulate})
+    return config.model_copy(update={"train": changed})
 
 
 def train_feed(rows: list, config: Any, labels: list[str] | None, picker: Callable | None = None) -> tuple[Callable[[int], Any], int]:

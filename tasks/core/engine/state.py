@@ -1,5 +1,6 @@
 """Checkpoints of a training run: written beside, renamed when whole, marked DONE, pruned after."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 
+from tasks.core.errors import UsageError
 from tasks.core.files import replacing, write_text
+from tasks.core.talk import Quiet, Talk
 
-DONE = "DONE"
+DONE, SUMS = "DONE", "checksums.json"
 
 
 class Checkpoints:
@@ -21,8 +25,9 @@ class Checkpoints:
     DDP and FSDP share one path; each process adds what is its own.
     """
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, talk: Talk | None = None):
+        self.folder, self.keep, self.talk = folder, keep, talk or Quiet()
+        self._newest: tuple[Path | None] | None = None
 
     def whole(self) -> list[Path]:
         """Usable checkpoints, oldest first."""
@@ -32,52 +37,126 @@ class Checkpoints:
 
     def save(self, accelerator: Any, step: int, state: dict[str, Any], own: list[dict], extra_modules: dict[str, torch.nn.Module]) -> None:
         """Writes one checkpoint; called by all processes together."""
-        final = self.folder / f"step-{step:08d}"
-        if (final / DONE).exists():  # an evaluation came after it
-            if accelerator.is_main_process:
-                for name, module in extra_modules.items():
-                    with replacing(final / f"{name}.pt") as temporary:
-                        torch.save(module.state_dict(), temporary)
-                write_text(final / "state.json", json.dumps(state))
-            accelerator.wait_for_everyone()
-            return
+        before = self.folder / self._last_of(step)
+        again = (before / DONE).exists()  # an evaluation came after it: another checkpoint of the same step takes its place
+        final = self.folder / _following(before.name) if again else before
         partial = self.folder / f"partial-{step:08d}"
         if accelerator.is_main_process:
-            for stale in (*self.folder.glob("partial-*"), final):
+            for stale in (*self.folder.glob("partial-*"), *([] if again else [final])):
                 shutil.rmtree(stale, ignore_errors=True)
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(partial), safe_serialization=True)
-        torch.save(own, partial / f"own-{accelerator.process_index}.pt")
+        if again and accelerator.is_main_process:
+            shutil.copytree(before, partial, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE, SUMS))
+        elif not again:
+            accelerator.save_state(str(partial), safe_serialization=True)
+            torch.save(own, partial / f"own-{accelerator.process_index}.pt")
         if accelerator.is_main_process:
             for name, module in extra_modules.items():
-                torch.save(module.state_dict(), partial / f"{name}.pt")
+                with replacing(partial / f"{name}.pt") as temporary:
+                    torch.save(module.state_dict(), temporary)
             write_text(partial / "state.json", json.dumps(state))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            write_text(partial / SUMS, json.dumps(checksums(partial)))
             os.replace(partial, final)
             write_text(final / DONE, "")
+            if again:
+                _remove(before)
             self._prune()
         accelerator.wait_for_everyone()
 
+    def _last_of(self, step: int) -> str:
+        """Name of the newest checkpoint of one step, or the name that its first one gets."""
+        name = f"step-{step:08d}"
+        return max((p.name for p in self.whole() if p.name.startswith(name)), default=name)
+
     def _prune(self) -> None:
         for old in self.whole()[: -self.keep]:
-            (old / DONE).unlink()
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
+
+    def newest(self, accelerator: Any) -> Path | None:
+        """The newest whole checkpoint whose files are as they were written, the same for all processes; None when there is none.
+
+        Raises:
+            UsageError: there are checkpoints, and all of them are damaged.
+        """
+        if self._newest is None:
+            told: list[Any] = [None, None]
+            if accelerator.is_main_process:
+                told = self._choose()
+            if accelerator.num_processes > 1:
+                broadcast_object_list(told)
+            if told[1]:
+                raise UsageError(told[1], "delete the folder checkpoints/ to begin anew, or choose another --out")
+            self._newest = (self.folder / told[0] if told[0] else None,)
+        return self._newest[0]
+
+    def _choose(self) -> list[Any]:
+        """[name of the newest sound checkpoint, what is wrong when none of several is]; damaged ones no longer count afterwards."""
+        found = self.whole()
+        for place, checkpoint in enumerate(reversed(found)):
+            wrong = damaged(checkpoint)
+            if not wrong:
+                return [checkpoint.name, None]
+            older = place + 1 < len(found)
+            self.talk.warn(f"{checkpoint} is damaged ({', '.join(wrong)})" + ("; going back to the one before it" if older else ""))
+            if older:
+                (checkpoint / DONE).unlink()
+        return [None, f"every checkpoint in {self.folder} is damaged" if found else None]
 
     def load(self, accelerator: Any, extra_modules: dict[str, torch.nn.Module]) -> tuple[dict[str, Any], list[dict]] | None:
-        """Restores the newest whole checkpoint into what Accelerate prepared; None when there is none.
+        """Restores the newest sound checkpoint into what Accelerate prepared; None when there is none.
 
         Returns:
             the run state and this process' own extra state (empty for a process that the saving world did not have).
         """
-        found = self.whole()
-        if not found:
+        newest = self.newest(accelerator)
+        if newest is None:
             return None
-        newest = found[-1]
         accelerator.load_state(str(newest))
         for name, module in extra_modules.items():
             module.load_state_dict(torch.load(newest / f"{name}.pt", map_location="cpu", weights_only=True))
         own_file = newest / f"own-{accelerator.process_index}.pt"
         own = torch.load(own_file, map_location=accelerator.device, weights_only=True) if own_file.exists() else []
         return json.loads((newest / "state.json").read_text(encoding="utf-8")), own
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / DONE).unlink()
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _following(name: str) -> str:
+    """`step-N` -> `step-N.1` -> `step-N.2`."""
+    step, _, times = name.partition(".")
+    return f"{step}.{int(times or 0) + 1}"
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the file system has them, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file of a checkpoint but its own marks."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (SUMS, DONE)):
+        with open(path, "rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def damaged(folder: Path) -> list[str]:
+    """Files of a checkpoint that are missing or not as they were written; a checkpoint without checksums is taken as it is."""
+    if not (folder / SUMS).exists():
+        return []
+    try:
+        wanted = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+    except ValueError:
+        return [SUMS]
+    found = checksums(folder)
+    return [name for name, digest in wanted.items() if found.get(name) != digest]

@@ -16,7 +16,7 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, process_rank
-from tasks.core.engine.setup import world
+from tasks.core.engine.setup import fit_world, world
 from tasks.core.errors import VidError
 
 FEATURES = 6
@@ -84,6 +84,7 @@ def train(
     """Trains 10 steps (2 a epoch); may send itself a signal when batch `kill_at` is prepared or in the evaluation after it."""
     config = ToyConfig(train=ToyConfig().train.model_copy(update=changes))
     run = Run.open(folder, config, "toy", "pretrain", ["test"])
+    config = fit_world(folder, config, run.talk)
     method = Toy(config.optim, poison, dropout / 100)
     accelerator = make_accelerator(config.train, run, uneven=True)
 

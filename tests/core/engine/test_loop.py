@@ -87,7 +87,7 @@ def test_half_written_checkpoints_are_ignored(whole, tmp_path):
 
 def test_checkpoints_are_pruned(tmp_path):
     engine_toy.train(tmp_path / "run", save_every_steps=1, keep_last=2)
-    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000009", "step-00000010"]
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000009", "step-00000010.1"]
 
 
 def test_divergence_stops_before_the_step_and_names_the_batch(tmp_path):
@@ -150,34 +150,80 @@ def test_run_folder_holds_what_design_promises(tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text().startswith("task: toy")
 
 
-def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
-    alone = start(tmp_path / "one", "batch_size=4", "dropout=0", WORLD_SIZE="1")
+def start_pair(folder: Path, *settings: str) -> list[tuple[int, str]]:
+    """(exit code, stderr) of the two processes of one world."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     workers = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(tmp_path / "two"), "batch_size=2", "dropout=0"],
+            [sys.executable, str(SCRIPT), str(folder), *settings],
             env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
         )
         for rank in range(2)
     ]
-    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    return [(worker.returncode, text) for worker, text in zip(workers, said, strict=True)]
+
+
+def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
+    alone = start(tmp_path / "one", "batch_size=4", "dropout=0", WORLD_SIZE="1")
+    pair = start_pair(tmp_path / "two", "batch_size=2", "dropout=0")
     assert alone.returncode == 0, alone.stderr
-    assert [w.returncode for w in workers] == [0, 0], errors
+    assert [code for code, _ in pair] == [0, 0], pair
     one = [r["loss"] for r in lines(tmp_path / "one") if r["kind"] == "train"]
     two = [r["loss"] for r in lines(tmp_path / "two") if r["kind"] == "train"]
     assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    """Two processes with 4 videos each, then one with 2 x 4: every step has 8 videos and the schedule goes on."""
+    pair = start_pair(tmp_path / "run", "kill_at=3", f"number={int(signal.SIGTERM)}")
+    assert [code for code, _ in pair] == [75, 75], pair
+    trainer, _ = engine_toy.train(tmp_path / "run")
+    assert (trainer.train.batch_size, trainer.train.accumulate, trainer.effective) == (4, 2, 8)
+    steps = [r["step"] for r in lines(tmp_path / "run") if r["kind"] == "train"]
+    assert steps == list(range(1, trainer.total + 1))
+
+
+def test_more_processes_take_smaller_shares(tmp_path, monkeypatch):
+    from tasks.core.engine.setup import fit_world
+    from tasks.core.talk import Quiet
+
     with pytest.raises(Preempted):
         engine_toy.train(tmp_path / "run", kill_at=3, number=signal.SIGTERM)
-    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "state.json"
-    newest.write_text(newest.read_text().replace('"world": 1', '"world": 2'))
-    with pytest.raises(UsageError, match="trained by 2 processes"):
+    config = engine_toy.ToyConfig()
+    for processes, batch in (("2", 2), ("4", 1)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        fitted = fit_world(tmp_path / "run", config, Quiet()).train
+        assert (fitted.batch_size, fitted.accumulate) == (batch, 1)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="cannot share evenly") as refused:
+        fit_world(tmp_path / "run", config, Quiet())
+    assert "continue it with 1, 2, 4 processes" in refused.value.hint
+
+
+def test_a_flipped_byte_sends_a_run_back_to_the_checkpoint_before(tmp_path, whole):
+    with pytest.raises(Preempted):
+        engine_toy.train(tmp_path / "run", kill_at=6, number=signal.SIGTERM, save_every_steps=2, eval_every_epochs=1)
+    newest, _ = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), reverse=True)
+    weights = next(newest.glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 16
+    weights.write_bytes(data)
+    again, _ = engine_toy.train(tmp_path / "run", save_every_steps=2, eval_every_epochs=1)
+    assert again.step == again.total
+    assert lines(tmp_path / "run") == whole  # the older checkpoint gives the same curve
+
+
+def test_when_every_checkpoint_is_damaged_nothing_is_trained(tmp_path):
+    with pytest.raises(Preempted):
+        engine_toy.train(tmp_path / "run", kill_at=3, number=signal.SIGTERM)
+    for state in (tmp_path / "run" / "checkpoints").glob("*/state.json"):
+        state.write_text(state.read_text() + " ")
+    with pytest.raises(UsageError, match=r"every checkpoint in .* is damaged"):
         engine_toy.train(tmp_path / "run")
 
 
