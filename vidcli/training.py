@@ -92,9 +92,19 @@ def train(
     if processes:
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
-    from tasks.core.engine.run import Run
+    from tasks.core.engine.signals import stopping
 
-    module = verb_module(resolved.task, verb)
+    with stopping(f"stopped by a signal outside of training; {folder} is as it was", "run the same command again to continue"):
+        return _run(verb, resolved, folder)
+
+
+def _run(verb: str, resolved: Any, folder: Path) -> int:
+    """Opens or takes up the run folder and trains; returns the exit code."""
+    from tasks.core.engine.run import Run
+    from tasks.core.engine.setup import fit_world
+    from tasks.registry import verb_module
+
+    talk, module = console(), verb_module(resolved.task, verb)
     if not (folder / "result.json").exists():  # a finished run needs its data no more
         module.check(resolved.config)
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
@@ -103,8 +113,6 @@ def train(
         talk.result(run.result, "result")
         return 0
     talk.attach_log(folder / "log.txt")
-    from tasks.core.engine.setup import fit_world
-
     settings = fit_world(folder, resolved.config, talk)
     talk.info(f"run folder: {folder}")
     talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))

@@ -34,6 +34,16 @@ MACHINE_KEYS = {  # may differ between the parts of one run: they change no numb
 }
 
 
+ADJUSTABLE = ("optim.", "augment.", "train.epochs", "train.max_steps", "train.precision", "train.compile", "train.eval_every_epochs")
+"""Settings that a run which has begun may go on with: they change numbers, not shapes, data or the order of the videos."""
+FIXED = ("optim.name",)
+
+
+def adjustable(key: str) -> bool:
+    """Whether a run that has begun may go on with another value of this setting."""
+    return key.startswith(ADJUSTABLE) and key not in FIXED
+
+
 def process_rank() -> int:
     """Rank of this process in the world it was started in (0 when alone)."""
     return int(os.environ.get("RANK", "0"))
@@ -104,15 +114,24 @@ class Run:
             began = ("metrics.jsonl", "checkpoints", "*/checkpoints", "result.json")
             untouched = not any(any(self.folder.glob(name)) for name in began)
             if changed and not untouched:
-                self.close()
-                raise UsageError(
-                    f"{self.folder} holds a run with other settings: " + "; ".join(changed),
-                    "repeat the command with the same settings to continue it, or choose another --out",
-                )
+                self._accept(changed)
         elif any(p.name != ".lock" for p in self.folder.iterdir()):
             (self.folder / ".lock").unlink()
             self.close()
             raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
+
+    def _accept(self, changed: list[str]) -> None:
+        """Goes on with other settings, says and records which; raises UsageError for a finished run or where one must stay."""
+        refused = [line for line in changed if not adjustable(line.partition(":")[0])]
+        if self.finished or refused:
+            self.close()
+            raise UsageError(
+                f"{self.folder} holds a {'finished ' if self.finished else ''}run with other settings: " + "; ".join(refused or changed),
+                "repeat the command with the same settings to continue it, or choose another --out",
+            )
+        self.talk.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
+        facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        self.record(changes=[*facts.get("changes", []), changed])
 
     def part(self, name: str) -> "Run":
         """A run within this one, for verbs that train several things one after the other: metrics and checkpoints of its own in the

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from tasks.core.errors import Interrupted, Preempted, VidError
@@ -40,6 +42,27 @@ class StopFlag:
             self.received, self._first = number, time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._first > _ECHO_S:
             os._exit(Interrupted.exit_code)
+
+
+@contextmanager
+def stopping(message: str, hint: str) -> Iterator[None]:
+    """Outside of loops that look at a `StopFlag` (start-up, writing the model) a signal ends the work where it is.
+
+    Raises:
+        Preempted, Interrupted: with these words. What appears by temporary name and rename is whole or absent.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise exit_for(number)(message, hint)
+
+    owner = os.getpid()
+    previous = {number: signal.signal(number, leave) for number in _HANDLED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def exit_for(number: int) -> type[VidError]:

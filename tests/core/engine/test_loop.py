@@ -111,6 +111,30 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"train\.batch_size: 4 -> 2"):
         engine_toy.train(tmp_path / "run", batch_size=2)
     engine_toy.train(tmp_path / "run", log_every_steps=5)  # a machine matter
+    with pytest.raises(UsageError, match=r"finished run .* train\.epochs: 5 -> 9"):
+        finished = tmp_path / "run" / "result.json"
+        finished.write_text("{}")
+        engine_toy.train(tmp_path / "run", epochs=9)
+
+
+def test_a_stopped_run_goes_on_with_other_numbers_but_not_with_other_shapes(tmp_path):
+    with pytest.raises(Preempted):
+        engine_toy.train(tmp_path / "run", kill_at=3, number=signal.SIGTERM)
+    with pytest.raises(UsageError, match=r"other settings: train\.ema: 0\.9 -> 0\.5"):
+        engine_toy.train(tmp_path / "run", ema=0.5, epochs=4)
+    trainer, run = engine_toy.train(tmp_path / "run", epochs=4)
+    assert trainer.step == trainer.total == 8
+    assert json.loads((run.folder / "run.json").read_text())["changes"] == [["train.epochs: 5 -> 4"]]
+
+
+def test_a_signal_outside_of_training_stops_with_its_exit_code():
+    from tasks.core.engine.signals import stopping
+
+    before = signal.getsignal(signal.SIGTERM)
+    for number, error in ((signal.SIGTERM, Preempted), (signal.SIGUSR1, Preempted), (signal.SIGINT, Interrupted)):
+        with pytest.raises(error, match="stopped here"), stopping("stopped here", "again"):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_run_that_never_started_may_change_its_settings(tmp_path):
