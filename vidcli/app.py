@@ -17,8 +17,10 @@ from vidcli.commands import (
     data_import,
     data_index,
     demo,
+    detect_anomalies,
     detect_boundaries,
     doctor,
+    eval_anomalies,
     eval_boundaries,
     eval_classify,
     finetune,
@@ -61,7 +63,9 @@ app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.c
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
+app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
 app.add_typer(evaluate, name="eval")
+evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
 app.add_typer(presets, name="presets")

@@ -11,6 +11,7 @@ from tasks.core import hub
 from tasks.core.errors import UsageError
 
 HUB_DEFAULT_FILE = "preset.yaml"
+MAX_ANCESTORS = 16
 META_KEYS = ("task", "verb", "extends", "description")
 
 
@@ -19,7 +20,7 @@ class Source:
     """Where one preset file was found.
 
     Attributes:
-        name: what a person calls it: `masked/tats-tiny`, a path, or `hf://org/repo/file@revision`.
+        name: what a person calls it: `masked/tats-tiny`, a path, or `hf://org/repo/file@commit`.
         path: the file on this machine.
         kind: "built-in", "file" or "hub".
     """
@@ -85,7 +86,7 @@ def find(reference: str) -> Source:
         UsageError: nothing is there; it names the nearest built-in preset.
     """
     if reference.startswith(hub.PREFIX):
-        return Source(reference, hub.fetch_file(reference, hub.parse(reference)[1] or HUB_DEFAULT_FILE), "hub")
+        return _find_on_hub(reference)
     name = reference.removesuffix(".yaml")
     if name in names(bases=True):
         return Source(name, root() / f"{name}.yaml", "built-in")
@@ -109,11 +110,17 @@ def load(reference: str) -> Preset:
     layers = []
     for ancestor, values in reversed(chain):
         for key in META_KEYS:
-            if key in values and not isinstance(values[key], str):
-                raise UsageError(f"{ancestor.name}: '{key}' must be text, got {values[key]!r}")
+            if key in values and not (isinstance(values[key], str) and values[key].isprintable()):
+                raise UsageError(f"{ancestor.name}: '{key}' must be text of one line, got {values[key]!r}")
         meta.update({key: values[key] for key in META_KEYS if key in values})
         origin = ancestor.origin if ancestor is source else f"{ancestor.origin}, extended by {source.name}"
-        layers.append(({key: value for key, value in values.items() if key not in META_KEYS}, origin))
+        own = {key: value for key, value in values.items() if key not in META_KEYS}
+        if ancestor.kind == "hub" and (outside := next(paths_outside(own), None)):
+            raise UsageError(
+                f"{ancestor.name}: {outside[0]} names a place outside of the repository: {outside[1]!r}",
+                "a preset of the Hub names no folders of a machine; give yours with flags or --set",
+            )
+        layers.append((own, origin))
     for key in ("task", "verb"):
         if key not in meta:
             raise UsageError(f"preset {source.name} does not say its {key}", f"add a line '{key}: ...' (vid presets show masked/tats-tiny)")
@@ -133,6 +140,8 @@ def lineage(source: Source) -> list[tuple[Source, dict[str, Any]]]:
         if resolved in seen:
             circle = " -> ".join([item.name for item, _ in chain] + [following.name])
             raise UsageError(f"presets extend each other in a circle: {circle}")
+        if len(chain) > MAX_ANCESTORS:
+            raise UsageError(f"{source.name} has more than {MAX_ANCESTORS} ancestors")
         seen.append(resolved)
         values = load_mapping(following.path, following.name)
         chain.append((following, values))
@@ -150,6 +159,33 @@ def portable(source: Source) -> str:
         return text
     name = str(parent.path.resolve()) if parent.kind == "file" else parent.name
     return re.sub(r"^extends:.*$", lambda _: f"extends: {name}", text, count=1, flags=re.MULTILINE)
+
+
+def paths_outside(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of every text in `values` that names a place on a machine: absolute, in a home folder, or through a parent."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from paths_outside(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from paths_outside(value, f"{key}[{number}]")
+    elif (isinstance(values, str) and (values.startswith(("/", "\\", "~", "file:")) or re.match(r"[A-Za-z]:[/\\]", values))) or (
+        isinstance(values, str) and ".." in re.split(r"[/\\]", values)
+    ):
+        yield key, values
+
+
+def _find_on_hub(reference: str) -> Source:
+    """A preset of the Hub at the commit it was fetched from, so that what it extends comes from the same; checked to be plain YAML."""
+    from vidcli.yamlfile import load_mapping
+
+    file = hub.parse(reference)[1] or HUB_DEFAULT_FILE
+    if not file.endswith((".yaml", ".yml")):
+        raise UsageError(f"{reference} is no preset: a preset is a .yaml file", "name one: hf://org/repo/FILE.yaml")
+    path = hub.fetch_file(reference, file)
+    source = Source(hub.pinned(reference), path, "hub")
+    load_mapping(path, source.name)
+    return source
 
 
 def _parent(child: Source, extends: Any) -> Source | None:

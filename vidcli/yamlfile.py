@@ -10,12 +10,23 @@ from tasks.core.errors import UsageError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
-MAX_NODES = 100_000
+MAX_NODES = 20_000
+MAX_KEY = 200
+MAX_NUMBER = 100
+"""Digits; YAML's base-60 numbers of a megabyte take minutes to convert."""
 PLAIN = "only plain YAML is read: mappings, lists, values"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading that refuses duplicate keys and reads `1e-4` as the number it is."""
+    """Safe loading that refuses duplicate keys, stops at too many values and reads `1e-4` as the number it is."""
+
+    composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        self.composed += 1
+        if self.composed > MAX_NODES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MAX_NODES} values", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -39,13 +50,15 @@ def parse(text: str, where: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _weigh(node, where, 0, set(), {})
+        _weigh(node, where, set(), {})
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UsageError(f"{where}{place}: {getattr(error, 'problem', None) or error}", PLAIN) from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError(f"{where}: nested deeper than {MAX_DEPTH} levels", PLAIN) from None
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{where}: {error}", PLAIN) from None
     finally:
         loader.dispose()
@@ -72,21 +85,29 @@ def load_mapping(path: Path, where: str | None = None) -> dict[str, Any]:
     return data
 
 
-def _weigh(node: yaml.Node, where: str, depth: int, above: set[int], known: dict[int, int]) -> int:
-    """Nodes below and including `node` when aliases are written out; refuses what is too deep, too large or inside itself."""
+def _weigh(node: yaml.Node, where: str, above: set[int], known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """(values, levels) of a node when aliases are written out; refuses what is too deep, too large, inside itself or meant to deceive."""
     if id(node) in known:
         return known[id(node)]
     if id(node) in above:
         raise UsageError(f"{where}: an alias contains itself")
-    if depth > MAX_DEPTH:
-        raise UsageError(f"{where}: nested deeper than {MAX_DEPTH} levels")
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]
+        for key in (pair[0] for pair in node.value if isinstance(pair[0], yaml.ScalarNode)):
+            if not key.value.isprintable() or len(key.value) > MAX_KEY:
+                raise UsageError(f"{where}, line {key.start_mark.line + 1}: {key.value[:40]!r} cannot be a key", PLAIN)
     elif isinstance(node, yaml.SequenceNode):
         children = node.value
-    total = 1 + sum(_weigh(child, where, depth + 1, above | {id(node)}, known) for child in children)
-    if total > MAX_NODES:
-        raise UsageError(f"{where}: more than {MAX_NODES} values once aliases are written out")
-    known[id(node)] = total
-    return total
+    elif node.tag.endswith((":int", ":float")) and len(node.value) > MAX_NUMBER:
+        raise UsageError(f"{where}, line {node.start_mark.line + 1}: a number of {len(node.value)} digits", PLAIN)
+    total, levels = 1, 0
+    for child in children:
+        values, below = _weigh(child, where, above | {id(node)}, known)
+        total, levels = total + values, max(levels, below + 1)
+        if total > MAX_NODES:
+            raise UsageError(f"{where}: more than {MAX_NODES} values once aliases are written out")
+        if levels > MAX_DEPTH:
+            raise UsageError(f"{where}: nested deeper than {MAX_DEPTH} levels")
+    known[id(node)] = (total, levels)
+    return known[id(node)]

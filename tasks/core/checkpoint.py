@@ -1,8 +1,13 @@
-"""Model folders: `model.safetensors`, `config.json` and a model card. The only form in which tasks exchange weights."""
+"""Model folders: `model.safetensors`, `config.json` and a model card. The only form in which tasks exchange weights.
+
+What is read here may come from a stranger: nothing is executed, nothing outside the folder is opened, and whatever does not fit is one
+clear UsageError.
+"""
 
 import json
 import os
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,9 @@ from tasks.core.errors import UsageError
 from tasks.core.files import write_json, write_text
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+MAX_CONFIG_BYTES = 10_000_000
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""Of a zip archive, which `torch.save` writes, and of bare pickles. A safetensors file may begin so too, but has `{` as its ninth byte."""
 
 
 def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], card: str) -> None:
@@ -25,66 +33,132 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    save_file(
-        tensors, partial / WEIGHTS, metadata={"format": "pt", "library": "vid", "task": config["task"], "method": config.get("method", "")}
-    )
+    save_file(tensors, partial / WEIGHTS, metadata=weights_metadata(config))
     write_json(partial / CONFIG, config)
     write_text(partial / CARD, card)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 
 
+def weights_metadata(config: dict[str, Any]) -> dict[str, str]:
+    """What the header of a safetensors file says; `format: pt` is what other loaders ask for."""
+    try:
+        own = version("vid-suite")
+    except PackageNotFoundError:
+        own = "unknown"
+    return {"format": "pt", "library": "vid", "vid_version": own, "task": config["task"], "method": config.get("method", "")}
+
+
 def find_model(reference: str) -> Path:
     """The model folder that a model folder, a run folder or an `hf://` reference names; UsageError with the reason otherwise."""
-    folder = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
+    fetched = reference.startswith(hub.PREFIX)
+    folder = hub.fetch_model(reference) if fetched else Path(reference)
     if not folder.exists():
         raise UsageError(f"no model at '{reference}': the folder does not exist", "give a model folder, a run folder or hf://org/repo")
     for candidate in (folder, folder / "model"):
         if (candidate / WEIGHTS).exists() and (candidate / CONFIG).exists():
+            if not fetched:
+                for name in (WEIGHTS, CONFIG):
+                    stay_inside(folder, candidate / name)
             return candidate
     if (folder / "config.yaml").exists():
         raise UsageError(f"the run in '{reference}' has not finished: it has no model yet", "run its command again to continue it")
+    pickled = next((file.name for file in sorted(folder.iterdir()) if file.suffix in hub.PICKLES), None) if folder.is_dir() else None
+    if pickled:
+        raise UsageError(f"'{reference}' has its weights as a pickle ({pickled}), which is never read", f"it needs {WEIGHTS} and {CONFIG}")
     raise UsageError(f"'{reference}' is no model folder: it needs {WEIGHTS} and {CONFIG}")
 
 
+def stay_inside(folder: Path, file: Path) -> None:
+    """Raises UsageError where a file of a folder lies outside of it, by way of symbolic links.
+
+    The Hub's cache is made of links: one of its snapshots may point into the blobs of the cache.
+    """
+    real, base = file.resolve(), folder.resolve()
+    if real.is_relative_to(base):
+        return
+    for above in base.parents:
+        if above.name == "snapshots" and above.parent.name.startswith("models--"):
+            if any(real.is_relative_to(store / "blobs") for store in (above.parent, above.parent.parent)):
+                return
+    raise UsageError(f"{file} is a link that leads out of its folder", "put the file itself in its place")
+
+
 def load_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder."""
+    """The config.json of a model folder: a mapping with `task` (text) and `architecture` (a mapping)."""
+    path = folder / CONFIG
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / CONFIG} cannot be read: {error}") from None
-    if not isinstance(config, dict) or "architecture" not in config or "task" not in config:
-        raise UsageError(f"{folder / CONFIG} is not the configuration of a model of this tool", "it needs 'task' and 'architecture'")
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_CONFIG_BYTES // 1_000_000} MB", "it is not the configuration of a model")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict) or not isinstance(config.get("task"), str):
+        raise UsageError(f"{path} is not the configuration of a model of this tool", "it needs 'task' and 'architecture'")
+    if not isinstance(config.get("preprocessing", {}), dict) or not isinstance(config.get("provenance", {}), dict):
+        raise UsageError(f"{path}: 'preprocessing' and 'provenance' must be mappings")
+    labels = config.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+        raise UsageError(f"{path}: 'labels' must be a list of names")
     return config
 
 
 def load_weights(folder: Path) -> dict[str, Any]:
-    """The tensors of a model folder, on the CPU."""
+    """The tensors of a model folder, on the CPU; UsageError where they are no safetensors or not all finite."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = folder / WEIGHTS
     try:
-        return load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{folder / WEIGHTS} is not a readable safetensors file: {error}") from None
+        with open(path, "rb") as file:
+            start = file.read(9)
+        if start.startswith(PICKLE_STARTS) and start[8:] != b"{":
+            raise UsageError(f"{path} is a pickle, which is never read", "weights are read from safetensors only")
+        weights = load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
+    bad = [name for name, tensor in weights.items() if not _finite(torch, tensor)]
+    if bad:
+        raise UsageError(f"{path} holds NaN or infinite weights: {_some(bad)}", "a training run diverged, or the file is damaged")
+    return weights
+
+
+def _finite(torch: Any, tensor: Any) -> bool:
+    """Whether every value is finite. One sum tells in nearly all cases: it is not finite where a value is not."""
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    if tensor.element_size() == 1:
+        tensor = tensor.float()
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
 def load_strict(module: Any, weights: dict[str, Any], source: str) -> None:
     """Loads tensors into a module; any missing, unexpected or misshapen key is a UsageError that names it."""
     own = module.state_dict()
-    problems = [f"missing {k}" for k in own.keys() - weights.keys()]
-    problems += [f"unexpected {k}" for k in weights.keys() - own.keys()]
-    problems += [
-        f"{k} has shape {tuple(weights[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own.keys() & weights.keys()
-        if own[k].shape != weights[k].shape
-    ]
+    problems = [f"missing {_shown(k)}" for k in own.keys() - weights.keys()]
+    problems += [f"unexpected {_shown(k)}" for k in weights.keys() - own.keys()]
+    for k in own.keys() & weights.keys():
+        if own[k].shape != weights[k].shape:
+            problems.append(f"{_shown(k)} has shape {tuple(weights[k].shape)}, not {tuple(own[k].shape)}")
+        elif own[k].is_floating_point() != weights[k].is_floating_point() or weights[k].is_complex():
+            problems.append(f"{_shown(k)} has type {weights[k].dtype}, not {own[k].dtype}".replace("torch.", ""))
     if problems:
-        shown = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise UsageError(f"the weights in {source} do not fit this model: {shown}")
+        raise UsageError(f"the weights in {source} do not fit this model: {_some(problems, '; ')}")
     module.load_state_dict(weights)
 
 
 def encoder_weights(weights: dict[str, Any], prefix: str = "encoder.") -> dict[str, Any]:
     """The part of a model's tensors that belongs to its encoder, without the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _shown(key: str) -> str:
+    """A tensor's name as a terminal can show it: a file may name its tensors with anything."""
+    text = key if key.isprintable() else repr(key)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _some(items: list[str], separator: str = ", ") -> str:
+    shown = sorted(_shown(item) if separator == ", " else item for item in items)
+    return separator.join(shown[:5]) + (f"{separator}and {len(shown) - 5} more" if len(shown) > 5 else "")

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tasks.core import hub
 from tasks.core.config import Config
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import write_json, write_text
@@ -170,10 +171,12 @@ class Run:
             self._lock = None
 
     def record(self, **facts: Any) -> None:
-        """Adds facts (data hash, device, number of parameters) to run.json."""
+        """Adds facts (data hash, device, number of parameters) to run.json, and the commits of what came from the Hub."""
         if self.main:
             path = self.folder / "run.json"
-            write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+            before = json.loads(path.read_text(encoding="utf-8"))
+            pinned = {**hub.pins(), **before.get("pinned", {})}  # a run that goes on keeps what it began with
+            write_json(path, {**before, **({"pinned": pinned} if pinned else {}), **facts})
 
     def record_data(self, rows: list) -> None:
         """Records what the run is fed; UsageError when a run that has begun was fed something else, since its order would change."""

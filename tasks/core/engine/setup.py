@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tasks.core.cards import hardware, public_name
 from tasks.core.config import Config
 from tasks.core.engine.loop import run_length, schedules
 from tasks.core.engine.method import MAIN, Method
@@ -155,12 +156,18 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
 
 
 def provenance(run: Run, config: Config) -> dict[str, Any]:
-    """Where a model comes from, for its config.json."""
+    """Where a model comes from, for its config.json: what may be published, so no place on this machine."""
     import json
 
     facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-    kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
-    return {**{k: facts.get(k) for k in kept}, "seed": config.train.seed, "init": config.init}
+    kept = ("task", "verb", "commit", "versions", "data_hash", "videos", "device")
+    return {
+        **{k: facts.get(k) for k in kept},
+        "hardware": hardware(world()[1]),
+        "seed": config.train.seed,
+        "preset": public_name(facts.get("preset")),
+        "init": facts.get("pinned", {}).get(config.init) or public_name(config.init),
+    }
 
 
 def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:

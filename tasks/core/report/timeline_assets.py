@@ -81,7 +81,7 @@ SCRIPT = """
   const rights = marks.map((mark, i) => lefts[i] + (parseFloat(mark.style.width) || 0) / 100);
   const start = +plot.dataset.start, length = +plot.dataset.length;
   const drawing = plot.querySelector("svg").viewBox.baseVal;
-  const curves = [...new Set([...plot.querySelectorAll(".curve")].map((line) => line.dataset.curve))].map((number) => {
+  const curves = [...new Set([...plot.querySelectorAll(".curve")].map((line) => line.dataset.curve))].sort().map((number) => {
     const lines = [...plot.querySelectorAll(`.curve[data-curve="${number}"]`)], { name, low, high } = lines[0].dataset;
     const points = lines.flatMap((line) => line.getAttribute("points").split(" ")).map((point) => point.split(",").map(Number));
     const values = points.map(([, y]) => +low + (1 - y / drawing.height) * (high - low));

@@ -111,9 +111,8 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"train\.batch_size: 4 -> 2"):
         engine_toy.train(tmp_path / "run", batch_size=2)
     engine_toy.train(tmp_path / "run", log_every_steps=5)  # a machine matter
+    (tmp_path / "run" / "result.json").write_text("{}")
     with pytest.raises(UsageError, match=r"finished run .* train\.epochs: 5 -> 9"):
-        finished = tmp_path / "run" / "result.json"
-        finished.write_text("{}")
         engine_toy.train(tmp_path / "run", epochs=9)
 
 
