@@ -27,8 +27,11 @@ from vidcli.commands import (
     gen_pseudo,
     presets_cp,
     presets_list,
+    presets_pull,
+    presets_push,
     presets_show,
     pretrain,
+    publish,
 )
 from vidcli.console import Console, hush_stdout, reset
 
@@ -40,7 +43,7 @@ AGREED = (2, 75, 130)
 
 app = typer.Typer(**STYLE, context_settings=SETTINGS, pretty_exceptions_enable=False)
 evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
-presets = typer.Typer(**STYLE, help="List, show and copy presets.")
+presets = typer.Typer(**STYLE, help="List, show, copy, fetch and share presets.")
 config = typer.Typer(**STYLE, help="See what a configuration resolves to.")
 data = typer.Typer(**STYLE, help="Write and check manifests of videos.")
 
@@ -72,6 +75,8 @@ app.add_typer(presets, name="presets")
 presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
 presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)
 presets.command("cp", epilog=presets_cp.EXAMPLES)(presets_cp.command)
+presets.command("pull", help=presets_pull.HELP, epilog=presets_pull.EXAMPLES)(presets_pull.command)
+presets.command("push", help=presets_push.HELP, epilog=presets_push.EXAMPLES)(presets_push.command)
 app.add_typer(config, name="config")
 config.command("show", epilog=config_show.EXAMPLES)(config_show.command)
 app.add_typer(data, name="data")
@@ -79,6 +84,7 @@ data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
 data.command("import", epilog=data_import.EXAMPLES)(data_import.command)
 data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
 app.command("convert", help=convert.HELP, epilog=convert.EXAMPLES)(convert.command)
+app.command("publish", help=publish.HELP, epilog=publish.EXAMPLES)(publish.command)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
@@ -129,6 +135,11 @@ def explain(error: Exception, talk: Console) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
         talk.error(f"{error.strerror}: {error.filename or 'while writing'}")
         return 1
+    if type(error).__name__ == "ValidationError":  # of settings that no person typed: those stored in a model folder
+        first = error.errors(include_url=False)[0]
+        place = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
+        talk.error(f"a model's config.json does not fit: {error.title}.{place}: {first['msg']}", "it was edited, or made by another version")
+        return 2
     if type(error).__name__ == "OutOfMemoryError":
         talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
         return 1

@@ -92,7 +92,9 @@ def parse_json(text: bytes | str, where: str) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=unique)
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: neither JSON nor a pickle") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from None
 

@@ -149,7 +149,7 @@ class DetectConfig(Config):
 
     model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the embedded detector")
     threshold: float | None = Field(None, ge=0, le=1, description="null: 0.5, or what the model was published with")
-    min_gap_s: float = Field(0.5, ge=0, description="embedded: of two boundaries nearer than this the stronger one stays")
+    min_gap_s: float | None = Field(None, ge=0, description="embedded: of two boundaries nearer than this the stronger stays; null: 0.5")
     merge: MergeConfig | None = Field(None, description="with a model: from scores to boundaries; null: as it was published")
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     batch_size: int = Field(16, ge=1, description="with a model: windows scored at a time")

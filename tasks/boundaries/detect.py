@@ -1,5 +1,7 @@
 """`vid detect-boundaries`: boundaries of any number of videos, each on its own, by the embedded detector or a trained model."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,15 +16,18 @@ from tasks.boundaries.merge import merge
 from tasks.boundaries.result import Boundary, Detection, Scores
 from tasks.boundaries.scores import SUFFIX, read_scores, write_scores
 from tasks.boundaries.writers import SUFFIXES, as_record, outputs, write_all
-from tasks.core.errors import InputError
+from tasks.core.errors import InputError, UsageError
 from tasks.core.report.outputs import finished as outputs_finished
+from tasks.core.talk import Talk
 from tasks.core.video.children import each
 from tasks.core.video.clips import frame_range
-from tasks.core.video.inputs import Input
+from tasks.core.video.inputs import Input, path_hash
 from tasks.core.video.reader import VideoError, VideoReader, open_video
 
 EMBEDDED = "embedded"
 THUMBNAIL_PX = 112
+PUBLISHED = {"threshold": 0.5, "min_gap_s": 0.5}
+"""Settings of the embedded detector where none are given."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Output:
     overwrite: bool = False
 
 
-def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, talk: Any) -> Iterator[dict[str, Any]]:
+def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, talk: Talk) -> Iterator[dict[str, Any]]:
     """Detects in every input, one after the other or, without a model, in several processes.
 
     Yields, in the order of the inputs:
@@ -60,7 +65,7 @@ def one(detector: "Detector", output: Output, source: Input, advance: Callable[[
         row = source.row
         with open_video(row.path, detector.config.decoder) as reader:
             detection = detector.detect(reader, source.shown, row.start_s, row.end_s, advance)
-            files = write(output, source.name, detection, reader)
+            files = write(output, source.name, detection, reader, advance)
     except VideoError as error:
         return {"video": source.shown, "error": error.reason}
     return {**as_record(detection), "files": files}
@@ -68,14 +73,19 @@ def one(detector: "Detector", output: Output, source: Input, advance: Callable[[
 
 def finished(detector: "Detector", output: Output, source: Input) -> dict[str, Any] | None:
     """The record of an input whose outputs are all there, made with the same settings where a JSON file tells; else None."""
-    wanted = outputs(output.folder, source.name, output.kinds)
-    wanted += [output.folder / f"{source.name}{SUFFIX}"] if output.scores else []
-    kept = output.folder / f"{source.name}{SUFFIXES['json']}"
-    return outputs_finished(wanted, kept, source.shown, detector.method, detector.settings)
+    return _there(output, source.name, source.shown, detector.method, detector.settings, source.row.path)
 
 
-def write(output: Output, name: str, detection: Detection, reader: VideoReader | None) -> list[str]:
-    """Writes what `output` asks for; the report gets pictures where there is a reader."""
+def _there(output: Output, name: str, shown: str, method: str, settings: dict[str, Any], video: str) -> dict[str, Any] | None:
+    wanted = outputs(output.folder, name, output.kinds)
+    wanted += [output.folder / f"{name}{SUFFIX}"] if output.scores else []
+    return outputs_finished(wanted, output.folder / f"{name}{SUFFIXES['json']}", shown, method, settings, video)
+
+
+def write(
+    output: Output, name: str, detection: Detection, reader: VideoReader | None, advance: Callable[[int], None] = lambda n: None
+) -> list[str]:
+    """Writes what `output` asks for; the report gets pictures where there is a reader. `advance(0)` is called while they are fetched."""
     if output.folder is None:
         return []
     thumbnails = None
@@ -84,7 +94,10 @@ def write(output: Output, name: str, detection: Detection, reader: VideoReader |
 
         pairs = np.array(thumbnail_frames(detection), np.int64).reshape(-1, 2)
         numbers, back = np.unique(pairs, return_inverse=True)
-        pictures = reader.get(numbers, min(THUMBNAIL_PX, reader.height, reader.width)) if len(numbers) else []
+        pictures: list[np.ndarray] = []
+        for first in range(0, len(numbers), 16):
+            pictures += list(reader.get(numbers[first : first + 16], min(THUMBNAIL_PX, reader.height, reader.width)))
+            advance(0)
         thumbnails = [(pictures[a], pictures[b]) for a, b in back.reshape(-1, 2)]
     written = write_all(output.folder, name, detection, output.kinds, thumbnails)
     if output.scores:
@@ -93,23 +106,36 @@ def write(output: Output, name: str, detection: Detection, reader: VideoReader |
     return [str(path) for path in written]
 
 
-def from_scores(config: DetectConfig, files: list[Path], output: Output) -> Iterator[dict[str, Any]]:
+def from_scores(config: DetectConfig, files: list[Path], output: Output, talk: Talk) -> Iterator[dict[str, Any]]:
     """Boundaries and outputs anew from files of scores; records as `run`. The report gets pictures where the video can be read."""
+    stems = Counter(file.name for file in files)
     for file in files:
         try:
             kept = read_scores(file)
         except InputError as error:
-            yield {"video": str(file), "error": error.message}
+            yield {"video": str(file), "error": error.message.removeprefix(f"{file}: ")}
             continue
         detection = boundaries_of(kept, config)
         name = file.name.removesuffix(SUFFIX)
-        try:
-            with open_video(kept.path, config.decoder) as reader:
-                same = reader if reader.n_frames == kept.n_frames else None
-                written = write(output, name, detection, same)
-        except VideoError:
-            written = write(output, name, detection, None)
-        yield {**as_record(detection), "files": written}
+        if stems[file.name] > 1:
+            name += f"-{path_hash(file)}"
+        known = None
+        if output.folder is not None and not output.overwrite:
+            known = _there(output, name, kept.path, detection.method, detection.settings, kept.file)
+        yield known or {**as_record(detection), "files": _write_again(output, name, detection, config, talk)}
+
+
+def _write_again(output: Output, name: str, detection: Detection, config: DetectConfig, talk: Talk) -> list[str]:
+    if output.folder is None or "html" not in output.kinds:
+        return write(output, name, detection, None)
+    try:
+        with open_video(detection.file, config.decoder) as reader:
+            if (reader.n_frames, reader.height, reader.width) == (detection.n_frames, detection.height, detection.width):
+                return write(output, name, detection, reader)
+            talk.warn(f"{name}: report without pictures: {detection.file} is another video now")
+    except VideoError as error:
+        talk.warn(f"{name}: report without pictures: {error.message}")
+    return write(output, name, detection, None)
 
 
 def score_files(sources: list[str]) -> list[Path]:
@@ -120,20 +146,44 @@ def score_files(sources: list[str]) -> list[Path]:
         if not inside:
             raise InputError(f"{source}: no scores in this folder", "--save-scores writes them")
         found += inside
-    return found
+    return list({os.path.realpath(file): file for file in found}.values())
 
 
 def boundaries_of(kept: Detection, config: DetectConfig) -> Detection:
-    """A detection with boundaries by the rule of its method; what `config` leaves open is as it was when the scores were made."""
+    """A detection with boundaries by the rule of its method; what `config` leaves open is as it was when the scores were made.
+
+    Raises:
+        UsageError: a setting of another method was given.
+    """
     settings = dict(kept.settings)
-    if config.threshold is not None:
-        settings["threshold"] = config.threshold
     if kept.method == EMBEDDED:
-        if "min_gap_s" in config.model_fields_set:
-            settings["min_gap_s"] = config.min_gap_s
-    elif config.merge is not None:
-        settings["merge"] = config.merge.model_dump()
+        _refuse_without_model(config)
+        given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
+        settings |= {key: value for key, value in given.items() if value is not None}
+    else:
+        _refuse_with_model(config)
+        settings |= merging(config, {**settings["merge"], "threshold": settings["threshold"]})
     return replace(kept, settings=settings, boundaries=made_of(kept.scores, kept.method, settings))
+
+
+def merging(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
+    """`threshold` and `merge` as they are recorded: what was published, with what `config` sets in its place."""
+    rules = {**published, **(config.merge.model_dump(exclude_unset=True) if config.merge else {})}
+    threshold = rules.pop("threshold")
+    return {"threshold": threshold if config.threshold is None else config.threshold, "merge": rules}
+
+
+def _refuse_without_model(config: DetectConfig) -> None:
+    for key, name in (("merge", "merge.*"), ("device", "--device"), ("batch_size", "--batch-size")):
+        if getattr(config, key) != DetectConfig.model_fields[key].default:
+            raise UsageError(
+                f"{name} belongs to a trained model, and there is none here", "the embedded detector has --threshold and --min-gap"
+            )
+
+
+def _refuse_with_model(config: DetectConfig) -> None:
+    if config.min_gap_s is not None:
+        raise UsageError("--min-gap belongs to the embedded detector", "with a model: --set merge.window_s=SECONDS")
 
 
 def made_of(scores: Scores, method: str, settings: dict[str, Any]) -> list[Boundary]:
@@ -154,17 +204,17 @@ class Detector:
         self.config = config
         self.model = None
         if config.model is None:
+            _refuse_without_model(config)
             self.method = EMBEDDED
-            self.settings = {"threshold": 0.5 if config.threshold is None else config.threshold, "min_gap_s": config.min_gap_s}
+            given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
+            self.settings = {**PUBLISHED, **{key: value for key, value in given.items() if value is not None}}
             return
         from tasks.boundaries.learned import LearnedScorer
 
+        _refuse_with_model(config)
         self.model = LearnedScorer(config.model, None if config.device == "auto" else config.device, config.batch_size)
-        rules = (config.merge or self.model.merge).model_dump()
-        threshold = rules.pop("threshold") if config.threshold is None else config.threshold
-        rules.pop("threshold", None)
         self.method = config.model
-        self.settings = {"threshold": threshold, "merge": rules}
+        self.settings = {**merging(config, self.model.merge.model_dump()), "model_hash": self.model.weights_hash}
 
     def detect(
         self, reader: VideoReader, shown: str, start_s: float | None, end_s: float | None, advance: Callable[[int], None]
@@ -190,4 +240,7 @@ class Detector:
             scores=scores,
             boundaries=made_of(scores, self.method, self.settings),
             damage=reader.damage,
+            part=None if start_s is None and end_s is None else (start_s, end_s),
+            file_start_s=float(reader.pts[0]),
+            file=os.path.abspath(reader.path),
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.boundaries.annotations import import_annotations, load, parse_json, video_names
+from tasks.boundaries.result import part_name
 from tasks.core.engine.run import source_commit
 from tasks.core.errors import InputError
 from tasks.core.metrics.boundaries import gebd_scores, seconds
@@ -129,7 +130,11 @@ def _own(record: Any, names: Mapping[str, set[str]], path: Path) -> tuple[str, l
     if not isinstance(record, Mapping) or not isinstance(record.get("video"), str):
         raise InputError(f"{path}: an object without 'video'", f"expected: {_KNOWN_SHAPES}")
     stem = video_names(record["video"])[0]
-    meant = next((names[name] for name in video_names(record["video"]) if name in names), {stem})
+    known = video_names(record["video"])
+    if record.get("part"):
+        start, end = record["part"]
+        known = [part_name(stem, start, end), *known]
+    meant = next((names[name] for name in known if name in names), {known[0]})
     if len(meant) > 1:
         raise InputError(f"{path}: {record['video']} may be any of {', '.join(map(repr, sorted(meant)))}", "give the videos distinct names")
     what = f"{path}: {record['video']}"

@@ -39,7 +39,8 @@ def architecture(config: FinetuneConfig) -> EncoderConfig:
 
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
-    architecture(config)
+    if architecture(config).motion is not None and config.window.two_groups and config.window.before < 2:
+        raise UsageError("MotionSqueeze needs two frames on each side", "set window.before to 2 or more, or window.two_groups=false")
     if config.data.clip != _CLIP:
         raise UsageError("data.clip says nothing to event boundaries", "set window.before and window.stride_frames or window.stride_s")
     if config.patience and not config.data.val:

@@ -1,5 +1,6 @@
 """Scores of a trained boundary classifier over a video of any length, in bounded memory."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from tasks.boundaries.classifier import BoundaryClassifier
 from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
-from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import WEIGHTS, find_model, load_config, load_strict, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.clips import frame_range
@@ -26,7 +27,7 @@ class LearnedScorer:
         device: None: a GPU where there is one. batch: windows that go through the network at once.
 
     Attributes:
-        config: the model's config.json. merge: the rules it was validated with.
+        config: the model's config.json. merge: the rules it was validated with. weights_hash: tells models of the same name apart.
     """
 
     def __init__(self, reference: str, device: torch.device | str | None = None, batch: int = 16):
@@ -39,9 +40,11 @@ class LearnedScorer:
         model, prepared = EncoderConfig(**self.config["architecture"]), self.config["preprocessing"]
         self.transform = still_transform(AugmentConfig(**{k: prepared[k] for k in ("crop", "mean", "std")}), model.image_size)
         self.short_side, self.batch = prepared["short_side"], batch
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = usable_device(device)
         self.classifier = BoundaryClassifier(model, self.window.two_groups)
         load_strict(self.classifier, load_weights(folder), str(folder))
+        with open(folder / WEIGHTS, "rb") as file:
+            self.weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self.classifier.to(device).eval()
 
     def score(
@@ -53,6 +56,16 @@ class LearnedScorer:
     ) -> Scores:
         """A score for every candidate of an open video, or of a part of it; arguments and errors as `score_video`."""
         return score_video(self.classifier, reader, self.window, self.transform, self.short_side, self.batch, start_s, end_s, progress)
+
+
+def usable_device(name: torch.device | str | None) -> torch.device:
+    """A device that tensors can be made on; None: a GPU where there is one. Raises UsageError."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"cannot use device '{name}'", "known: auto, cpu, cuda, cuda:1, mps; vid doctor tells what is here") from None
+    return device
 
 
 def still_transform(augment: AugmentConfig, size: int) -> TrainTransform:

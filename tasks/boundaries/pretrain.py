@@ -46,7 +46,7 @@ def build(config: PretrainConfig) -> ClipContrast:
     method = ClipContrast(config)
     if config.init:
         head = {name.removeprefix("head."): tensor for name, tensor in load_encoder(method.encoder, config.init).items()}
-        if head:
+        if head.keys() == next(iter(method.heads.values())).state_dict().keys():  # a detector's head is of another kind
             for own in method.heads.values():
                 load_strict(own, head, config.init)
         method.copy_to_keys()

@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 
 
+def part_name(video: str, start_s: float | None, end_s: float | None) -> str:
+    """How annotations and predictions call a part of a video: `NAME@START-END`; the name alone for the whole."""
+    if start_s is None and end_s is None:
+        return video
+    return f"{video}@{start_s or 0:g}-{'' if end_s is None else f'{end_s:g}'}"
+
+
 @dataclass(frozen=True)
 class Boundary:
     """One boundary.
@@ -46,6 +53,9 @@ class Detection:
         settings: what was set (threshold, merge rule, ...), enough to repeat the step from scores to boundaries.
         n_frames, fps, duration_s, start_s: of the video; duration_s = time from the first frame's start to the last frame's end;
             start_s = presentation time of the first frame. width, height: px.
+            n_frames is of the whole file, the others of the part looked at.
+        part: (start, end) in seconds as a manifest named it, either may be None; None: the whole video.
+        file_start_s: presentation time of the file's first frame. file: absolute path.
         damage: why the video is shorter than its file promises, or None.
     """
 
@@ -61,3 +71,6 @@ class Detection:
     scores: Scores
     boundaries: list[Boundary] = field(default_factory=list)
     damage: str | None = None
+    part: tuple[float | None, float | None] | None = None
+    file_start_s: float = 0.0
+    file: str = ""

@@ -31,6 +31,9 @@ _TYPES = {
     "width": int,
     "height": int,
     "damage": str | None,
+    "part": list | None,
+    "file_start_s": float,
+    "file": str,
 }
 
 
@@ -54,6 +57,9 @@ def write_scores(path: Path, detection: Detection) -> None:
         "width": int(detection.width),
         "height": int(detection.height),
         "damage": detection.damage,
+        "part": None if detection.part is None else list(detection.part),
+        "file_start_s": float(detection.file_start_s),
+        "file": detection.file,
     }
     # the shortest text that reads back as the same number, of each width
     columns = (map(repr, scores.t.tolist()), scores.frame.tolist(), map(str, scores.score.astype(np.float32)))
@@ -86,6 +92,7 @@ def read_scores(path: Path) -> Detection:
         raise _damage(path, len(lines), f"{len(lines) - 2} rows of scores, {known['rows']} expected")
     scores = _scores(path, lines[2:], known["n_frames"])
     rest = {key: known[key] for key in _TYPES if key not in ("rows", "video")}
+    rest["part"] = None if rest["part"] is None else tuple(rest["part"])
     return Detection(path=known["video"], scores=scores, **rest)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.boundaries.labels import best_rater
+from tasks.boundaries.result import part_name
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.manifest import Row, read_sources
 from tasks.core.video.reader import VIDEO_SUFFIXES
@@ -146,11 +147,10 @@ def _read_manifest(source: str, role: str) -> list[AnnotatedVideo]:
             boundaries = _seconds(part for part in re.split(r"[;,\s]+", text) if part)
         except ValueError:
             raise UsageError(f"{source}: boundaries of {row.path} are '{text}'", "expected seconds, separated by ';' or blanks") from None
-        part = "" if row.start_s is None and row.end_s is None else f"@{row.start_s or 0:g}-{'' if row.end_s is None else f'{row.end_s:g}'}"
         stem = Path(row.path).stem
-        name = stem if stems[stem] == 1 else row.path
+        name = part_name(stem if stems[stem] == 1 else row.path, row.start_s, row.end_s)
         duration = None if row.start_s is None or row.end_s is None else row.end_s - row.start_s
-        videos.append(_annotated(name + part, row, (boundaries,), (), 1.0, duration))
+        videos.append(_annotated(name, row, (boundaries,), (), 1.0, duration))
     return videos
 
 

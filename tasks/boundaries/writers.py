@@ -79,6 +79,7 @@ def as_record(detection: Detection) -> dict[str, Any]:
         "height": int(detection.height),
         "settings": detection.settings,
         "damage": detection.damage,
+        "part": None if detection.part is None else list(detection.part),
     }
 
 
@@ -141,19 +142,20 @@ def segments(detection: Detection, rate: Fraction) -> list[tuple[int, int]]:
 
 
 def write_edl(path: Path, detection: Detection) -> None:
-    """Writes a CMX 3600 edit decision list: one cut event per segment, in the order of the video, source and record alike.
+    """Writes a CMX 3600 edit decision list: one cut event per segment, in the order of the video.
 
-    Timecodes count from 00:00:00:00 at the first frame. The format does not say at what rate: a comment at the first event does.
-    The reel is AX, the format's name for a source that is no tape; the file's name is in the comment of every event. CMX 3600 ends
-    at event 999 and at 24 hours: longer lists go on with four digits, as today's editors write them; longer videos with hours above
-    23, so that no two frames have one timecode.
+    Source timecodes count from 00:00:00:00 at the first frame of the file, record timecodes from the first frame that was looked at.
+    The format does not say at what rate: a comment at the first event does. The reel is AX, the format's name for a source that is no
+    tape; the file's name is in the comment of every event. CMX 3600 ends at event 999 and at 24 hours: longer lists go on with four
+    digits, as today's editors write them; longer videos with hours above 23, so that no two frames have one timecode.
     """
     name = _one_line(Path(readable(detection.path)).name)
     count, rate = timecode_rate(detection.fps)
     lines = [f"TITLE: {name[:_MAX_TITLE]}", "FCM: NON-DROP FRAME", ""]
+    offset = round((detection.start_s - detection.file_start_s) * rate)
     for number, (first, last) in enumerate(segments(detection, rate), start=1):
-        span = f"{timecode(first, count)} {timecode(last, count)}"
-        lines.append(f"{number:03d}  {'AX':<8} {'V':<5} {'C':<8} {span} {span}")
+        source, record = (f"{timecode(first + by, count)} {timecode(last + by, count)}" for by in (offset, 0))
+        lines.append(f"{number:03d}  {'AX':<8} {'V':<5} {'C':<8} {source} {record}")
         lines.append(f"* FROM CLIP NAME: {name}")
         if number == 1:
             lines.append(f"* COMMENT: {float(rate):.6g} FPS, TIMECODES COUNT {count} FRAMES PER SECOND")

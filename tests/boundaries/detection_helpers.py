@@ -25,6 +25,7 @@ def detection(
         "fps": fps,
         "duration_s": float(pts[-1] - pts[0] + 1 / fps),
         "start_s": float(pts[0]),
+        "file_start_s": float(pts[0]),
         "width": 320,
         "height": 240,
         "scores": Scores(np.asarray(pts, dtype=np.float64), np.arange(len(pts)), score),

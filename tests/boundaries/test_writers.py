@@ -53,7 +53,7 @@ def test_record_is_plain_json():
     found = detection(damage="ends early", boundaries=[Boundary(np.float64(1.6), np.int64(40), np.float32(0.75))])
     record = json.loads(json.dumps(as_record(found)))
     assert list(record) == [
-        *["video", "method", "boundaries", "n_frames", "fps", "duration_s", "start_s", "width", "height", "settings", "damage"],
+        *["video", "method", "boundaries", "n_frames", "fps", "duration_s", "start_s", "width", "height", "settings", "damage", "part"],
     ]
     assert record["boundaries"] == [{"t": 1.6, "frame": 40, "score": 0.75}]
     assert (record["video"], record["damage"], record["duration_s"]) == ("videos/clip.mp4", "ends early", 4.0)
@@ -172,3 +172,12 @@ def test_unknown_kind_names_the_nearest_and_nothing_is_written(tmp_path):
     with pytest.raises(UsageError) as caught:
         outputs(tmp_path, "clip", ["zzz"])
     assert caught.value.hint == "known: json, csv, edl, html"
+
+
+def test_edl_of_a_part_counts_the_source_from_the_start_of_the_file(tmp_path):
+    write_edl(tmp_path / "a.edl", detection(frames=(25,), n_frames=50, pts=np.arange(50) / 25 + 5, file_start_s=0.0))
+    events = [line.split()[-4:] for line in (tmp_path / "a.edl").read_text().splitlines() if line[:3].isdigit()]
+    assert events == [
+        ["00:00:05:00", "00:00:06:00", "00:00:00:00", "00:00:01:00"],
+        ["00:00:06:00", "00:00:07:00", "00:00:01:00", "00:00:02:00"],
+    ]

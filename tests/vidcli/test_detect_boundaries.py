@@ -101,6 +101,27 @@ def test_scores_are_thresholded_again_without_the_video(videos, vid):
     assert vid("detect-boundaries", "--from-scores", "videos", "-q")[0] == 3
 
 
+def test_scores_of_the_same_name_and_outputs_that_are_there(videos, vid):
+    write_video(videos.parent / "more" / "v0.mp4", 5)
+    for folder in ("videos", "more"):
+        vid("detect-boundaries", f"{folder}/v0.mp4", "--out", f"{folder}-found", "--save-scores", "-q")
+    call = ["detect-boundaries", "--from-scores", "videos-found", "more-found", "--out", "again", "--json", "-q"]
+    first = records(vid(*call)[1])
+    assert len({name for r in first for name in r["files"]}) == 2
+    assert [r.get("skipped") for r in records(vid(*call)[1])] == [True, True]
+    assert not any(r.get("skipped") for r in records(vid(*call, "--threshold", "0.7")[1]))
+
+
+def test_a_changed_video_is_done_again(videos, vid):
+    call = ["detect-boundaries", "videos/v0.mp4", "--out", "found", "--json", "-q"]
+    vid(*call)
+    assert records(vid(*call)[1])[0]["skipped"]
+    write_video(videos / "v0.mp4", 9)
+    later = (videos.parent / "found" / "v0.boundaries.json").stat().st_mtime + 5
+    os.utime(videos / "v0.mp4", (later, later))
+    assert "skipped" not in records(vid(*call)[1])[0]
+
+
 def test_parts_of_a_video_and_files_of_the_same_name_keep_apart(videos, vid):
     write_video(videos.parent / "more" / "v0.mp4", 5)
     (videos.parent / "parts.csv").write_text("path,start,end\nvideos/v1.mp4,0,1\nvideos/v1.mp4,1,2.5\nvideos/v0.mp4,,\nmore/v0.mp4,,\n")
@@ -120,6 +141,9 @@ def test_parts_of_a_video_and_files_of_the_same_name_keep_apart(videos, vid):
         (["--threshold", "2"], "threshold"),
         (["--model", "nowhere"], "nowhere"),
         (["--from-scores", "--model", "nowhere"], "exclude"),
+        (["--write", ",", "--out", "x"], "names nothing"),
+        (["--out", "videos/v0.mp4"], "cannot write to"),
+        (["--device", "cpu"], "belongs to a trained model"),
     ],
 )
 def test_usage_errors(videos, vid, arguments, words):

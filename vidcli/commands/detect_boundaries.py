@@ -31,7 +31,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 Videos = typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
 Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
-Write = typer.Option(metavar="LIST", help="Of json, csv, edl, html [default: json].")
+Write = typer.Option(metavar="LIST", help="csv, edl, html, besides the JSON record.")
 SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.scores.csv), for --from-scores.")
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")
@@ -69,21 +69,26 @@ def command(
     from tasks.boundaries.detect import from_scores as again
     from tasks.boundaries.writers import outputs
     from tasks.core.errors import UsageError
+    from tasks.core.files import make_folder
     from tasks.core.video.children import default_workers
     from tasks.core.video.inputs import gather
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "boundaries").config
-    kinds = tuple(kind.strip() for kind in (write or "json").split(",") if kind.strip())
-    output = Output(out, kinds, save_scores, overwrite)
+    kinds = [kind.strip() for kind in (write or "").split(",") if kind.strip()]
+    if write is not None and not kinds:
+        raise UsageError("--write names nothing", "of json, csv, edl, html")
+    output = Output(out, tuple(dict.fromkeys(("json", *kinds))), save_scores, overwrite)
     outputs(out or Path(), "", output.kinds)  # names unknown kinds before any video is read
     if (save_scores or write) and out is None:
         raise UsageError("--write and --save-scores need a folder", "add --out FOLDER")
+    if out is not None:
+        make_folder(out)
     if from_scores:
         if model:
             raise UsageError("--from-scores and --model exclude each other: the scores are there already")
-        found = again(settings, score_files(videos), output)
+        found = again(settings, score_files(videos), output, console())
     else:
         found = run(settings, gather(videos, sys.stdin), output, default_workers(workers), console())
     return report(found, strict, partial(_lines, written=out is not None), None if out else "boundaries")

@@ -51,9 +51,11 @@ def command(
 
     Times are seconds from the start of the video. Videos without predictions count the boundaries of the first annotator as missed."""
     from tasks.boundaries.evaluate import run
-    from tasks.core.files import write_json
+    from tasks.core.files import make_folder, write_json
 
     talk = console()
+    if out:
+        make_folder(out.parent)
     result = run(predictions, ground_truth, talk, protocol.value, min_consistency, missing.value)
     if out:
         write_json(out, result)

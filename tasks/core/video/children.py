@@ -16,6 +16,8 @@ from tasks.core.talk import Talk
 
 STALL_S = 120.0
 """A file from which nothing has come for this long is given up."""
+OPENING_S = 600.0
+"""The same before the first frame: a large file on a slow disk is indexed first."""
 _BEAT_S = 0.5
 _POLL_S = 0.5
 
@@ -75,6 +77,8 @@ def run_children(
                 return
             nearest = min(child.deadline for child in busy) - time.monotonic()
             ready = wait([child.pipe for child in busy], min(_POLL_S, max(0.0, nearest)))
+            if stopped():
+                return
             for child in busy:
                 yield from _hear(child, patience) if child.pipe in ready else _overdue(child)
     finally:
@@ -119,7 +123,9 @@ def each(
             return
         waiting: dict[int, Any] = {}
         following = 0
-        for number, kind, what in run_children(_Beating(work), inputs, workers, lambda note: STALL_S, lambda: bool(stop.received)):
+        for number, kind, what in run_children(
+            _Beating(work), inputs, workers, lambda note: OPENING_S if note is None else STALL_S, lambda: bool(stop.received)
+        ):
             if kind == NOTE:
                 bar.advance(what if alone else 0)
                 continue
@@ -156,13 +162,17 @@ class _Beating:
 def _start(context: Any, work: Work) -> _Child:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    process.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the parent's to act upon, from the first import on
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Child(process, ours)
 
 
 def _serve(pipe: Connection, work: Work) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act upon
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             item = pipe.recv()

@@ -72,4 +72,9 @@ def _stem(row: Row) -> str:
 
 
 def _hashed(row: Row) -> str:
-    return f"{_stem(row)}-{hashlib.sha256(os.fsencode(row.path)).hexdigest()[:8]}"
+    return f"{_stem(row)}-{path_hash(row.path)}"
+
+
+def path_hash(path: str | os.PathLike) -> str:
+    """Eight hexadecimal digits that tell files of the same name apart."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]

@@ -28,6 +28,11 @@ def misbehave(item, note):
     return item.upper()
 
 
+def counted(item, advance):
+    """The same as work of `each`, which takes numbers of frames."""
+    return misbehave(item, lambda what: advance(1))
+
+
 def failed(item, reason):
     return f"{item}: {reason}"
 
@@ -58,13 +63,13 @@ def test_what_is_no_fault_of_the_item_ends_the_command(item, error):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_the_order_of_the_inputs(workers):
-    work = partial(misbehave)
+    work = partial(counted)
     items = [f"item {i}" for i in range(7)]
     assert list(children.each(work, items, workers, Quiet(), "working", "item", failed)) == [i.upper() for i in items]
 
 
 def test_a_failure_has_its_place_in_the_order():
-    assert list(children.each(misbehave, ["a", "crash", "b"], 2, Quiet(), "working", "item", failed)) == [
+    assert list(children.each(counted, ["a", "crash", "b"], 2, Quiet(), "working", "item", failed)) == [
         "A",
         "crash: its decoder crashed (exit 9)",
         "B",

@@ -1,0 +1,174 @@
+"""The training of one part after the other, with what each needs prepared."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.anomalies.config import PARTS, PretrainConfig
+from tasks.anomalies.data import FlowClips, FrameClips, feature_loader, flow_batches, flow_loader, frame_batches, frame_loader
+from tasks.anomalies.features import load_encoder
+from tasks.anomalies.footage import Footage, find_footage
+from tasks.anomalies.method import Discrimination, Reconstruction
+from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_side
+from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
+from tasks.core.engine import setup
+from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.run import Run
+from tasks.core.engine.signals import StopFlag, exit_for
+from tasks.core.video.loader import StepSampler
+from tasks.core.video.manifest import read_sources
+
+Feed = tuple[Callable[[int], Any], Callable[[Batch, torch.device], Batch], int]
+"""Loader from the number of micro-batches to pass over, what prepares a batch, and items in the set."""
+
+
+def parts_of_run(config: PretrainConfig) -> list[str]:
+    """The parts to train: those asked for; semantic only where it has an encoder and pseudo-anomalies."""
+    can = {"appearance": True, "motion": True, "semantic": bool(config.semantic.encoder and config.pseudo)}
+    return [part for part in can if part in config.parts and can[part]]
+
+
+def optim_of(config: PretrainConfig, part: str) -> OptimConfig:
+    """A part's optimizer in the loop's terms. Adam is AdamW without decay; a cosine that ends where it begins is constant."""
+    if part == "semantic":
+        own = config.semantic
+        shared = {"base_lr": own.lr, "min_lr": own.lr, "scale_lr": False, "weight_decay": own.weight_decay}
+        return OptimConfig(name="sgd", momentum=own.momentum, nesterov=False, **shared)
+    own = config.optim
+    low = own.base_lr if own.schedule == "constant" else 0.0
+    return OptimConfig(
+        base_lr=own.base_lr, min_lr=low, scale_lr=False, betas=own.betas, weight_decay=own.weight_decay, clip_grad=own.clip_grad
+    )
+
+
+def train_of(config: PretrainConfig, part: str) -> TrainConfig:
+    """A part's length and batch."""
+    if part != "semantic":
+        return config.train
+    return config.train.model_copy(update={"epochs": config.semantic.epochs, "batch_size": config.semantic.batch_size, "accumulate": 1})
+
+
+def build(config: PretrainConfig, part: str, features: int = 0) -> Reconstruction | Discrimination:
+    """A part's method with seeded weights, or those of `config.init`."""
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"], PARTS.index(part)))
+    if part == "semantic":
+        return Discrimination(config.semantic, features)
+    method = Reconstruction(config)
+    if config.init:
+        folder = find_model(config.init)
+        if weights := encoder_weights(load_weights(folder), f"{part}."):
+            load_strict(method.autoencoder, weights, str(folder))
+    return method
+
+
+class Session:
+    """One run of `vid pretrain`.
+
+    Attributes:
+        footage: the training videos. device: of this process.
+    """
+
+    def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage]):
+        self.config, self.run, self.footage = config, run, footage
+        self.rank, self.world = setup.world()
+        self.accelerator = make_accelerator(config.train, run)
+        self.device = self.accelerator.device
+        side = flow_side(footage, config.flow) if "motion" in parts_of_run(config) else config.flow.short_side
+        if side != config.flow.short_side and config.flow.short_side is not None:
+            run.talk.warn(f"the pseudo-anomalies' flow was found at a short side of {side} px, not {config.flow.short_side}: that holds")
+        self.flow = config.flow.model_copy(update={"short_side": side})
+        self.encoder = load_encoder(config.semantic.encoder).to(self.device) if "semantic" in parts_of_run(config) else None
+        run.record(device=str(self.device))
+
+    def train(self, part: str) -> dict[str, torch.Tensor]:
+        """Trains one part to its end, from its newest checkpoint; returns its weights on the CPU."""
+        part_run, train = self.run.part(part), train_of(self.config, part)
+        accelerator = make_accelerator(train, part_run)
+        loader, prepare, items = {"appearance": self._appearance, "motion": self._motion, "semantic": self._semantic}[part]()
+        method = build(self.config, part, self.encoder.dim if self.encoder else 0)
+        self.run.talk.info(f"{part}: {sum(p.numel() for p in method.parameters())} parameters, {items} items, {accelerator.device}")
+        per_epoch = StepSampler(items, train.batch_size, self.rank, self.world, train.seed).steps_per_epoch
+        trainer = Trainer(method, part_run, accelerator, train, optim_of(self.config, part), loader, prepare, per_epoch)
+        trainer.fit()
+        trained = trainer.evaluated_model
+        network = trained.discriminator if part == "semantic" else trained.autoencoder
+        return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+    def wait(self) -> None:
+        """For all processes."""
+        self.accelerator.wait_for_everyone()
+
+    def architecture(self) -> dict[str, Any]:
+        """What `stream.Networks` is built from."""
+        config = self.config
+        semantic = None
+        if self.encoder is not None:
+            kept = {"hidden": config.semantic.hidden, "normalize": config.semantic.normalize}
+            semantic = {"features": self.encoder.dim, **kept, "encoder": self.encoder.saved}
+        return {
+            "parts": parts_of_run(config),
+            "autoencoder": config.model.model_dump(exclude={"norm"}),
+            "flow": self.flow.model_dump(),
+            "semantic": semantic,
+        }
+
+    def encoder_weights(self) -> dict[str, torch.Tensor]:
+        """Of the frozen frame encoder, by their names in `stream.Networks`."""
+        return {f"features.{name}": tensor.cpu() for name, tensor in self.encoder.state_dict().items()} if self.encoder else {}
+
+    def calibration_footage(self) -> list[Footage]:
+        """Held-out normal videos where `data.val` names some, else the training videos."""
+        data = self.config.data
+        if not data.val:
+            return self.footage
+        return find_footage(read_sources(data.val, "val"), self.config.model.frames, data.decoder, None)[0]
+
+    def _appearance(self) -> Feed:
+        config, train = self.config, self.config.train
+        clips = FrameClips(self.footage, config.data, config.model.frames, config.p_s, train.seed)
+        loader = frame_loader(clips, train.batch_size, self.rank, self.world, train.seed)
+        return loader, frame_batches(config.model.image_size), len(clips)
+
+    def _motion(self) -> Feed:
+        config, train = self.config, self.config.train
+        with self._preparing("motion", "optical flow", self._frames_here()) as tick:
+            folder = self.run.folder / "motion" / "prepared"
+            size, decoder, share = config.model.image_size, config.data.decoder, slice(self.rank, None, self.world)
+            files = flow_files(self.footage, self.flow, size, folder, self.device, decoder, share, tick)
+        clips = FlowClips(self.footage, files, config.model.frames, config.p_t, train.seed)
+        loader = flow_loader(clips, config.data, train.batch_size, self.rank, self.world, train.seed)
+        return loader, flow_batches(self.flow), len(clips)
+
+    def _semantic(self) -> Feed:
+        config = self.config
+        twins = [item for item in self.footage if item.frames]
+        with self._preparing("semantic", "features", 2 * self._frames_here()) as tick:
+            folder, share = self.run.folder / "semantic" / "prepared", slice(self.rank, None, self.world)
+            files = feature_files(twins, self.encoder, folder, self.device, config.data.decoder, share, tick)
+        normal, pseudo = (torch.from_numpy(np.concatenate([np.load(pair[kind]) for pair in files])) for kind in (0, 1))
+        labels = torch.cat((torch.zeros(len(normal)), torch.ones(len(pseudo))))
+        loader = feature_loader(torch.cat((normal, pseudo)), labels, config.semantic.batch_size, self.rank, self.world, config.train.seed)
+        return loader, lambda batch, device: {name: batch[name].to(device) for name in ("video", "label")}, len(labels)
+
+    def _frames_here(self) -> int:
+        """Frames of the videos that this process prepares."""
+        return sum(item.high - item.low for item in self.footage[self.rank :: self.world])
+
+    @contextmanager
+    def _preparing(self, part: str, what: str, frames: int) -> Iterator[Tick]:
+        """Files of a part in the making: progress, an end on a signal, and all processes at its end."""
+        (self.run.folder / part / "prepared").mkdir(parents=True, exist_ok=True)
+        with StopFlag() as stop, self.run.talk.progress(what, frames, "frame") as bar:
+
+            def tick(done: int) -> None:
+                if stop.received:
+                    raise exit_for(stop.received)(f"stopped by a signal while preparing {what}", "run the same command again to continue")
+                bar.advance(done)
+
+            yield tick
+        self.wait()

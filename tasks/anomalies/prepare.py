@@ -1,0 +1,139 @@
+"""What is computed once before a part is trained: flow of every video, and features of every frame. Files that are there are kept."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tasks.anomalies.config import FlowConfig
+from tasks.anomalies.features import FrameEncoder
+from tasks.anomalies.footage import Footage, read_flow_png
+from tasks.core.errors import InputError
+from tasks.core.files import replacing
+from tasks.core.video.flow import flow_of
+from tasks.core.video.reader import IMAGE_SUFFIXES, VideoReader, open_video
+
+CHUNK = 32
+"""Frames in memory at a time."""
+Tick = Callable[[int], None]
+
+
+def resized(flow: torch.Tensor, size: int) -> torch.Tensor:
+    """Flow `(n, 2, H, W)` on the grid of the square that the autoencoder sees, `(n, 2, size, size)`; vectors keep their px."""
+    return F.interpolate(flow, (size, size), mode="bilinear", antialias=True)
+
+
+def flow_side(footage: list[Footage], config: FlowConfig) -> int | None:
+    """The short side at which flow is counted, px: that of the pseudo-anomalies' flow where there is some, else as configured."""
+    for item in footage:
+        if item.flow is not None:
+            return min(read_flow_png(_pictures(item.flow)[0]).shape[1:])
+    return config.short_side
+
+
+def flow_files(
+    footage: list[Footage], config: FlowConfig, size: int, folder: Path, device: torch.device, decoder: str, share: slice, tick: Tick
+) -> list[tuple[Path, Path | None]]:
+    """Files of the flow of every video, `(n, 2, size, size)` float16, and of its twin; row i belongs to frame low + i.
+
+    Args:
+        share: the videos whose files this process makes. tick: called with the frames done since the last call; may raise.
+    """
+    files = [
+        (folder / f"{number:05d}.npy", folder / f"{number:05d}-pseudo.npy" if item.flow_pseudo else None)
+        for number, item in enumerate(footage)
+    ]
+    for item, (normal, pseudo) in list(zip(footage, files, strict=True))[share]:
+        if not normal.exists():
+            _write(normal, item, size, stored(item, item.flow) if item.flow else computed(item, config, device, decoder), tick)
+        if pseudo and not pseudo.exists():
+            _write(pseudo, item, size, stored(item, item.flow_pseudo), lambda n: tick(0))
+    return files
+
+
+def _write(file: Path, item: Footage, size: int, flows: Iterator[torch.Tensor], tick: Tick) -> None:
+    with replacing(file) as temporary:
+        shape = (item.high - item.low, 2, size, size)
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        at = 0
+        for flow in flows:
+            out[at : at + len(flow)] = resized(flow, size).cpu().numpy()
+            at += len(flow)
+            tick(len(flow))
+        out.flush()
+
+
+def stored(item: Footage, folder: Path) -> Iterator[torch.Tensor]:
+    """Flow of frames [low, high) from PNG, chunks of `(n, 2, H, W)` float32. Raises InputError where pictures are missing."""
+    pictures = _pictures(folder)
+    if len(pictures) < item.high:
+        raise InputError(f"{folder} has {len(pictures)} pictures of flow, {item.high} expected", "run vid gen-pseudo again to complete it")
+    for start in range(item.low, item.high, CHUNK):
+        yield torch.from_numpy(np.stack([read_flow_png(file) for file in pictures[start : min(start + CHUNK, item.high)]]))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def computed(item: Footage, config: FlowConfig, device: torch.device, decoder: str) -> Iterator[torch.Tensor]:
+    """TV-L1 flow of frames [low, high), chunks of `(n, 2, H, W)`; the last frame repeats the flow before it."""
+    with open_video(item.path, decoder) as reader:
+        yield from flow_stream(reader.frames(item.low, item.high, side(reader, config.short_side)), config, device)
+
+
+def side(reader: VideoReader, short_side: int | None) -> int | None:
+    """Never larger than the video itself: enlarging adds nothing."""
+    return None if short_side is None or short_side >= min(reader.height, reader.width) else short_side
+
+
+def flow_stream(frames: Iterator[tuple[int, float, np.ndarray]], config: FlowConfig, device: torch.device) -> Iterator[torch.Tensor]:
+    """Flow of a stream of frames, chunks of `(n, 2, H, W)` float32, as many rows as frames: the last repeats the one before it, and is
+    zero where there is no other frame.
+    """
+    held: list[np.ndarray] = []
+    last = None
+    for _, _, frame in frames:
+        held.append(frame)
+        if len(held) > CHUNK:
+            flow = flow_of(np.stack(held), device=device, config=config.tvl1)
+            held, last = held[-1:], flow[-1:]
+            yield flow
+    if len(held) > 1:
+        flow = flow_of(np.stack(held), device=device, config=config.tvl1)
+        last = flow[-1:]
+        yield flow
+    if held:
+        yield last if last is not None else torch.zeros(1, 2, *held[0].shape[:2])
+
+
+def feature_files(
+    footage: list[Footage], encoder: FrameEncoder, folder: Path, device: torch.device, decoder: str, share: slice, tick: Tick
+) -> list[tuple[Path, Path | None]]:
+    """Files of the features of every frame, `(n, dim)` float32, and of its twin; arguments as `flow_files`."""
+    files = [
+        (folder / f"{number:05d}.npy", folder / f"{number:05d}-pseudo.npy" if item.frames else None) for number, item in enumerate(footage)
+    ]
+    for item, pair in list(zip(footage, files, strict=True))[share]:
+        for file, path in zip(pair, (item.path, item.frames), strict=True):
+            if file is None or file.exists():
+                continue
+            with open_video(path, decoder) as reader:
+                if reader.n_frames < item.high:
+                    raise InputError(
+                        f"{path} has {reader.n_frames} frames, {item.high} expected", "run vid gen-pseudo again to complete it"
+                    )
+                parts = []
+                for start in range(item.low, item.high, CHUNK):
+                    parts.append(encoder(as_batch(reader.get(range(start, min(start + CHUNK, item.high))), device)).cpu().numpy())
+                    tick(len(parts[-1]))
+            with replacing(file) as temporary, open(temporary, "wb") as out:
+                np.save(out, np.concatenate(parts))
+    return files
+
+
+def as_batch(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(n, H, W, 3) uint8 to `(n, 3, H, W)` on the device."""
+    return torch.from_numpy(frames).to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()

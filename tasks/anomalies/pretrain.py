@@ -1,0 +1,155 @@
+"""`vid pretrain` of an anomaly detector: its parts one after the other, each a run of the loop in a folder of its own."""
+
+import shutil
+from typing import Any
+
+import torch
+
+from tasks.anomalies.calibrate import calibrate
+from tasks.anomalies.config import PretrainConfig
+from tasks.anomalies.footage import PseudoFolder, find_footage
+from tasks.anomalies.model import Autoencoder
+from tasks.anomalies.parts import Session, parts_of_run, train_of
+from tasks.anomalies.stream import Networks
+from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
+from tasks.core.engine import setup
+from tasks.core.engine.loop import run_length
+from tasks.core.engine.run import Run, hash_rows, read_metrics
+from tasks.core.errors import UsageError
+from tasks.core.video.loader import StepSampler
+
+
+def check(config: PretrainConfig) -> None:
+    """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    setup.training_rows(config.data)
+    if config.pseudo:
+        PseudoFolder(config.pseudo)
+    if not parts_of_run(config):
+        raise UsageError("the semantic part needs an encoder and pseudo-anomalies", "add --set semantic.encoder=MODEL --set pseudo=FOLDER")
+    if config.init:
+        found = load_config(find_model(config.init))
+        wanted = config.model.model_dump(exclude={"norm"})
+        if found["task"] != "anomalies" or {k: found["architecture"]["autoencoder"].get(k) for k in wanted} != wanted:
+            raise UsageError(
+                f"{config.init} is no anomaly model with autoencoders of this size", "take over its model settings with --config"
+            )
+
+
+def plan(config: PretrainConfig) -> dict[str, Any]:
+    """What `run` would do."""
+    check(config)
+    rows = setup.training_rows(config.data)
+    pseudo = PseudoFolder(config.pseudo) if config.pseudo else None
+    footage, skipped = find_footage(rows, config.model.frames, config.data.decoder, pseudo)
+    _, world = setup.world()
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in Autoencoder(config.model).parameters())
+    clips = sum(len(item.starts(config.model.frames)) for item in footage)
+    items = {"appearance": clips, "motion": clips, "semantic": sum(item.high - item.low for item in footage if item.frames) * 2}
+    told: dict[str, Any] = {"parts": parts_of_run(config), "parameters": parameters, "videos": len(rows), "unusable_videos": len(skipped)}
+    for part in told["parts"]:
+        train = train_of(config, part)
+        per_epoch = StepSampler(max(1, items[part]), train.batch_size, 0, world, 0).steps_per_epoch
+        told |= {f"{part}_items": items[part], f"{part}_steps": run_length(train, per_epoch)[1]}
+        told[f"{part}_batch"] = train.batch_size * train.accumulate * world
+    twins = {kind: sum(getattr(item, kind) is not None for item in footage) for kind in ("frames", "flow", "flow_pseudo")}
+    return {
+        **told,
+        **{f"videos_with_pseudo_{kind}": count for kind, count in twins.items() if kind != "flow"},
+        "data_hash": hash_rows(rows),
+        "checkpoint_mib": round(parameters * 12 / 2**20, 1),
+        "writes": "config.yaml run.json log.txt appearance/ motion/ semantic/ (metrics.jsonl, checkpoints/) model/",
+    }
+
+
+def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
+    """Trains the parts, calibrates the detector on normal footage and writes `model/`; returns the result."""
+    check(config)
+    rows = setup.training_rows(config.data)
+    pseudo = PseudoFolder(config.pseudo) if config.pseudo else None
+    footage, skipped = find_footage(rows, config.model.frames, config.data.decoder, pseudo)
+    run.record_data(rows)
+    run.record(seed=config.train.seed, pseudo=pseudo.facts if pseudo else None)
+    session = Session(config, run, footage)
+    if run.main:
+        run.skip(skipped, config.train.strict)
+        _say(run, config, session)
+    parts = parts_of_run(config)
+    weights: dict[str, torch.Tensor] = {}
+    for part in parts:
+        weights |= {f"{part}.{name}": tensor for name, tensor in session.train(part).items()}
+    if run.main:
+        publish(run, config, session, weights, rows, pseudo)
+        run.finish(summary(run, config, parts))
+        for part in parts:
+            shutil.rmtree(run.folder / part / "prepared", ignore_errors=True)
+    session.wait()
+    return run.result
+
+
+def _say(run: Run, config: PretrainConfig, session: Session) -> None:
+    """What is trained on, and what is missing for more."""
+    footage = session.footage
+    clips = sum(len(item.starts(config.model.frames)) for item in footage)
+    run.talk.info(f"{', '.join(parts_of_run(config))}: {len(footage)} videos, {clips} clips of {config.model.frames} frames")
+    for part, kind in (("appearance", "frames"), ("motion", "flow_pseudo")):
+        lacking = sum(getattr(item, kind) is None for item in footage)
+        if config.pseudo and part in config.parts and lacking:
+            run.talk.warn(f"{lacking} of {len(footage)} videos have no pseudo-anomalies in {kind}/: {part} sees them as they are")
+    if "semantic" in config.parts and "semantic" not in parts_of_run(config):
+        run.talk.info("no semantic part: it needs semantic.encoder and pseudo")
+
+
+def summary(run: Run, config: PretrainConfig, parts: list[str]) -> dict[str, Any]:
+    """Steps and last logged loss of every part."""
+    told: dict[str, Any] = {"run": str(run.folder), "model": str(run.folder / "model"), "parts": parts}
+    for part in parts:
+        last = [row for row in read_metrics(run.folder / part / "metrics.jsonl") if row["kind"] == "train"][-1]
+        told |= {f"{part}_steps": last["step"], f"{part}_loss": last["loss"]}
+    return {**told, "pseudo": config.pseudo, "n_skipped": len(run.skipped)}
+
+
+def publish(
+    run: Run, config: PretrainConfig, session: Session, weights: dict[str, torch.Tensor], rows: list, pseudo: PseudoFolder | None
+) -> None:
+    """Writes the model folder: all parts, the frozen frame encoder, fusion weights, and what normal footage scores."""
+    architecture = session.architecture()
+    weights = weights | session.encoder_weights()
+    networks = Networks(architecture)
+    load_strict(networks, weights, "this run")
+    run.talk.info("calibrating on normal footage")
+    calibration = calibrate(networks.to(session.device).eval(), session.calibration_footage(), config.data)
+    saved = {
+        "library": "vid",
+        "task": "anomalies",
+        "method": "pseudo-anomalies" if pseudo else "reconstruction",
+        "architecture": architecture,
+        "weights": list(config.weights),
+        "calibration": calibration,
+        "preprocessing": {
+            "image_size": config.model.image_size,
+            "frames": config.model.frames,
+            "stride_frames": 1,
+            "stride_s": setup.stride_seconds(config.data.clip, rows, config.data.decoder),
+            "crop": "none",
+            "short_side": config.data.short_side,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "color": "RGB",
+        },
+        "pseudo": {"p_s": config.p_s, "p_t": config.p_t, **pseudo.facts} if pseudo else None,
+        "provenance": setup.provenance(run, config),
+    }
+    encoder = architecture["semantic"]["encoder"]["source"] if architecture["semantic"] else "none"
+    facts = {
+        "task": "one-class video anomaly detection, one score per frame",
+        "parts": ", ".join(architecture["parts"]),
+        "input": f"{config.model.frames} frames of {config.model.image_size} px",
+        "trained on": f"{len(session.footage)} normal videos (hash {saved['provenance']['data_hash']}), {config.train.epochs} epochs",
+        "pseudo-anomalies": f"p_s {config.p_s:g}, p_t {config.p_t:g}; see config.json" if pseudo else "none",
+        "frame encoder": encoder,
+        "fusion weights": ", ".join(f"{value:g}" for value in config.weights),
+    }
+    use = f"vid detect-anomalies VIDEO --model {setup.relative_name(run.folder)}"
+    card = setup.card("Video anomaly detector", facts, use, {"tags": ["video", "anomaly-detection"]})
+    save_model(run.folder / "model", weights, saved, card)

@@ -1,0 +1,160 @@
+"""The report of one video: a self-contained HTML page with its scores over time and a picture of every interval's peak."""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.anomalies.heat import overlay
+from tasks.anomalies.result import AnomalyDetection, Interval
+from tasks.anomalies.writers import as_record
+from tasks.core import files
+from tasks.core.report import cards, timeline
+from tasks.core.report.page import Page
+from tasks.core.report.timeline import Curve, Mark, clock
+from tasks.core.video.reader import VideoReader
+
+MAX_PICTURED = 300  # intervals with pictures; more would make a page of many megabytes
+_NOUNS = ("interval", "intervals")
+
+
+def pictured(detection: AnomalyDetection) -> list[int]:
+    """Numbers of the intervals that the report shows with pictures, in order of time: all, or the `MAX_PICTURED` with the highest peaks."""
+    peaks = np.array([-interval.peak for interval in detection.intervals])
+    return sorted(np.argsort(peaks, kind="stable")[:MAX_PICTURED].tolist())
+
+
+def pictures(detection: AnomalyDetection, reader: VideoReader, advance: Callable[[int], None] = lambda n: None) -> list[np.ndarray]:
+    """What `write_report` wants: for each interval of `pictured` the frame of its peak, (H, W, 3) uint8 RGB.
+
+    Args:
+        advance: called with 0 after every picture: still at work.
+
+    Raises:
+        VideoError: the video cannot be decoded again.
+    """
+    side = min(cards.SIDE_PX, reader.height, reader.width)
+    found = []
+    for i in pictured(detection):
+        found += list(reader.get([detection.intervals[i].peak_frame], side))
+        advance(0)
+    return found
+
+
+def write_report(path: Path, detection: AnomalyDetection, thumbnails: Sequence[np.ndarray] | None = None) -> None:
+    """Writes the page; it appears whole or not at all, and asks for nothing outside itself.
+
+    Args:
+        thumbnails: pictures as `pictures` gives them; None: a page without. With a heat map of the frame each stands beside a copy
+            that shows it.
+
+    Raises:
+        ValueError: the number of thumbnails is not that of `pictured`.
+    """
+    shown = pictured(detection) if thumbnails is not None else []
+    if thumbnails is not None and len(thumbnails) != len(shown):
+        raise ValueError(f"{len(thumbnails)} pictures for {len(shown)} intervals")
+    record = as_record(detection)
+    n = len(detection.intervals)
+    page = Page(Path(record["video"]).name or record["video"], _subtitle(record))
+    if detection.damage:
+        page.markup(f'<p class="warning" role="note">The video is damaged: {escape(detection.damage)}</p>')
+    targets = [f"{'interval' if shown else 'row'}-{i + 1}" for i in range(n)]
+    page.markup(_timeline(detection, targets), timeline.STYLE + cards.STYLE)
+    if not n:
+        page.text(_why_none(detection))
+    if shown:
+        page.section("Peaks")
+        if len(shown) < n:
+            page.text(f"Pictures of the {len(shown)} intervals with the highest peaks out of {n}.")
+        page.markup(_cards(detection, dict(zip(shown, thumbnails, strict=True))))
+    if n:
+        page.section("All intervals").markup(_table(detection.intervals, targets))
+    page.section("Details").facts(_facts(record))
+    for note in detection.notes:
+        page.text(f"{note[:1].upper()}{note[1:]}.")
+    page.markup(timeline.script())
+    files.write_text(path, page.html())
+
+
+def _subtitle(record: Mapping[str, Any]) -> str:
+    n = len(record["intervals"])
+    size = f"{record['width']}×{record['height']}"
+    facts = f"{clock(record['duration_s'])} · {record['n_frames']} frames · {record['fps']:.5g} fps · {size} · {record['method']}"
+    return f"{n} {_NOUNS[n != 1]} · {facts}"
+
+
+def _why_none(detection: AnomalyDetection) -> str:
+    if not len(detection.scores):
+        return "Nothing was scored: the video is too short."
+    return f"Nothing reaches the threshold. The highest score is {float(detection.scores.score.max()):.3g}."
+
+
+def _timeline(detection: AnomalyDetection, targets: Sequence[str]) -> str:
+    n, scores, threshold = len(detection.intervals), detection.scores, detection.settings.get("threshold")
+    marks = []
+    for i, (interval, target) in enumerate(zip(detection.intervals, targets, strict=True), start=1):
+        name = f"{i} of {n} · {_span(interval)} · peak {interval.peak:.2f} at {clock(interval.peak_s)}"
+        marks.append(Mark(interval.start_s, name, target, interval.end_s))
+    curves = [Curve("score", scores.t, scores.score, *_range(scores.score, threshold))]
+    curves += [Curve(name, scores.t, values, *_range(values)) for name, values in scores.parts.items()]
+    return timeline.timeline(curves, marks, detection.start_s, detection.duration_s, threshold, _NOUNS)
+
+
+def _range(values: np.ndarray, threshold: float | None = None) -> tuple[float, float]:
+    """What a curve is drawn between: 0 and 1 where they hold everything, else the values' own range with the threshold in it."""
+    found = [*([float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]), *([] if threshold is None else [threshold])]
+    low, high = min(found), max(found)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return min(0.0, low), high if high > min(0.0, low) else low + 1.0
+
+
+def _span(interval: Interval) -> str:
+    return f"{clock(interval.start_s)} – {clock(interval.end_s)}"
+
+
+def _cards(detection: AnomalyDetection, thumbnails: Mapping[int, np.ndarray]) -> str:
+    contents = []
+    for i, interval in enumerate(detection.intervals):
+        row = int(np.searchsorted(detection.scores.frame, interval.peak_frame))
+        below = _peak(detection, interval, row, thumbnails[i], i + 1) if i in thumbnails else ""
+        parts = (f"<span>{escape(name)} {values[row]:.2f}</span>" for name, values in detection.scores.parts.items())
+        why = f'<p class="why">{"".join(parts)}</p>' if detection.scores.parts else ""
+        contents.append(((_span(interval), f"peak {interval.peak:.2f}"), below + why))
+    return cards.cards("interval", contents)
+
+
+def _peak(detection: AnomalyDetection, interval: Interval, row: int, picture: np.ndarray, number: int) -> str:
+    caption = f"{clock(interval.peak_s)} · frame {interval.peak_frame}"
+    sides = [(picture, f"peak of interval {number}", caption)]
+    if detection.scores.heat is not None:
+        sides.append((overlay(picture, detection.scores.heat[row]), f"where interval {number} is anomalous", "where"))
+    return cards.pair(sides)
+
+
+def _table(intervals: Sequence[Interval], targets: Sequence[str]) -> str:
+    header = ("start", "end", "start (s)", "end (s)", "frames", "peak", "peak at", "peak frame")
+    rows = [
+        (
+            *(clock(i.start_s), clock(i.end_s), f"{i.start_s:.6f}", f"{i.end_s:.6f}", f"{i.start_frame}–{i.end_frame}"),
+            *(f"{i.peak:.4f}", clock(i.peak_s), str(i.peak_frame)),
+        )
+        for i in intervals
+    ]
+    return cards.table(header, rows, targets)
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, object]:
+    top = record["peak"]
+    facts = {
+        "video": record["video"],
+        "method": record["method"],
+        "frames scored": len(record["frames"]["t"]),
+        "first frame at (s)": f"{record['start_s']:g}",
+    }
+    if top is not None:
+        facts["highest score"] = f"{top['score']:.4g} at {clock(top['t'])} (frame {top['frame']})"
+    return facts | cards.flat(record["settings"])
