@@ -32,6 +32,9 @@ from vidcli.commands import (
     presets_show,
     pretrain,
     publish,
+    runs_list,
+    runs_show,
+    slurm,
 )
 from vidcli.console import Console, hush_stdout, reset
 
@@ -44,6 +47,7 @@ AGREED = (2, 75, 130)
 app = typer.Typer(**STYLE, context_settings=SETTINGS, pretty_exceptions_enable=False)
 evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
 presets = typer.Typer(**STYLE, help="List, show, copy, fetch and share presets.")
+runs = typer.Typer(**STYLE, help="List and show run folders.")
 config = typer.Typer(**STYLE, help="See what a configuration resolves to.")
 data = typer.Typer(**STYLE, help="Write and check manifests of videos.")
 
@@ -77,6 +81,10 @@ presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)
 presets.command("cp", epilog=presets_cp.EXAMPLES)(presets_cp.command)
 presets.command("pull", help=presets_pull.HELP, epilog=presets_pull.EXAMPLES)(presets_pull.command)
 presets.command("push", help=presets_push.HELP, epilog=presets_push.EXAMPLES)(presets_push.command)
+app.add_typer(runs, name="runs")
+runs.command("list", epilog=runs_list.EXAMPLES)(runs_list.command)
+runs.command("show", epilog=runs_show.EXAMPLES)(runs_show.command)
+app.command("slurm", epilog=slurm.EXAMPLES, context_settings=slurm.CONTEXT)(slurm.command)
 app.add_typer(config, name="config")
 config.command("show", epilog=config_show.EXAMPLES)(config_show.command)
 app.add_typer(data, name="data")
@@ -138,7 +146,9 @@ def explain(error: Exception, talk: Console) -> int:
     if type(error).__name__ == "ValidationError":  # of settings that no person typed: those stored in a model folder
         first = error.errors(include_url=False)[0]
         place = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
-        talk.error(f"a model's config.json does not fit: {error.title}.{place}: {first['msg']}", "it was edited, or made by another version")
+        talk.error(
+            f"a model's config.json does not fit: {error.title}.{place}: {first['msg']}", "it was edited, or made by another version"
+        )
         return 2
     if type(error).__name__ == "OutOfMemoryError":
         talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")

@@ -45,6 +45,17 @@ def report(
     return 0 if not bad else 4 if good else 3
 
 
+def own_share(inputs: list[Any], given: str | None, key: Callable[[Any], str]) -> list[Any]:
+    """The inputs of this job: the share `K/N`, else that of its place in a SLURM array, else all; says which."""
+    from tasks.core.shard import chosen
+
+    shard = chosen(given)
+    own = shard.take(inputs, key)
+    if shard.count > 1:
+        console().info(shard.said(len(own), len(inputs)))
+    return own
+
+
 def short(files: list[str]) -> str:
     """Files of one video in a cell of a table."""
     return files[0] if len(files) == 1 else os.path.commonprefix(files) + "*"  # noqa: RUF071 (names begin alike, in one folder)

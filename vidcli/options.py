@@ -45,6 +45,10 @@ Sets = Annotated[
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that read videos (also: VID_WORKERS).")]
 Decoder = Annotated[str | None, typer.Option("--decoder", metavar="NAME", help="auto, pyav or decord (also: VID_DECODER).")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable video instead of skipping it.")]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Part K of N of the inputs [default: the place in a SLURM array, else everything]."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 

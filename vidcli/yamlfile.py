@@ -45,23 +45,25 @@ def parse(text: str, where: str) -> Any:
     """The plain value that `text` stands for; `where` names it in errors. Raises UsageError."""
     if len(text) > MAX_BYTES:
         raise UsageError(f"{where}: larger than {MAX_BYTES // 1_000_000} MB", "a preset or configuration is a small YAML file")
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _weigh(node, where, set(), {})
-        return loader.construct_document(node)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _weigh(node, where, set(), {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{where}{place}: {getattr(error, 'problem', None) or error}", PLAIN) from None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{where}{place}: {problem}", PLAIN) from None
     except RecursionError:
         raise UsageError(f"{where}: nested deeper than {MAX_DEPTH} levels", PLAIN) from None
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where}: {error}", PLAIN) from None
-    finally:
-        loader.dispose()
 
 
 def load_mapping(path: Path, where: str | None = None) -> dict[str, Any]:

@@ -112,6 +112,19 @@ def test_scores_of_the_same_name_and_outputs_that_are_there(videos, vid):
     assert not any(r.get("skipped") for r in records(vid(*call, "--threshold", "0.7")[1]))
 
 
+def test_the_jobs_of_an_array_share_the_videos(videos, vid, monkeypatch):
+    for number in range(2, 5):
+        write_video(videos / f"v{number}.mp4", number)
+    shares = [records(vid("detect-boundaries", "videos", "--shard", f"{k}/2", "--json", "-q")[1]) for k in (1, 2)]
+    names = [{r["video"] for r in share} for share in shares]
+    assert (len(names[0] | names[1]), names[0] & names[1]) == (5, set())
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    _, out, err = vid("detect-boundaries", "videos", "--json")
+    assert {r["video"] for r in records(out)} == names[1]
+    assert "shard 2/2 (SLURM array)" in err
+
+
 def test_a_changed_video_is_done_again(videos, vid):
     call = ["detect-boundaries", "videos/v0.mp4", "--out", "found", "--json", "-q"]
     vid(*call)

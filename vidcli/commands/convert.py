@@ -1,36 +1,148 @@
-"""`vid convert`: published weights as a model folder."""
+"""`vid convert`: weights of others as a model folder, and a model folder for others."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vidcli import options
 from vidcli.console import console
 
-HELP = """Make a model folder from published weights.
+HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
-moco-v2: MoCo v2's ResNet-50; torchvision-resnet50: a plain state dict. Both start event-boundary pretraining and fine-tuning
-with --from. The file is read as tensors only, and every tensor must have its place in the model. Weights keep the licence
-they were published under."""
+From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
+torchvision-resnet50 (for event boundaries). To: transformers (opens with from_pretrained and the video-classification pipeline) or
+onnx (encoder and head). Files are read as tensors only, every tensor must have its place in the model, and what was written is
+compared with the model. Weights keep the licence they were published under."""
 
 EXAMPLES = options.examples(
+    "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",
+    "vid convert checkpoint.pth --from videomae-pth -o models/videomae",
     "vid convert moco_v2_200ep_pretrain.pth.tar --from moco-v2 -o models/moco-v2",
-    "vid convert resnet50-11ad3fa6.pth --from torchvision-resnet50 -o models/resnet50",
+    "vid convert runs/mine-ssv2 --to transformers -o mine-transformers",
+    "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
 )
+
+TASKS = {  # kind: tasks that read it
+    "transformers": ("masked", "classify"),
+    "videomae-pth": ("masked", "classify"),
+    "moco-v2": ("boundaries",),
+    "torchvision-resnet50": ("boundaries",),
+}
+ARCHITECTURES = {"VideoMAEForPreTraining": "masked", "VideoMAEForVideoClassification": "classify"}
+MARKS = {  # a tensor that only this kind of file has: (kind, task)
+    "encoder.patch_embed.proj.weight": ("videomae-pth", "masked"),
+    "patch_embed.proj.weight": ("videomae-pth", "classify"),
+    "encoder_q.conv1.weight": ("moco-v2", "boundaries"),
+    "layer1.0.conv1.weight": ("torchvision-resnet50", "boundaries"),
+}
+TO = ("vid", "transformers", "onnx")
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth or .pth.tar file as published.")],
-    source: Annotated[str, typer.Option("--from", metavar="SOURCE", help="moco-v2 or torchvision-resnet50.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The model folder to write.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or folder as published, hf://org/repo, or a model folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write.")],
+    kind: Annotated[str, typer.Option("--from", metavar="KIND", help=f"auto, vid, {', '.join(TASKS)}.")] = "auto",
+    to: Annotated[str | None, typer.Option(metavar="KIND", help="vid, transformers or onnx [default: vid, for weights of others].")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Convert and report."""
-    from tasks.boundaries.convert import convert
-
+    """Convert, check and report."""
     talk = console()
-    talk.result(convert(file, source, out, talk), "result")
+    talk.result(convert(source, kind, to, out, talk), "result")
     return 0
+
+
+def convert(source: str, kind: str, to: str | None, out: Path, talk: Any) -> dict[str, Any]:
+    """Converts by the tables above; raises UsageError where they have no way."""
+    from tasks.core.errors import UsageError
+
+    if kind not in ("auto", "vid", *TASKS):
+        raise UsageError(f"cannot convert from '{kind}'", f"known: auto, vid, {', '.join(TASKS)}")
+    if to is not None and to not in TO:
+        raise UsageError(f"cannot convert to '{to}'", f"known: {', '.join(TO)}")
+    if is_model(source):
+        if kind not in ("auto", "vid"):
+            raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
+        if to in (None, "vid"):
+            raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
+        return export_transformers(source, out, talk) if to == "transformers" else export_onnx(source, out, talk)
+    if kind == "vid":
+        raise UsageError(f"{source} is no model folder of this tool", "leave --from out to have it recognised")
+    if to not in (None, "vid"):
+        raise UsageError(f"{source} is not a model folder of this tool", f"convert it first, then its model folder --to {to}")
+    path = local(source)
+    found, task = recognise(path)
+    if kind not in ("auto", found):
+        raise UsageError(f"{source} looks like {found}, not {kind}", f"--from {found}")
+    return converter(task).convert(path, found, out, talk)
+
+
+def export_transformers(model: str | Path, out: Path, talk: Any) -> dict[str, Any]:
+    """Writes a `transformers` folder from a masked or classify model folder (run folder, `hf://` reference)."""
+    return _exporter(model, "transformers").export_transformers(model, out, talk)
+
+
+def export_onnx(model: str | Path, out: Path, talk: Any) -> dict[str, Any]:
+    """Writes `model.onnx` and config.json from a masked or classify model folder (run folder, `hf://` reference)."""
+    return _exporter(model, "onnx").export_onnx(model, out, talk)
+
+
+def converter(task: str) -> Any:
+    """The module of a task that converts."""
+    from importlib import import_module
+
+    return import_module(f"tasks.{task}.convert")
+
+
+def _exporter(model: str | Path, to: str) -> Any:
+    from tasks.core.checkpoint import find_model, load_config
+    from tasks.core.errors import UsageError
+
+    task = load_config(find_model(str(model)))["task"]
+    if task not in ARCHITECTURES.values():
+        raise UsageError(f"{model} is a model of task '{task}'; --to {to} takes masked and classify models")
+    return converter(task)
+
+
+def is_model(source: str) -> bool:
+    """Whether a reference names a model folder or run folder of this tool, finished or not."""
+    import json
+
+    path = local(source)
+    if any((path / name).exists() for name in ("model/config.json", "config.yaml")):
+        return True
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "architecture" in config and "task" in config
+
+
+def local(source: str) -> Path:
+    """The path of a source; an `hf://` reference is fetched first."""
+    from tasks.core import hub
+
+    return hub.fetch_model(source) if source.startswith(hub.PREFIX) else Path(source)
+
+
+def recognise(path: Path) -> tuple[str, str]:
+    """(kind, task) of weights of others; InputError where nothing here reads them."""
+    from tasks.core.convert import read_json, read_pth, state_dict
+    from tasks.core.errors import InputError
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        config = read_json(path / "config.json")
+        names = config.get("architectures") or [config.get("model_type", "nothing")]
+        task = next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
+        if task is None:
+            raise InputError(f"{path} holds {', '.join(map(str, names))}", f"readable: {', '.join(ARCHITECTURES)}")
+        return "transformers", task
+    names = {name.removeprefix("module.") for name in state_dict(read_pth(path), path)}
+    found = next((known for mark, known in MARKS.items() if mark in names), None)
+    if found is None:
+        raise InputError(f"{path} holds none of the weights known here", f"readable: {', '.join(TASKS)}")
+    return found

@@ -7,6 +7,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
+from vidcli.inference import own_share
 
 EXAMPLES = options.examples(
     "vid data check train.csv",
@@ -20,6 +21,7 @@ def command(
     workers: options.Workers = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time for one file; a decoder that hangs is a finding.")] = 300.0,
     seek: Annotated[bool, typer.Option("--seek/--no-seek", help="Compare random access of each reader with sequential decoding.")] = True,
+    shard: options.ShardOf = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -32,7 +34,7 @@ def command(
     from tasks.core.video.manifest import read_sources
 
     talk = console()
-    rows = read_sources(sources, None)
+    rows = own_share(read_sources(sources, None), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
     results = []
     with talk.progress("checking", len(rows), "video") as bar:
         for result in check_rows(rows, workers, timeout, seek=seek):

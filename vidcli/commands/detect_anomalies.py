@@ -10,7 +10,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import report, short
+from vidcli.inference import own_share, report, short
 
 EXAMPLES = options.examples(
     "vid detect-anomalies yard.mp4",
@@ -63,6 +63,7 @@ def command(
     join_gap: Annotated[float | None, JoinGap] = None,
     smooth: Annotated[float | None, Smooth] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    shard: options.ShardOf = None,
     strict: options.Strict = False,
     workers: options.Workers = None,
     decoder: options.Decoder = None,
@@ -95,7 +96,13 @@ def command(
     if write and out is None:
         raise UsageError("--write needs a folder", "add --out FOLDER")
     alarms: list[str] = []
-    found = run(settings, gather(videos, sys.stdin), output, default_workers(workers), console())
+    found = run(
+        settings,
+        own_share(gather(videos, sys.stdin), shard, lambda source: f"{source.row.path}\t{source.name}"),
+        output,
+        default_workers(workers),
+        console(),
+    )
     found = _watched(found, settings.fail_above, alarms)
     code = report(found, strict, partial(_lines, written=out is not None), None if out else "intervals")
     return ALARM if alarms and code == 0 else code

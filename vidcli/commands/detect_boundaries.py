@@ -9,7 +9,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import report, short
+from vidcli.inference import own_share, report, short
 
 EXAMPLES = options.examples(
     "vid detect-boundaries talk.mp4",
@@ -50,6 +50,7 @@ def command(
     threshold: Annotated[float | None, Threshold] = None,
     min_gap: Annotated[float | None, MinGap] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    shard: options.ShardOf = None,
     strict: options.Strict = False,
     workers: options.Workers = None,
     decoder: options.Decoder = None,
@@ -90,7 +91,13 @@ def command(
             raise UsageError("--from-scores and --model exclude each other: the scores are there already")
         found = again(settings, score_files(videos), output, console())
     else:
-        found = run(settings, gather(videos, sys.stdin), output, default_workers(workers), console())
+        found = run(
+            settings,
+            own_share(gather(videos, sys.stdin), shard, lambda source: f"{source.row.path}\t{source.name}"),
+            output,
+            default_workers(workers),
+            console(),
+        )
     return report(found, strict, partial(_lines, written=out is not None), None if out else "boundaries")
 
 

@@ -80,7 +80,7 @@ def command(
     inputs = gather(data, sys.stdin)
     part = chosen(shard)
     if dry_run:
-        console().table(plan(inputs, part, out))
+        console().table(plan(settings, inputs, part, out))
         return 0
     return _report(run(settings, inputs, part, out, default_workers(workers), console()), strict)
 

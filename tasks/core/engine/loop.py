@@ -222,7 +222,7 @@ class Trainer:
         self.step += 1
         seconds = time.perf_counter() - started
         bar.advance(1, loss=self._shown_loss, lr=learning_rate)
-        self._timing = {"clips_per_s": clips * world / seconds, "wait_share": waited / seconds}
+        self._timing = {"clips": clips * world, "clips_per_s": clips * world / seconds, "wait_share": waited / seconds}
 
     def _usable(self, batch: Batch) -> Batch | None:
         """The batch itself; where no video of it could be read, the last good one (its loss counts zero) or, alone, nothing."""
@@ -349,6 +349,7 @@ class Trainer:
         self.run.log_metrics(
             kind="train",
             step=self.step,
+            total=self.total,
             epoch=round(self.step / self.per_epoch, 6),
             **values,
             **self._timing,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.cards import hardware, public_name
+from tasks.core.cards import hardware
 from tasks.core.config import Config
 from tasks.core.engine.loop import run_length, schedules
 from tasks.core.engine.method import MAIN, Method
@@ -156,18 +156,13 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
 
 
 def provenance(run: Run, config: Config) -> dict[str, Any]:
-    """Where a model comes from, for its config.json: what may be published, so no place on this machine."""
+    """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
     import json
 
     facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-    kept = ("task", "verb", "commit", "versions", "data_hash", "videos", "device")
-    return {
-        **{k: facts.get(k) for k in kept},
-        "hardware": hardware(world()[1]),
-        "seed": config.train.seed,
-        "preset": public_name(facts.get("preset")),
-        "init": facts.get("pinned", {}).get(config.init) or public_name(config.init),
-    }
+    kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
+    init = facts.get("pinned", {}).get(config.init, config.init)
+    return {**{k: facts.get(k) for k in kept}, "hardware": hardware(world()[1]), "seed": config.train.seed, "init": init}
 
 
 def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:
