@@ -77,10 +77,9 @@ def stay_inside(folder: Path, file: Path) -> None:
     real, base = file.resolve(), folder.resolve()
     if real.is_relative_to(base):
         return
-    for above in base.parents:
-        if above.name == "snapshots" and above.parent.name.startswith("models--"):
-            if any(real.is_relative_to(store / "blobs") for store in (above.parent, above.parent.parent)):
-                return
+    storages = [above.parent for above in base.parents if above.name == "snapshots" and above.parent.name.startswith("models--")]
+    if any(real.is_relative_to(store / "blobs") for storage in storages for store in (storage, storage.parent)):
+        return
     raise UsageError(f"{file} is a link that leads out of its folder", "put the file itself in its place")
 
 

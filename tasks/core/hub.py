@@ -191,21 +191,28 @@ def _call(reference: str, command: str | None, call: Callable[[Any], Any]) -> An
     except hub.errors.RevisionNotFoundError:
         raise UsageError(f"{reference}: no such revision", "name a branch, a tag or a commit after @") from None
     except hub.errors.EntryNotFoundError:
-        raise UsageError(f"{reference}: no such file in the repository", f"name one of its files: hf://{'/'.join(repo.split('/')[:2])}/FILE") from None
+        raise UsageError(
+            f"{reference}: no such file in the repository", f"name one of its files: hf://{'/'.join(repo.split('/')[:2])}/FILE"
+        ) from None
     except hub.errors.OfflineModeIsEnabled:
         raise UsageError(f"cannot reach {reference}: HF_HUB_OFFLINE is set", "run it where there is a network") from None
     except (*hub.errors.HfHubHTTPError.__bases__, OSError, ValueError, RuntimeError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         hint = "check the name, the revision and your access (HF_TOKEN)"
         if status in (401, 403):
-            raise UsageError(f"the Hub denies access to {reference} ({status})", "log in with a token that may do this: hf auth login") from None
-        raise UsageError(f"cannot {'get' if command else 'write'} {reference}: {_reason(hub, error)}", hint) from None
+            raise UsageError(
+                f"the Hub denies access to {reference} ({status})", "log in with a token that may do this: hf auth login"
+            ) from None
+        reason = _reason(hub, error)
+        if "xet-write-token" in reason:
+            hint = "if this Hub has no Xet storage, set HF_HUB_DISABLE_XET=1"
+        raise UsageError(f"cannot {'get' if command else 'write'} {reference}: {reason}", hint) from None
 
 
 def _client() -> Any:
-    """The package huggingface_hub; imported here because it reads its environment on import. Quiet but for errors and, on a terminal, bars."""
+    """huggingface_hub, imported late because it reads its environment then; it says errors only and shows bars on a terminal only."""
     import huggingface_hub as hub
-    import huggingface_hub.errors  # noqa: F401
+    import huggingface_hub.errors
     from huggingface_hub.utils import disable_progress_bars, logging
 
     if not sys.stderr.isatty() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:

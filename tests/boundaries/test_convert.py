@@ -18,7 +18,8 @@ from tasks.core.talk import Quiet
 @pytest.fixture(scope="module")
 def state():
     torch.manual_seed(0)
-    return {name: tensor.half().float() for name, tensor in torchvision.models.resnet50().state_dict().items()}
+    tensors = torchvision.models.resnet50().state_dict()
+    return {name: tensor.half().float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 @pytest.fixture(scope="module")
