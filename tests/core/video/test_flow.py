@@ -116,7 +116,7 @@ def test_iterations_are_those_of_the_paper(n):
 
 @pytest.mark.parametrize(
     ("size", "degrees", "zoom"),
-    [((120, 160), 2.0, 1.0), ((97, 131), -1.0, 1.03), ((33, 41), 1.0, 1.0), ((15, 40), 1.0, 1.0), ((5, 7), 0.0, 1.2)],
+    [((120, 160), 2.0, 1.0), ((97, 131), -1.0, 1.03), ((33, 41), 1.0, 1.0), ((15, 40), 1.0, 1.0)],
 )
 def test_agrees_with_opencv_on_made_frames(size, degrees, zoom):
     pytest.importorskip("cv2")
@@ -144,7 +144,10 @@ def test_agrees_with_opencv_on_made_frames(size, degrees, zoom):
 )
 def test_settings_mean_what_they_mean_in_opencv(change):
     """Over few iterations, which do not amplify the last bits of the arithmetic, the agreement is very close."""
-    pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2")
+    ramp, nearly = np.arange(64, dtype=np.float32).reshape(8, 8), np.full((1, 1), 4.01, dtype=np.float32)
+    if cv2.remap(ramp, nearly, nearly, cv2.INTER_CUBIC) == ramp[4, 4]:
+        pytest.skip(f"OpenCV {cv2.__version__} warps by whole 1/32 px")
     short = {"scales": 2, "warps": 2}
     pair, config = turned(60, 80, 2.0, 1.0), TVL1Config(**short | change)
     theirs = opencv_flow(*pair, config=config)

@@ -42,7 +42,7 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter += (0.1 if parameter.ndim == 1 else 0.02) * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
 

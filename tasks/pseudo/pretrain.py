@@ -1,0 +1,182 @@
+"""`vid pretrain` of an inpainting model on normal video."""
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.core.checkpoint import load_strict, save_model
+from tasks.core.engine import setup
+from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.run import Run, read_metrics
+from tasks.core.errors import UsageError
+from tasks.core.files import replacing, write_json
+from tasks.pseudo.config import PretrainConfig
+from tasks.pseudo.latent import INDEX, LatentInpainter, load_parts
+from tasks.pseudo.method import LatentInpainting, training_holes
+from tasks.pseudo.model import fold
+from tasks.pseudo.pipeline import find_folder
+
+PICTURE = "pictures/fills.png"
+
+
+def plan(config: PretrainConfig) -> dict[str, Any]:
+    """What `run` would do."""
+    check(config)
+    method: list[LatentInpainting] = []
+
+    def built() -> LatentInpainting:
+        method.append(LatentInpainting(config))
+        return method[0]
+
+    rows = setup.plan(built, config)
+    first = method[0].autoencoder_steps(rows["steps"])
+    parts = {f"{name}_parameters": sum(p.numel() for p in getattr(method[0], name).parameters()) for name in ("autoencoder", "unet")}
+    return {**rows, **parts, "autoencoder_steps": first, "unet_steps": rows["steps"] - first}
+
+
+def check(config: PretrainConfig) -> None:
+    """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    if config.augment.mixup or config.augment.cutmix:
+        raise UsageError("augment.mixup and augment.cutmix mix labels; inpainting has none", "set them to 0")
+    setup.training_rows(config.data)
+    if config.init:
+        find_folder(config.init)
+
+
+def build(config: PretrainConfig) -> LatentInpainting:
+    """The method with seeded weights, or those of `config.init`."""
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    method = LatentInpainting(config)
+    if config.init:
+        folder = find_folder(config.init)
+        autoencoder, unet, _ = load_parts(folder)
+        load_strict(method.autoencoder, autoencoder.state_dict(), str(folder / "vqvae"))
+        load_strict(method.unet, unet.state_dict(), str(folder / "unet"))
+    return method
+
+
+def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
+    """Trains, writes `model/` and a picture of fills; returns the result."""
+    from tasks.core.video.augment import TrainTransform
+
+    check(config)
+    rows = setup.training_rows(config.data)
+    method = build(config)
+    accelerator = make_accelerator(config.train, run, uneven=True)
+    parameters = sum(p.numel() for p in method.parameters())
+    run.record_data(rows)
+    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
+    run.talk.info(f"latent inpainting: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}")
+    transform = TrainTransform(config.augment, config.model.image_size)
+
+    def prepare(batch: Batch, device: torch.device) -> Batch:
+        holes = training_holes(batch["seed"].tolist(), config.model.image_size, mask_scale_px(config))
+        return {"video": transform({**batch, "video": batch["video"].to(device, non_blocking=True)}), "holes": holes.to(device)}
+
+    loader, per_epoch = setup.train_feed(rows, config, None)
+    trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)
+    trainer.fit()
+    if accelerator.is_main_process:
+        trained = trainer.evaluated_model
+        publish(run, config, trained, rows)
+        result = final_numbers(run)
+        if config.visualize:
+            batch = next(iter(loader(0)))
+            shown = prepare({key: value[: config.visualize] for key, value in batch.items()}, torch.device("cpu"))
+            result["picture"] = str(draw(run, shown["video"][:, 0], shown["holes"], accelerator.device))
+        run.finish(result)
+    accelerator.wait_for_everyone()
+    return run.result
+
+
+def mask_scale_px(config: PretrainConfig) -> int:
+    """Short side of a whole frame at the scale of the training squares: to it the sizes of random masks belong."""
+    whole = config.augment.crop == "none" or config.data.short_side is None
+    return config.model.image_size if whole else config.data.short_side
+
+
+def preprocessing(config: PretrainConfig) -> dict[str, Any]:
+    """How frames are brought to the trained model: whole frames as squares, or at the scale of the crops it was trained on."""
+    if config.augment.crop == "none":
+        return {"size": config.model.image_size, "short_side": None}
+    return {"size": None, "short_side": config.data.short_side}
+
+
+def final_numbers(run: Run) -> dict[str, Any]:
+    """Steps, and the last logged losses of both stages."""
+    logged = [record for record in read_metrics(run.metrics_file) if record["kind"] == "train"]
+    last = {key: value for record in logged for key, value in record.items() if key in ("reconstruction", "denoising")}
+    steps = logged[-1]["step"]
+    return {"run": str(run.folder), "model": str(run.folder / "model"), "steps": steps, **last, "n_skipped": len(run.skipped)}
+
+
+def publish(run: Run, config: PretrainConfig, method: LatentInpainting, rows: list) -> None:
+    """Writes `model/`: a model folder of this tool that is a diffusers folder too (its weights are therefore in it twice)."""
+    saved = {
+        "library": "vid",
+        "task": "pseudo",
+        "method": "ldm-inpaint",
+        "architecture": config.model.model_dump(mode="json"),
+        "preprocessing": preprocessing(config),
+        "provenance": setup.provenance(run, config),
+    }
+    facts = {
+        "method": "latent diffusion inpainting, 7 channels (noised latent 3, masked latent 3, mask 1), DDIM",
+        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
+        "trained on": f"squares of {config.model.image_size} px",
+        "weights": "`model.safetensors` holds those of `vqvae/` and `unet/` once more",
+    }
+    use = f"vid gen-pseudo NORMAL --out pseudo --model {setup.relative_name(run.folder)} --masks random"
+    card = setup.card("Inpainting of normal video", facts, use, {"tags": ["inpainting", "anomaly-detection", "latent-diffusion"]})
+    autoencoder, unet, scheduler = folded(config, method)
+    partial = run.folder / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    weights = {f"{name}.{key}": value for name, net in (("vqvae", autoencoder), ("unet", unet)) for key, value in net.state_dict().items()}
+    save_model(partial, weights, saved, card)
+    save_parts(partial, autoencoder, unet, scheduler)
+    shutil.rmtree(run.folder / "model", ignore_errors=True)
+    os.replace(partial, run.folder / "model")
+
+
+def folded(config: PretrainConfig, method: LatentInpainting) -> tuple[Any, Any, Any]:
+    """The trained parts on the CPU, fp32, with the latents' mean and deviation inside the autoencoder."""
+    from tasks.pseudo.model import build as build_parts
+
+    autoencoder, unet, scheduler = build_parts(config.model)
+    autoencoder.load_state_dict(method.autoencoder.state_dict())
+    unet.load_state_dict(method.unet.state_dict())
+    fold(autoencoder, method.mean.cpu(), method.std.cpu())
+    return autoencoder, unet, scheduler
+
+
+def save_parts(folder: Path, autoencoder: Any, unet: Any, scheduler: Any) -> None:
+    """Writes the diffusers part of a model folder: `vqvae/ unet/ scheduler/ model_index.json`."""
+    parts = {"vqvae": autoencoder, "unet": unet, "scheduler": scheduler}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name, **({} if name == "scheduler" else {"safe_serialization": True}))
+    index = {name: ["diffusers", type(part).__name__] for name, part in parts.items()}
+    write_json(folder / INDEX, {"_class_name": "LatentInpaintingPipeline", "_diffusers_version": version("diffusers"), **index})
+
+
+def draw(run: Run, pictures: Tensor, holes: Tensor, device: torch.device) -> Path:
+    """Fills of `(B, 3, S, S)` training pictures by the published model, as a PNG: pictures, holes in grey, fills."""
+    from tasks.core.report.strips import tile
+    from tasks.pseudo.inpaint import inpaint
+
+    frames = pictures.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    masks = holes[:, 0].bool().numpy()
+    filler = LatentInpainter(*load_parts(run.folder / "model"), device, size=frames.shape[1])
+    filled = inpaint(filler, frames, masks, [derive_seed(run.config.train.seed, i) for i in range(len(frames))])
+    grey = np.where(masks[..., None], np.uint8(128), frames)
+    path = run.folder / PICTURE
+    with replacing(path) as temporary:
+        temporary.write_bytes(tile([("pictures", frames), ("holes", grey), ("fills", filled)]))
+    run.talk.info(f"wrote {path}")
+    return path
