@@ -22,6 +22,7 @@ class HeadConfig(Config):
     init_scale: float = Field(0.001, gt=0, description="factor on the head's initial weights")
     drop_path: float = Field(0.1, ge=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last linear layer")
+    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the layer norm after pooling (finetune); transformers has 1e-5")
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
 
 

@@ -16,7 +16,7 @@ class MeanPoolHead(nn.Module):
 
     def __init__(self, dim: int, n_classes: int, head: HeadConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=head.norm_eps)
         self.dropout = nn.Dropout(head.dropout)
         self.linear = nn.Linear(dim, n_classes)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)

@@ -70,6 +70,7 @@ class DecoderConfig(Config):
     dim: int | None = Field(None, ge=8)
     depth: int = Field(4, ge=1)
     heads: int | None = Field(None, ge=1)
+    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
 
 
 class TargetConfig(Config):

@@ -55,8 +55,8 @@ class MaskedAutoencoder(nn.Module):
         self.proj = nn.Linear(width, dim, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer("decoder_positions", position_table(model, dim), persistent=False)
-        self.decoder = nn.ModuleList(Block(dim, heads) for _ in range(decoder.depth))
-        self.decoder_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.decoder = nn.ModuleList(Block(dim, heads, norm_eps=model.norm_eps) for _ in range(decoder.depth))
+        self.decoder_norm = nn.LayerNorm(dim, eps=decoder.norm_eps)
         self.head = nn.Linear(dim, 3 * model.tubelet * model.patch**2)
         for part in (self.proj, self.decoder, self.head):
             part.apply(init_linear)

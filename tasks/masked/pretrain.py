@@ -51,10 +51,6 @@ def build(config: PretrainConfig) -> MaskedPretraining:
     method = MaskedPretraining(config)
     if config.init:
         folder = find_model(config.init)
-        if load_config(folder)["architecture"] != config.model.model_dump():
-            raise UsageError(
-                f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
-            )
         load_strict(method.autoencoder.encoder, encoder_weights(load_weights(folder)), str(folder))
     return method
 

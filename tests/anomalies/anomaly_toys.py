@@ -75,7 +75,9 @@ def pseudo(root: Path, videos: Path, kinds: tuple[str, ...] = ("frames", "flow",
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    (root / "pseudo.json").write_text(json.dumps({"spatial": "patch", "seed": 0, "videos": ["v0"]}))
+    (root / "pseudo.json").write_text(
+        json.dumps({"seed": 0, "settings": {"temporal": {"flow": {"warps": 7}}}, "finished": ["v0"], "host": "here"})
+    )
     return root
 
 

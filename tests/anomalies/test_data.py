@@ -13,10 +13,11 @@ from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.data import FlowClips, FrameClips, all_clips, flow_batches, flow_loader, frame_batches, frame_loader
 from tasks.anomalies.features import FrameEncoder, described, load_encoder
 from tasks.anomalies.footage import Footage, PseudoFolder, find_footage, read_flow_png
-from tasks.anomalies.prepare import feature_files, flow_files, flow_side, flow_stream
+from tasks.anomalies.prepare import feature_files, flow_files, flow_stream, flow_used
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.config import ClipConfig, DataConfig
 from tasks.core.video.flow import flow_of
+from tasks.core.video.flow_config import TVL1Config
 from tasks.core.video.manifest import Row, read_sources
 from tasks.core.video.reader import open_video
 
@@ -90,8 +91,29 @@ def test_foreign_pseudo_folders_are_refused(videos, twins, tmp_path):
     with pytest.raises(UsageError, match="no pseudo-anomalies of these videos"):
         find_footage([Row(str(other))], 8, "auto", PseudoFolder(twins))
     longer = anomaly_toys.write_frames(tmp_path / "v0", anomaly_toys.clip(21, 0))
-    with pytest.raises(InputError, match=r"has 21 frames.*from 20"):
+    with pytest.raises(InputError, match=r"frames 0 to 20 are to be used, .* made from 0 to 19"):
         find_footage([Row(str(longer))], 8, "auto", PseudoFolder(twins))
+
+
+def test_twins_of_a_part_of_a_video(videos, tmp_path):
+    """Made from frames 5 to 14 only; pictures keep the numbers of their frames."""
+    whole = anomaly_toys.pseudo(tmp_path / "whole", videos)
+    for kind in ("frames", "flow", "flow_pseudo"):
+        for number in (*range(5), *range(15, 20)):
+            (whole / kind / "v0" / f"{number:06d}.png").unlink()
+    table = (whole / "videos.csv").read_text()
+    (whole / "videos.csv").write_text(table.replace(f"{videos / 'v0'},20", f"{videos / 'v0'},10"))
+    pseudo = PseudoFolder(whole)
+    part = Row(str(videos / "v0"), start_s=0.24, end_s=0.6)
+    (item,), _ = find_footage([part], 8, "auto", pseudo)
+    assert (item.low, item.high, item.first) == (6, 15, 5)
+    normal, changed = FrameClips([item], DATA, 8, 1.0, 0)[0, 0].clips
+    assert np.array_equal(normal[:, :10], changed[:, :10])
+    assert np.array_equal(normal, anomaly_toys.clip(20, 0)[6:14])
+    ((flow, mixed),) = made([item], tmp_path / "flow")
+    assert len(np.load(flow)) == len(np.load(mixed)) == 9
+    with pytest.raises(InputError, match="frames 0 to 19 are to be used"):
+        find_footage([Row(str(videos / "v0"))], 8, "auto", pseudo)
 
 
 def batch_of(clips: FrameClips, rows: int = 6, rank: int = 0, world: int = 1) -> dict:
@@ -160,7 +182,7 @@ def made(footage: list[Footage], folder: Path, size: int = 32) -> list:
 
 def test_flow_comes_from_the_pseudo_folder_where_it_has_some(videos, twins, tmp_path):
     footage = found(videos, twins)
-    assert flow_side(footage, FLOW) == 32
+    assert flow_used(footage, FLOW, PseudoFolder(twins).tvl1) == FLOW.model_copy(update={"short_side": 32, "tvl1": TVL1Config(warps=7)})
     for normal, changed in made(footage, tmp_path / "flow"):
         for file, (u, v) in ((normal, (1, 0)), (changed, (4, -2))):
             flow = np.load(file)
@@ -171,6 +193,7 @@ def test_flow_comes_from_the_pseudo_folder_where_it_has_some(videos, twins, tmp_
 
 def test_flow_is_computed_where_there_is_none(videos, tmp_path):
     footage = found(videos)
+    assert flow_used(footage, FLOW, None) == FLOW
     files = made(footage, tmp_path / "flow", 48)
     assert [pseudo for _, pseudo in files] == [None] * 3
     with open_video(footage[0].path) as reader:

@@ -65,9 +65,9 @@ def test_one_run_trains_every_part(trained, encoder):
         assert not (trained / part / "prepared").exists()
     saved = load_config(trained / "model")
     assert (saved["task"], saved["method"], saved["weights"]) == ("anomalies", "pseudo-anomalies", [0.65, 0.25, 0.1])
-    assert saved["pseudo"] == {"p_s": 0.4, "p_t": 0.5, "spatial": "patch", "seed": 0}
+    assert saved["pseudo"] == {"p_s": 0.4, "p_t": 0.5, "seed": 0, "settings": {"temporal": {"flow": {"warps": 7}}}}
     assert saved["architecture"]["semantic"]["encoder"]["source"] == encoder.name
-    assert saved["architecture"]["flow"]["short_side"] == 32
+    assert (saved["architecture"]["flow"]["short_side"], saved["architecture"]["flow"]["tvl1"]["warps"]) == (32, 7)
     assert saved["preprocessing"]["stride_s"] == pytest.approx(0.04)
     for kept in saved["calibration"].values():
         assert kept["low"] <= kept["mean"] <= kept["high"]

@@ -12,7 +12,7 @@ from tasks.core.shard import Shard, chosen, parse
 def test_shares_are_disjoint_complete_and_even(items, count):
     names = [f"day{i // 4}-cam{i % 4}" for i in range(items)]
     shares = [Shard(k, count).take(names, str) for k in range(1, count + 1)]
-    assert sorted(sum(shares, [])) == sorted(names)
+    assert sorted(name for share in shares for name in share) == sorted(names)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     for share in shares:
         assert share == [name for name in names if name in share]

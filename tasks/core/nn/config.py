@@ -28,8 +28,13 @@ class VitConfig(Config):
     tubelet: int = Field(2, ge=1, description="frames per token")
     patch: int = Field(16, ge=2, description="side of a token, px")
     input: Literal["rgb", "motion"] = Field("rgb", description="motion: the clip minus its mean frame, for a fixed camera and few labels")
-    pos: Literal["sincos1d", "sincos3d"] = Field("sincos1d", description="fixed positions: over the token number, or time x row x column")
+    pos: Literal["sincos1d", "sincos3d", "sincos1d-double"] = Field(
+        "sincos1d",
+        description="fixed positions: over the token number, or time x row x column; double: as published weights were trained with",
+    )
     pos_scale: float = Field(1.0, gt=0, description="factor on the position codes")
+    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the layer norms of the blocks and behind them")
+    final_norm: bool = Field(True, description="a layer norm behind the blocks; some published pretrained weights have none")
     start: Literal["xavier", "local"] = Field(
         "xavier", description="initial weights; local: attention that starts near each token's own position, for short runs of small models"
     )

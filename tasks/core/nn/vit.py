@@ -18,6 +18,14 @@ def positions_1d(n: int, dim: int) -> torch.Tensor:
     return table.float()
 
 
+def positions_1d_double(n: int, dim: int) -> torch.Tensor:
+    """As `positions_1d` with exponents in double precision, the table of published VideoMAE weights: up to 3e-5 from the other at 1568
+    tokens.
+    """
+    angle = torch.arange(n, dtype=torch.float64)[:, None] / 10000 ** (2 * (torch.arange(dim) // 2).double() / dim)
+    return torch.where(torch.arange(dim) % 2 == 0, angle.sin(), angle.cos()).float()
+
+
 def positions_3d(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
     """`(t*h*w, dim)` float32: separate sine-cosine codes of time, row and column, joined.
 
@@ -36,8 +44,10 @@ def positions_3d(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
 
 def position_table(config: VitConfig, dim: int) -> torch.Tensor:
     """`(N, dim)` float32 position codes of a model's tokens."""
-    table = positions_1d(config.n_tokens(), dim) if config.pos == "sincos1d" else positions_3d(config.grid(), dim)
-    return table * config.pos_scale
+    if config.pos == "sincos3d":
+        return positions_3d(config.grid(), dim) * config.pos_scale
+    build = positions_1d if config.pos == "sincos1d" else positions_1d_double
+    return build(config.n_tokens(), dim) * config.pos_scale
 
 
 class TubeletEmbed(nn.Module):
@@ -122,11 +132,11 @@ class Block(nn.Module):
 
     compile_region = True
 
-    def __init__(self, dim: int, heads: int, drop_path: float = 0.0):
+    def __init__(self, dim: int, heads: int, drop_path: float = 0.0, norm_eps: float = 1e-6):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim)
         self.drop_path = DropPath(drop_path)
 
@@ -143,7 +153,8 @@ class VideoTransformer(nn.Module):
 
     Args:
         config: architecture. drop_path: stochastic depth, growing linearly from 0 to this rate over the blocks.
-        final_norm: VideoMAE normalises inside the encoder for pretraining and after pooling for fine-tuning; False leaves it to the caller.
+        final_norm: VideoMAE normalises inside the encoder for pretraining and after pooling for fine-tuning; False leaves it to the
+            caller, and so does a config without one.
     """
 
     def __init__(self, config: VitConfig, drop_path: float = 0.0, final_norm: bool = True):
@@ -154,8 +165,8 @@ class VideoTransformer(nn.Module):
         self.embed = TubeletEmbed(dim, config.tubelet, config.patch)
         self.register_buffer("positions", position_table(config, dim), persistent=False)
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
-        self.norm = nn.LayerNorm(dim, eps=1e-6) if final_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(dim, heads, rate, config.norm_eps) for rate in rates)
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps) if final_norm and config.final_norm else nn.Identity()
         self.apply(init_linear)
         if config.start == "local":
             start_local(self)

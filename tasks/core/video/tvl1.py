@@ -13,8 +13,8 @@ With w the warped gradient of the second frame and rho the linearised residual, 
 one clamp instead of three cases. The code keeps theta p, called `px` and `py`, instead of p.
 
 Where it differs from OpenCV: over few iterations by 1e-5 px. Over the hundreds that a pair takes, rounding decides where the data term is
-ambiguous (at borders, behind what moves, without texture): some 0.01 px in the mean, less than between OpenCV's flow of a picture and of its
-mirror image. OpenCV 4 warps by whole 1/32 px, OpenCV 5 and this file do not: another 0.02 px. Frames of 0..255 are expected, float or not.
+ambiguous (at borders, behind what moves, without texture): some 0.01 px in the mean, less than between OpenCV's flow of two frames and of
+their mirror images. OpenCV 4 warps by whole 1/32 px, OpenCV 5 and this file do not, which makes it 0.02 px.
 """
 
 import math

@@ -1,0 +1,48 @@
+"""A trained classifier in Python, without the command line.
+
+from tasks.classify.predict import load
+model = load("runs/mine-ssv2")
+print(model.predict("clip.mp4"))
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.classify.evaluate import load_classifier
+from tasks.core.video.prepare import read_views
+
+
+class VideoClassifier(nn.Module):
+    """A classifier with its labels and the way videos must be brought to it.
+
+    Attributes:
+        labels: class names in the order of the logits. preprocessing: of config.json. classifier: encoder and head.
+    """
+
+    def __init__(self, classifier: nn.Module, labels: list[str], preprocessing: dict[str, Any]):
+        super().__init__()
+        self.classifier, self.labels, self.preprocessing = classifier, labels, preprocessing
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        """Normalised `(B, T, 3, S, S)` float32 to logits `(B, n_classes)`."""
+        return self.classifier(video)
+
+    @torch.no_grad()
+    def predict(self, path: str | Path, clips: int = 5, crops: int = 3) -> dict[str, float]:
+        """Class probabilities of a video, the most probable first: those of `vid eval classify --scores` in float32.
+
+        Args:
+            path: a file or a folder of pictures. clips, crops: the views whose probabilities are averaged. Raises InputError.
+        """
+        views = read_views(path, self.preprocessing, clips, crops).to(next(self.parameters()).device)
+        mean = torch.stack([self(view[None])[0].float().softmax(-1) for view in views]).mean(0)
+        return {self.labels[number]: float(mean[number]) for number in mean.argsort(descending=True).tolist()}
+
+
+def load(reference: str | Path, device: torch.device | str = "cpu") -> VideoClassifier:
+    """The classifier of a model folder, a run folder or an `hf://` id, in evaluation mode. Raises UsageError when there is none."""
+    classifier, saved = load_classifier(str(reference), device)
+    return VideoClassifier(classifier, saved["labels"], saved["preprocessing"]).eval()

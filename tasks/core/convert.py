@@ -1,0 +1,146 @@
+"""Weights of other programs: reading them as tensors only, renaming them strictly, and writing folders that appear whole or not at all."""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.core.errors import InputError, UsageError
+
+SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+Tensors = dict[str, torch.Tensor]
+Names = dict[str, tuple[str, ...]]
+"""Our name -> the name there; several names there are joined along the first dimension, in this order."""
+
+
+def read_pth(file: Path) -> dict[str, Any]:
+    """What a `.pth` file holds. Only tensors, plain values and `argparse.Namespace` (the settings that training scripts save) are read.
+
+    Raises InputError.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds: damaged archives, forbidden types, short reads
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{file} cannot be read as tensors: {reason}", "give the file as published; files that hold code are not opened"
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no state dict: names with tensors")
+    return found
+
+
+def state_dict(found: dict[str, Any], file: Path, keys: tuple[str, ...] = ("state_dict", "model", "module")) -> Tensors:
+    """The tensors of a checkpoint: the entry under the first of `keys` that it has, else all of it. Raises InputError."""
+    inner = next((found[key] for key in keys if isinstance(found.get(key), Mapping)), found)
+    if not inner or not all(isinstance(value, torch.Tensor) for value in inner.values()):
+        raise InputError(f"{file} holds no state dict: names with tensors")
+    return dict(inner)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; InputError where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is no JSON object")
+    return found
+
+
+def read_folder(folder: Path) -> Tensors:
+    """The tensors of a `transformers` folder: safetensors, whole or in parts, else `pytorch_model.bin`. Raises InputError."""
+    for name, index in ((SAFE, SAFE_INDEX), (BIN, BIN_INDEX)):
+        if (folder / name).exists():
+            return _read_part(folder / name)
+        if (folder / index).exists():
+            weight_map = read_json(folder / index).get("weight_map")
+            if not isinstance(weight_map, dict):
+                raise InputError(f"{folder / index} has no weight_map")
+            tensors: Tensors = {}
+            for part in sorted(set(weight_map.values())):
+                if Path(part).name != part:
+                    raise InputError(f"{folder / index} names a file outside its folder: {part}")
+                tensors |= _read_part(folder / part)
+            return tensors
+    raise InputError(f"{folder} has no weights: neither {SAFE} nor {BIN}")
+
+
+def _read_part(file: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if file.suffix != ".safetensors":
+        return state_dict(read_pth(file), file)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is not a readable safetensors file: {error}") from None
+
+
+def take_names(tensors: Tensors, names: Names, source: str) -> Tensors:
+    """Tensors under our names, float32. Every tensor must have its place and every place its tensor; InputError names those that do not."""
+    expected = {there for several in names.values() for there in several}
+    problems = [f"missing {name}" for name in expected - tensors.keys()] + [f"unexpected {name}" for name in tensors.keys() - expected]
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise InputError(f"{source} does not hold the tensors of this architecture: {'; '.join(sorted(problems)[:5])}{more}")
+    return {ours: torch.cat([tensors[name] for name in several]).float() for ours, several in names.items()}
+
+
+def give_names(tensors: Tensors, names: Names) -> Tensors:
+    """The inverse of `take_names`; tensors that `names` does not list are left out."""
+    found: Tensors = {}
+    for ours, several in names.items():
+        found |= {name: part.contiguous().clone() for name, part in zip(several, tensors[ours].chunk(len(several)), strict=True)}
+    return found
+
+
+def check_out(out: Path, source: Path, marks: tuple[str, ...]) -> None:
+    """UsageError unless `out` is free, empty, or holds one of the files `marks` and is not the source itself."""
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out} is the source itself", "choose another --out")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or any((out / mark).exists() for mark in marks))):
+        raise UsageError(f"{out} is not empty and holds no model", "choose another --out")
+
+
+@contextmanager
+def replacing_folder(out: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `out`; on success it takes its place, on failure it is removed."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_shapes(build: Any, weights: Tensors, source: Path) -> None:
+    """InputError unless the module that `build()` makes has these tensors in these shapes; nothing is allocated."""
+    with torch.device("meta"):
+        own = build().state_dict()
+    wrong = [f"{name} is missing" for name in own.keys() - weights.keys()] + [
+        f"{name} is unexpected" for name in weights.keys() - own.keys()
+    ]
+    wrong += [
+        f"{name} has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own.keys() & weights.keys()
+        if own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise InputError(f"{source} does not fit its architecture: {'; '.join(sorted(wrong)[:5])}")

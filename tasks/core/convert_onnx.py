@@ -1,0 +1,90 @@
+"""ONNX files of an encoder or a classifier, compared with onnxruntime when they are written."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.core.checkpoint import CONFIG
+from tasks.core.convert import check_out, read_json, replacing_folder
+from tasks.core.errors import UsageError, VidError
+from tasks.core.files import write_json
+from tasks.core.nn.config import VitConfig
+from tasks.core.talk import Talk
+
+MODEL = "model.onnx"
+OPSET = 18
+TOLERANCE = 1e-4
+
+
+def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, out: Path, talk: Talk) -> dict[str, Any]:
+    """Writes `model.onnx` (weights of more than 2 GB beside it) and config.json, whose preprocessing says what `video` must be.
+
+    Input `video` `(batch, T, 3, S, S)` float32, normalised; the batch size is free. Nothing is written when onnxruntime disagrees.
+
+    Args:
+        module: on the CPU, in evaluation mode. output: its name in the graph. folder: the model folder it comes from.
+
+    Returns:
+        where it is, the shapes, and the largest difference between the outputs of torch and of onnxruntime for one clip and for two.
+
+    Raises:
+        UsageError: a package is missing, or `out` holds something else. VidError: the outputs differ by more than 1e-4.
+    """
+    check_out(out, folder, (MODEL,))
+    _need_packages()
+    generator = torch.Generator().manual_seed(0)
+    shape = (config.frames, 3, config.image_size, config.image_size)
+    clips = [torch.randn(n, *shape, generator=generator) for n in (2, 1)]
+    with replacing_folder(out) as partial:
+        _export(module, clips[0], output, partial / MODEL)
+        difference = max(_difference(module, partial / MODEL, clip) for clip in clips)
+        if not difference <= TOLERANCE:
+            raise VidError(f"the ONNX file gives other numbers than the model: they differ by {difference:.1e}", "nothing was written")
+        saved = {**read_json(folder / CONFIG), "onnx": {"opset": OPSET, "input": "video", "output": output, "max_difference": difference}}
+        write_json(partial / CONFIG, saved)
+    talk.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
+    return {
+        "model": str(out / MODEL),
+        "format": "onnx",
+        "opset": OPSET,
+        "input": ["batch", *shape],
+        "output": output,
+        "max_difference": difference,
+    }
+
+
+def _need_packages() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"--to onnx needs {', '.join(missing)}", "pip install 'vid-suite[onnx]'")
+
+
+def _export(module: nn.Module, video: torch.Tensor, output: str, file: Path) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
+        torch.onnx.export(
+            module,
+            (video,),
+            str(file),
+            input_names=["video"],
+            output_names=[output],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            external_data=sum(p.numel() for p in module.parameters()) * 4 > 2**31 - 2**24,  # protobuf's limit
+            verbose=False,
+        )
+
+
+@torch.no_grad()
+def _difference(module: nn.Module, file: Path, video: torch.Tensor) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"video": video.numpy()})
+    return float((module(video) - torch.from_numpy(found)).abs().max())
