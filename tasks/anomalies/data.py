@@ -51,13 +51,15 @@ class FrameClips(ClipDataset):
         numbers = np.arange(first, first + self.length)
         sample = Sample(index, item.path, -1)
         rng = np.random.default_rng([self.seed, epoch, index])
-        paths = [item.path, item.frames] if item.frames and replaced(rng, self.p) else [item.path]
+        chosen = [(item.path, numbers)]
+        if item.frames and replaced(rng, self.p):
+            chosen.append((item.frames, numbers - item.first))
         try:
-            sample.clips = [self._pictures(path, numbers) for path in paths]
+            sample.clips = [self._pictures(path, wanted) for path, wanted in chosen]
         except VideoError as error:
             sample.path, sample.skipped = error.path, error.reason
             return sample
-        sample.seeds = [0] * len(paths)
+        sample.seeds = [0] * len(chosen)
         return sample
 
     def _pictures(self, path: str, numbers: np.ndarray) -> np.ndarray:

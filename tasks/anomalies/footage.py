@@ -2,7 +2,7 @@
 
 A pseudo-anomaly folder holds `videos.csv` (path, source, n_frames), `frames/NAME/` with one picture per frame of the source,
 `flow/NAME/` and `flow_pseudo/NAME/` with flow as 16-bit PNG (u and v times 64 plus 2^15, KITTI's form), and `pseudo.json`; what was not
-asked for is absent.
+asked for is absent. Pictures are named by the number of their frame, so that of a video used in part the first is not 000000.png.
 """
 
 import csv
@@ -15,8 +15,9 @@ import numpy as np
 
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.clips import frame_range
+from tasks.core.video.flow_config import TVL1Config
 from tasks.core.video.manifest import Row
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.reader import IMAGE_SUFFIXES, VideoError, open_video
 
 KITTI_SCALE, KITTI_ZERO = 64.0, 2**15
 
@@ -26,13 +27,14 @@ class Footage:
     """A normal video, or the part of one that counts, and its twins.
 
     Attributes:
-        path: the video. low, high: frames [low, high) count; those of the twins have the same numbers.
+        path: the video. low, high: frames [low, high) count. first: frame of the video that the twins begin with, at most low.
         frames: a folder of pictures or a video, its spatial pseudo-anomalies. flow, flow_pseudo: folders of 16-bit PNG. None: not there.
     """
 
     path: str
     low: int
     high: int
+    first: int = 0
     frames: str | None = None
     flow: Path | None = None
     flow_pseudo: Path | None = None
@@ -58,13 +60,14 @@ class PseudoFolder:
             )
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        if any(not row.get("path") or not row.get("source") for row in rows):
-            raise UsageError(f"{table}: every row needs a path and a source")
-        self._by_source = {row["source"]: row for row in rows}
-        names: dict[str, list[dict]] = {}
+        if any(not row.get("path") or not row.get("source") or not (row.get("n_frames") or "").isdigit() for row in rows):
+            raise UsageError(f"{table}: every row needs a path, a source and n_frames")
+        self._by_source: dict[str, list[dict[str, str]]] = {}
+        names: dict[str, set[str]] = {}
         for row in rows:
-            names.setdefault(Path(row["source"]).name, []).append(row)
-        self._by_name = {name: found[0] for name, found in names.items() if len(found) == 1}
+            self._by_source.setdefault(row["source"], []).append(row)
+            names.setdefault(Path(row["source"]).name, set()).add(row["source"])
+        self._by_name = {name: self._by_source[min(sources)] for name, sources in names.items() if len(sources) == 1}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,27 +76,44 @@ class PseudoFolder:
             found = json.loads((self.folder / "pseudo.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return {k: v for k, v in found.items() if k not in ("videos", "finished")} if isinstance(found, dict) else {}
+        idle = ("finished", "host", "slurm", "platform")
+        return {name: value for name, value in found.items() if name not in idle} if isinstance(found, dict) else {}
 
-    def twins(self, path: str, n_frames: int) -> dict[str, Any]:
-        """Fields `frames`, `flow`, `flow_pseudo` of the footage of a video: by its path, else by its file name where that is unique.
+    @property
+    def tvl1(self) -> TVL1Config | None:
+        """How the folder's flow was found; None where it does not say."""
+        kept = self.facts.get("settings", {}).get("temporal", {}).get("flow")
+        return TVL1Config(**kept) if kept else None
+
+    def twins(self, path: str, low: int, high: int) -> dict[str, Any]:
+        """Fields `first`, `frames`, `flow`, `flow_pseudo` of footage [low, high) of a video: found by its path, else by its file name where
+        only one source is called so.
 
         Raises:
-            InputError: the twins have another number of frames than the video.
+            InputError: there are twins of this video, but not of all these frames.
         """
-        row = self._by_source.get(path) or self._by_name.get(Path(path).name)
-        if row is None:
+        rows = self._by_source.get(path) or self._by_name.get(Path(path).name)
+        if rows is None:
             return {}
-        if row.get("n_frames") and int(row["n_frames"]) != n_frames:
+        found = [self._fields(row) for row in rows]
+        covering = [(fields, n) for fields, n in found if fields["first"] <= low and high <= fields["first"] + n]
+        if not covering:
+            made, n = found[0][0]["first"], found[0][1]
             raise InputError(
-                f"{path} has {n_frames} frames, its pseudo-anomalies in {self.folder} were made from {row['n_frames']}",
-                "make them again from these videos: vid gen-pseudo",
+                f"{path}: frames {low} to {high - 1} are to be used, {self.folder} was made from {made} to {made + n - 1}",
+                "make it again from these videos: vid gen-pseudo",
             )
+        return covering[0][0]
+
+    def _fields(self, row: dict[str, str]) -> tuple[dict[str, Any], int]:
+        """What `twins` gives of one row, and its number of frames."""
         twin = self.folder / row["path"]
         name = twin.name if twin.is_dir() else twin.stem
-        flows = {kind: self.folder / kind / name for kind in ("flow", "flow_pseudo")}
-        made = row.get("spatial") != "none" and twin.exists()
-        return {"frames": str(twin) if made else None, **{k: p if p.is_dir() else None for k, p in flows.items()}}
+        flow, flow_pseudo = (path if (path := self.folder / kind / name).is_dir() else None for kind in ("flow", "flow_pseudo"))
+        frames = twin if row.get("spatial") != "none" and twin.exists() else None
+        named = next((pictures(folder)[0].stem for folder in (frames, flow_pseudo) if folder and folder.is_dir()), "0")
+        first = int(named) if named.isdigit() else 0
+        return {"first": first, "frames": str(frames) if frames else None, "flow": flow, "flow_pseudo": flow_pseudo}, int(row["n_frames"])
 
 
 def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolder | None) -> tuple[list[Footage], list[tuple[str, str]]]:
@@ -106,7 +126,6 @@ def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolde
     for row in rows:
         try:
             with open_video(row.path, decoder) as reader:
-                n_frames = reader.n_frames
                 low, high = frame_range(reader.pts, row.start_s, row.end_s)
         except VideoError as error:
             skipped.append((row.path, error.reason))
@@ -114,7 +133,7 @@ def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolde
         if high - low < length:
             skipped.append((row.path, f"{high - low} frames, a clip has {length}"))
             continue
-        found.append(Footage(row.path, low, high, **(pseudo.twins(row.path, n_frames) if pseudo else {})))
+        found.append(Footage(row.path, low, high, **(pseudo.twins(row.path, low, high) if pseudo else {})))
     if not found:
         path, reason = skipped[0]
         raise InputError(f"none of the {len(rows)} training videos is usable; {path}: {reason}", "run: vid data check")
@@ -124,6 +143,14 @@ def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolde
             "make them from the training videos: vid gen-pseudo",
         )
     return found, skipped
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder, by name; those of `vid gen-pseudo` have names of one length. Raises InputError where there is none."""
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder} holds no pictures", "run vid gen-pseudo again to complete it")
+    return found
 
 
 def read_flow_png(file: Path) -> np.ndarray:

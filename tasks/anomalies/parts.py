@@ -10,9 +10,9 @@ import torch
 from tasks.anomalies.config import PARTS, PretrainConfig
 from tasks.anomalies.data import FlowClips, FrameClips, feature_loader, flow_batches, flow_loader, frame_batches, frame_loader
 from tasks.anomalies.features import load_encoder
-from tasks.anomalies.footage import Footage, find_footage
+from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
 from tasks.anomalies.method import Discrimination, Reconstruction
-from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_side
+from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_used
 from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
 from tasks.core.engine import setup
 from tasks.core.engine.config import OptimConfig, TrainConfig
@@ -73,15 +73,14 @@ class Session:
         footage: the training videos. device: of this process.
     """
 
-    def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage]):
+    def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage], pseudo: PseudoFolder | None):
         self.config, self.run, self.footage = config, run, footage
         self.rank, self.world = setup.world()
         self.accelerator = make_accelerator(config.train, run)
         self.device = self.accelerator.device
-        side = flow_side(footage, config.flow) if "motion" in parts_of_run(config) else config.flow.short_side
-        if side != config.flow.short_side and config.flow.short_side is not None:
-            run.talk.warn(f"the pseudo-anomalies' flow was found at a short side of {side} px, not {config.flow.short_side}: that holds")
-        self.flow = config.flow.model_copy(update={"short_side": side})
+        self.flow = flow_used(footage, config.flow, pseudo.tvl1 if pseudo else None) if "motion" in parts_of_run(config) else config.flow
+        if self.flow != config.flow and run.main:
+            run.talk.info(f"flow as in {config.pseudo}: short side {self.flow.short_side} px, {self.flow.tvl1.warps} warps")
         self.encoder = load_encoder(config.semantic.encoder).to(self.device) if "semantic" in parts_of_run(config) else None
         run.record(device=str(self.device))
 

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.features import FrameEncoder
-from tasks.anomalies.footage import Footage, read_flow_png
+from tasks.anomalies.footage import Footage, pictures, read_flow_png
 from tasks.core.errors import InputError
 from tasks.core.files import replacing
 from tasks.core.video.flow import flow_of
-from tasks.core.video.reader import IMAGE_SUFFIXES, VideoReader, open_video
+from tasks.core.video.flow_config import TVL1Config
+from tasks.core.video.reader import VideoReader, open_video
 
 CHUNK = 32
 """Frames in memory at a time."""
@@ -25,12 +26,13 @@ def resized(flow: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(flow, (size, size), mode="bilinear", antialias=True)
 
 
-def flow_side(footage: list[Footage], config: FlowConfig) -> int | None:
-    """The short side at which flow is counted, px: that of the pseudo-anomalies' flow where there is some, else as configured."""
+def flow_used(footage: list[Footage], config: FlowConfig, tvl1: TVL1Config | None) -> FlowConfig:
+    """How flow is really found: where the pseudo-anomalies bring some, at its short side and by `tvl1`, so that scoring does the same."""
     for item in footage:
         if item.flow is not None:
-            return min(read_flow_png(_pictures(item.flow)[0]).shape[1:])
-    return config.short_side
+            short_side = min(read_flow_png(pictures(item.flow)[0]).shape[1:])
+            return config.model_copy(update={"short_side": short_side, "tvl1": tvl1 or config.tvl1})
+    return config
 
 
 def flow_files(
@@ -67,15 +69,11 @@ def _write(file: Path, item: Footage, size: int, flows: Iterator[torch.Tensor], 
 
 def stored(item: Footage, folder: Path) -> Iterator[torch.Tensor]:
     """Flow of frames [low, high) from PNG, chunks of `(n, 2, H, W)` float32. Raises InputError where pictures are missing."""
-    pictures = _pictures(folder)
-    if len(pictures) < item.high:
-        raise InputError(f"{folder} has {len(pictures)} pictures of flow, {item.high} expected", "run vid gen-pseudo again to complete it")
-    for start in range(item.low, item.high, CHUNK):
-        yield torch.from_numpy(np.stack([read_flow_png(file) for file in pictures[start : min(start + CHUNK, item.high)]]))
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    files, low, high = pictures(folder), item.low - item.first, item.high - item.first
+    if len(files) < high:
+        raise InputError(f"{folder} has {len(files)} pictures of flow, {high} expected", "run vid gen-pseudo again to complete it")
+    for start in range(low, high, CHUNK):
+        yield torch.from_numpy(np.stack([read_flow_png(file) for file in files[start : min(start + CHUNK, high)]]))
 
 
 def computed(item: Footage, config: FlowConfig, device: torch.device, decoder: str) -> Iterator[torch.Tensor]:
@@ -117,17 +115,16 @@ def feature_files(
         (folder / f"{number:05d}.npy", folder / f"{number:05d}-pseudo.npy" if item.frames else None) for number, item in enumerate(footage)
     ]
     for item, pair in list(zip(footage, files, strict=True))[share]:
-        for file, path in zip(pair, (item.path, item.frames), strict=True):
+        for file, path, first in zip(pair, (item.path, item.frames), (0, item.first), strict=True):
             if file is None or file.exists():
                 continue
+            low, high = item.low - first, item.high - first
             with open_video(path, decoder) as reader:
-                if reader.n_frames < item.high:
-                    raise InputError(
-                        f"{path} has {reader.n_frames} frames, {item.high} expected", "run vid gen-pseudo again to complete it"
-                    )
+                if reader.n_frames < high:
+                    raise InputError(f"{path} has {reader.n_frames} frames, {high} expected", "run vid gen-pseudo again")
                 parts = []
-                for start in range(item.low, item.high, CHUNK):
-                    parts.append(encoder(as_batch(reader.get(range(start, min(start + CHUNK, item.high))), device)).cpu().numpy())
+                for start in range(low, high, CHUNK):
+                    parts.append(encoder(as_batch(reader.get(range(start, min(start + CHUNK, high))), device)).cpu().numpy())
                     tick(len(parts[-1]))
             with replacing(file) as temporary, open(temporary, "wb") as out:
                 np.save(out, np.concatenate(parts))

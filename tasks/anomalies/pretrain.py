@@ -70,7 +70,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     footage, skipped = find_footage(rows, config.model.frames, config.data.decoder, pseudo)
     run.record_data(rows)
     run.record(seed=config.train.seed, pseudo=pseudo.facts if pseudo else None)
-    session = Session(config, run, footage)
+    session = Session(config, run, footage, pseudo)
     if run.main:
         run.skip(skipped, config.train.strict)
         _say(run, config, session)

@@ -52,8 +52,8 @@ class AnomalyDetection:
     Attributes:
         path: the video as it was named. method: `embedded` or the model's name.
         settings: what was set (threshold, weights, smoothing, ...).
-        n_frames, fps, duration_s, start_s, width, height: of the video, as in `tasks.boundaries.result.Detection`: duration_s from the first
-            frame's start to the last frame's end, start_s the presentation time of the first frame, px.
+        n_frames, fps, duration_s, start_s, width, height: of the video; duration_s from the first frame's start to the last frame's end,
+            start_s the presentation time of the first frame; width and height in px.
         notes: what a reader of the scores must know, e.g. how the edges of the video got theirs.
         damage: why the video is shorter than its file promises, or None.
     """
