@@ -63,7 +63,7 @@ def vid(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Learn from video with little or no annotation: pretrain, fine-tune, evaluate."""
+    """Learn from video with little or no annotation, and use what was learned."""
 
 
 app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
