@@ -203,9 +203,8 @@ def train(args: argparse.Namespace, data: Path, train_set: Path, val_set: Path) 
         tight = [r["f1@0.05"] for r, _ in rows]
         mean, wide = statistics.mean(tight), statistics.mean(r["avg_f1"] for r, _ in rows)
         speed = learned_speed(Path(rows[0][0]["model"]), val_set)
-        print(
-            f"| {arm} | {mean:.3f} | {min(tight):.3f} to {max(tight):.3f} | {wide:.3f} | {speed:.1f} x | {statistics.mean(s for _, s in rows):.0f} |"
-        )
+        spent = statistics.mean(s for _, s in rows)
+        print(f"| {arm} | {mean:.3f} | {min(tight):.3f} to {max(tight):.3f} | {wide:.3f} | {speed:.1f} x | {spent:.0f} |")
 
 
 def run(args: argparse.Namespace) -> None:
