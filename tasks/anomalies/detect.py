@@ -134,6 +134,8 @@ class Detector:
         (found,) = each(fit, [self.sources], workers, talk, "learning what is normal", "video", lambda sources, reason: reason)
         if isinstance(found, str):
             raise InputError(f"the normal footage cannot be read: {found}", "run: vid data check")
+        for path, reason in found.skipped:
+            talk.warn(f"normal footage left out: {path}: {reason}")
         self.normal = found
 
     def detect(

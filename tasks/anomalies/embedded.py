@@ -7,7 +7,7 @@ anomalous as its most unusual window. It sees what is fast, large or new in its 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tasks.anomalies.result import FrameScores
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.clips import frame_range
 from tasks.core.video.dis import DisFlow
-from tasks.core.video.reader import VideoReader, open_video
+from tasks.core.video.reader import VideoError, VideoReader, open_video
 
 SHORT_SIDE_PX = 240
 CELL_PX = 8
@@ -65,6 +65,7 @@ class EmbeddedModel:
     Attributes:
         scale: see `Scale`. typical: median of the fused evidence of normal frames. rare: what one normal frame in a thousand reaches.
         part_rare: (2,) the same per part. cells: (h, w) of the map. n_samples, n_videos: what it was learnt from.
+            skipped: (path, reason) of footage that could not be read.
     """
 
     scale: Scale
@@ -74,6 +75,7 @@ class EmbeddedModel:
     cells: tuple[int, int]
     n_samples: int
     n_videos: int
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def fit(sources: list[NormalSource], advance: Callable[[int], None] = lambda n: None, decoder: str = "auto") -> EmbeddedModel:
@@ -83,14 +85,19 @@ def fit(sources: list[NormalSource], advance: Callable[[int], None] = lambda n: 
         sources: videos of one camera. advance: told the number of frames read.
 
     Raises:
-        InputError: a video cannot be read, or there are less than two seconds. UsageError: pictures of different shapes.
+        InputError: no video can be read, or there are less than two seconds. UsageError: pictures of different shapes.
     """
-    videos = []
+    videos, skipped = [], []
     for source in sources:
-        with open_video(source.path, decoder) as reader:
-            start, stop = frame_range(reader.pts, source.start_s, source.end_s)
-            videos.append(windows(np.stack([maps for _, _, maps in samples(reader, start, stop, advance)])))
-    return learn(videos)
+        try:
+            with open_video(source.path, decoder) as reader:
+                start, stop = frame_range(reader.pts, source.start_s, source.end_s)
+                videos.append(windows(np.stack([maps for _, _, maps in samples(reader, start, stop, advance)])))
+        except VideoError as error:
+            skipped.append((source.path, error.reason))
+    if not videos:
+        raise InputError(f"none of the {len(sources)} normal videos can be read: {'; '.join(': '.join(one) for one in skipped[:3])}")
+    return replace(learn(videos), skipped=tuple(skipped))
 
 
 def learn(videos: list[np.ndarray]) -> EmbeddedModel:

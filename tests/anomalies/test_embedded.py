@@ -113,6 +113,17 @@ def test_rare_is_one_in_a_thousand_of_an_exponential_tail():
     assert squashed(np.array([0.0, 2.0]), 0.0, 2.0) == pytest.approx([1 / (1 + np.exp(4)), 0.5])
 
 
+def test_unreadable_footage_is_left_out_and_named(tmp_path, monkeypatch):
+    (tmp_path / "bad.mp4").write_text("no video")
+    real = embedded.open_video
+    monkeypatch.setattr(embedded, "open_video", lambda path, decoder: Walkers(12, 10, 20) if path == "good" else real(path, decoder))
+    model = embedded.fit([NormalSource("good"), NormalSource(str(tmp_path / "bad.mp4"))])
+    assert model.n_videos == 1
+    assert [path for path, _ in model.skipped] == [str(tmp_path / "bad.mp4")]
+    with pytest.raises(InputError, match="none of the 1 normal videos"):
+        embedded.fit([NormalSource(str(tmp_path / "bad.mp4"))])
+
+
 @pytest.mark.real
 def test_ped2_after_four_normal_videos(real_data):
     folder = real_data / "ped2"
