@@ -1,0 +1,60 @@
+"""Floating-point operations of the layers in `core.nn`, counted by hand: matrix products only, two operations per multiply-add.
+
+Norms, softmax, activations and gathers are left out, as is usual for model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B). All counts
+are of one clip's forward pass.
+"""
+
+from tasks.core.nn.config import VitConfig
+
+TRAINING = 3
+"""A training step costs this many forward passes: one forward, one each for the gradients of inputs and of weights."""
+
+
+def linear_flops(n: int, inputs: int, outputs: int) -> int:
+    """`n` tokens through a linear layer."""
+    return 2 * n * inputs * outputs
+
+
+def attention_flops(n: int, dim: int, keys: int | None = None) -> int:
+    """Scores and weighted sum of `n` queries over `keys` tokens (None: over themselves), all heads together; no projections."""
+    return 4 * n * (n if keys is None else keys) * dim
+
+
+def self_attention_flops(n: int, dim: int) -> int:
+    """Multi-head self-attention with its projections."""
+    return linear_flops(n, dim, 4 * dim) + attention_flops(n, dim)
+
+
+def mlp_flops(n: int, dim: int, ratio: float = 4.0) -> int:
+    """The two linear layers of a block."""
+    return 2 * linear_flops(n, dim, int(dim * ratio))
+
+
+def block_flops(n: int, dim: int) -> int:
+    """One transformer block over `n` tokens."""
+    return self_attention_flops(n, dim) + mlp_flops(n, dim)
+
+
+def trajectory_flops(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None, raw_values: bool = False) -> int:
+    """`core.nn.trajectory.TrajectoryAttention` with its projections: `n` tokens of `frames` frames, exact or through landmarks."""
+    projections = linear_flops(n, dim, 6 * dim)  # q, k, v, the query of the second attention, its key lifted onto it, the output
+    if landmarks is None:
+        pooling = attention_flops(n, dim)
+    else:
+        kept = min(landmarks, n)
+        pooling = 6 * n * kept * dim + 2 * n * kept * frames * dim  # queries-landmarks, landmarks-keys, summaries; their mixture per frame
+    scores = 2 * n * heads * frames * dim
+    merging = 2 * n * frames * dim if raw_values else scores + linear_flops(n, dim, dim)
+    return projections + pooling + scores + merging
+
+
+def embed_flops(n: int, config: VitConfig) -> int:
+    """`n` tubelets to tokens."""
+    return linear_flops(n, 3 * config.tubelet * config.patch**2, config.widths()[0])
+
+
+def encoder_flops(config: VitConfig, n: int | None = None) -> int:
+    """Tubelet embedding and blocks over `n` tokens (None: all of a clip)."""
+    dim, depth, _ = config.widths()
+    n = config.n_tokens() if n is None else n
+    return embed_flops(n, config) + depth * block_flops(n, dim)

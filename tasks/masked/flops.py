@@ -1,0 +1,71 @@
+"""Floating-point operations of one clip in masked pretraining (see `core.nn.flops` for what is counted)."""
+
+import torch
+
+from tasks.core.nn.flops import (
+    TRAINING,
+    block_flops,
+    embed_flops,
+    encoder_flops,
+    linear_flops,
+    mlp_flops,
+    self_attention_flops,
+    trajectory_flops,
+)
+from tasks.masked.config import AdaMAESampler, PretrainConfig, TATSSampler
+from tasks.masked.samplers import build_sampler
+
+
+def visible_tokens(config: PretrainConfig) -> int:
+    """Tokens that the encoder sees, as the sampler rounds the mask ratio."""
+    with torch.device("meta"):
+        return build_sampler(config.sampler, config.model, config.mask_ratio).n_visible
+
+
+def step_flops(config: PretrainConfig) -> dict[str, int]:
+    """Forward pass of one clip: `encoder` (embedding and blocks on visible tokens), `decoder` (projection, blocks on all tokens, pixels of
+    masked ones), `sampler` (one pass of its network, and the embedding of the tokens that only it looks at).
+
+    A fixed rule (random, tube) costs nothing. TATS draws at random for its first `warmup_epochs`; what is given here is a step after them.
+    """
+    seen = visible_tokens(config)
+    return {"encoder": encoder_flops(config.model, seen), "decoder": decoder_flops(config, seen), "sampler": sampler_flops(config, seen)}
+
+
+def training_flops(config: PretrainConfig) -> dict[str, int]:
+    """Forward and backward of one clip, same keys as `step_flops`: three times the forward pass.
+
+    The policy of TATS draws without gradient and then learns in `ppo_epochs` passes of its own: 1 + 3 `ppo_epochs` times its forward pass.
+    """
+    once = step_flops(config)
+    trained = {part: TRAINING * flops for part, flops in once.items()}
+    if isinstance(config.sampler, TATSSampler):
+        hidden = embed_flops(config.model.n_tokens() - visible_tokens(config), config.model)
+        trained["sampler"] = TRAINING * hidden + (1 + TRAINING * config.sampler.ppo_epochs) * (once["sampler"] - hidden)
+    return trained
+
+
+def decoder_flops(config: PretrainConfig, seen: int) -> int:
+    """Projection of `seen` tokens, decoder blocks over all, pixels of the masked ones."""
+    model, n = config.model, config.model.n_tokens()
+    width = model.widths()[0]
+    dim = config.decoder.dim or width // 2
+    pixels = 3 * model.tubelet * model.patch**2
+    return linear_flops(seen, width, dim) + config.decoder.depth * block_flops(n, dim) + linear_flops(n - seen, dim, pixels)
+
+
+def sampler_flops(config: PretrainConfig, seen: int) -> int:
+    """One pass of the sampler over all tokens, and the embedding of those the encoder does not see."""
+    sampler, model, n = config.sampler, config.model, config.model.n_tokens()
+    dim = model.widths()[0]
+    hidden = embed_flops(n - seen, model)
+    if isinstance(sampler, AdaMAESampler):
+        return hidden + block_flops(n, dim) + linear_flops(n, dim, 1)
+    if not isinstance(sampler, TATSSampler):
+        return 0
+    if sampler.attention == "trajectory":
+        attention = trajectory_flops(n, dim, sampler.heads, model.grid()[0], sampler.landmarks, sampler.raw_values)
+    else:
+        attention = self_attention_flops(n, dim)
+    critic = linear_flops(1, n, units := sampler.value_hidden or n // 2) + linear_flops(1, units, 1)
+    return hidden + sampler.blocks * (attention + mlp_flops(n, dim)) + linear_flops(n, dim, 1) + critic
