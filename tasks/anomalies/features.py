@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tasks.core import hub
-from tasks.core.checkpoint import CONFIG, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import CONFIG, bounded_by, check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
@@ -69,6 +69,7 @@ def load_encoder(reference: str) -> FrameEncoder:
         UsageError: it is neither, or lacks weights as safetensors, or is a video transformer that sees nothing in a still.
     """
     saved, weights = described(reference)
+    check_fits(lambda: FrameEncoder(saved).network, weights, reference)
     return FrameEncoder(saved, weights)
 
 
@@ -96,9 +97,10 @@ def _clip(folder: Path, reference: str) -> tuple[dict[str, Any], dict[str, torch
     if not any(folder.glob("*.safetensors")):
         raise UsageError(f"{reference} has no weights as safetensors", "save it again with transformers: save_pretrained(FOLDER)")
     try:
-        model, told = transformers.CLIPVisionModelWithProjection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
+        with bounded_by(folder):
+            model, told = transformers.CLIPVisionModelWithProjection.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UsageError(f"{reference} cannot be loaded as a CLIP image tower: {str(error).splitlines()[0]}") from None
     if told["missing_keys"]:

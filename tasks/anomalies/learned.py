@@ -10,7 +10,7 @@ from tasks.anomalies.config import PARTS, DetectConfig
 from tasks.anomalies.result import FrameScores
 from tasks.anomalies.score import Calibration, fuse, heat_levels, parts_of, scored_index
 from tasks.anomalies.stream import Networks, Raw, raw_scores
-from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.metrics.anomalies import smoothed
 from tasks.core.video.clips import frame_range
@@ -41,8 +41,7 @@ class LearnedDetector:
             raise UsageError(f"{reference} is no anomaly model", "train one: vid pretrain --preset anomalies/tiny --data NORMAL")
         self.detect = config
         device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.networks = Networks(self.config["architecture"])
-        load_strict(self.networks, load_weights(folder), str(folder))
+        self.networks = build_strict(lambda: Networks(self.config["architecture"]), load_weights(folder), str(folder))
         self.networks.to(device).eval()
         self.parts = self.networks.parts
         self.weights = dict(zip(PARTS, config.weights or self.config["weights"], strict=True))

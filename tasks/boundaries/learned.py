@@ -11,7 +11,7 @@ from tasks.boundaries.classifier import BoundaryClassifier
 from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
-from tasks.core.checkpoint import WEIGHTS, find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import WEIGHTS, build_strict, find_model, load_config, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.clips import frame_range
@@ -41,8 +41,7 @@ class LearnedScorer:
         self.transform = still_transform(AugmentConfig(**{k: prepared[k] for k in ("crop", "mean", "std")}), model.image_size)
         self.short_side, self.batch = prepared["short_side"], batch
         device = usable_device(device)
-        self.classifier = BoundaryClassifier(model, self.window.two_groups)
-        load_strict(self.classifier, load_weights(folder), str(folder))
+        self.classifier = build_strict(lambda: BoundaryClassifier(model, self.window.two_groups), load_weights(folder), str(folder))
         with open(folder / WEIGHTS, "rb") as file:
             self.weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self.classifier.to(device).eval()

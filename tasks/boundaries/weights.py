@@ -4,7 +4,7 @@ from typing import Any
 
 from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.model import MotionResNet
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
 from tasks.core.errors import UsageError
 
 
@@ -24,6 +24,12 @@ def check_encoder(reference: str, wanted: EncoderConfig) -> dict[str, Any]:
             "take over its model settings with --set model.KEY=VALUE",
         )
     return saved
+
+
+def check_weights(reference: str) -> None:
+    """UsageError unless the encoder of a model is as large as its config.json says; to be asked before a network is built from that."""
+    config = EncoderConfig(**load_config(find_model(reference))["architecture"])
+    check_fits(lambda: MotionResNet(config), encoder_weights(load_weights(find_model(reference))), reference)
 
 
 def load_encoder(encoder: MotionResNet, reference: str) -> dict[str, Any]:

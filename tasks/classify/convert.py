@@ -25,6 +25,7 @@ SOURCES = {
     "videomae-pth": "a fine-tuned checkpoint of MCG-NJU/VideoMAE",
 }
 ARCHITECTURE = "VideoMAEForVideoClassification"
+MAX_CLASSES = 1_000_000
 CARD = {"tags": ["video", "video-classification"], "pipeline_tag": "video-classification"}
 
 
@@ -124,7 +125,9 @@ def _from_transformers(folder: Path, talk: Talk) -> tuple[Tensors, dict[str, Any
 
 def _labels(config: dict[str, Any], folder: Path) -> list[str]:
     """Class names in the order of their numbers; transformers' own names for two classes where the folder has none."""
-    found = config.get("id2label") or {str(n): f"LABEL_{n}" for n in range(config.get("num_labels", 2))}
+    count = config.get("num_labels", 2)
+    videomae.refuse(type(count) is not int or not 0 < count <= MAX_CLASSES, folder, f"num_labels is {count!r:.40}")
+    found = config.get("id2label") or {str(n): f"LABEL_{n}" for n in range(count)}
     by_number = {int(number): str(name) for number, name in found.items()}
     videomae.refuse(sorted(by_number) != list(range(len(by_number))), folder, "id2label does not number the classes from 0")
     return [by_number[number] for number in range(len(by_number))]

@@ -10,7 +10,7 @@ from tasks.classify.config import EvalConfig, HeadConfig
 from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.model import Classifier
 from tasks.classify.views import Outputs, classify_views, collect, view_batches
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.checkpoint import build_strict, encoder_weights, find_model, load_config, load_weights
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.errors import InputError, UsageError
@@ -33,8 +33,8 @@ def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple
         raise UsageError(
             f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn"
         )
-    classifier = Classifier(VitConfig(**config["architecture"]), len(config["labels"]), HeadConfig(**config["head"]))
-    load_strict(classifier, load_weights(folder), str(folder))
+    model, head = VitConfig(**config["architecture"]), HeadConfig(**config["head"])
+    classifier = build_strict(lambda: Classifier(model, len(config["labels"]), head), load_weights(folder), str(folder))
     return classifier.to(device).eval(), config
 
 
@@ -43,8 +43,8 @@ def load_encoder(reference: str, device: torch.device | str = "cpu") -> tuple[Vi
     folder = find_model(reference)
     config = load_config(folder)
     weights = encoder_weights(load_weights(folder))
-    encoder = VideoTransformer(VitConfig(**config["architecture"]), final_norm="norm.weight" in weights)
-    load_strict(encoder, weights, str(folder))
+    model = VitConfig(**config["architecture"])
+    encoder = build_strict(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
     return encoder.to(device).eval(), config
 
 

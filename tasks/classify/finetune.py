@@ -11,7 +11,7 @@ from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
 from tasks.classify.model import drop_final_norm
 from tasks.classify.views import Outputs, classify_views
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.engine import setup
 from tasks.core.engine.loop import Batch, Trainer, make_accelerator
 from tasks.core.engine.random import STREAMS, derive_seed
@@ -20,6 +20,7 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.vit import VideoTransformer
 
 
 def architecture(config: FinetuneConfig) -> VitConfig:
@@ -95,11 +96,14 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
 
 def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classification:
     """The method with seeded weights and the pretrained encoder in place."""
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
-    method = Classification(config, model, n_classes)
+    weights = {}
     if config.init:
         folder = find_model(config.init)
         weights = encoder_weights(load_weights(folder))
+        check_fits(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    method = Classification(config, model, n_classes)
+    if config.init:
         encoder = method.classifier.encoder
         if isinstance(encoder.norm, torch.nn.Identity):
             weights = drop_final_norm(weights)

@@ -7,6 +7,8 @@ clear UsageError.
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from tasks.core.files import write_json, write_text
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MAX_CONFIG_BYTES = 10_000_000
+MAX_SIZES = {"image_size": 16_384, "short_side": 16_384, "frames": 65_536}
+"""Of `preprocessing`: videos are brought to these sizes, px and frames."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """Of a zip archive, which `torch.save` writes, and of bare pickles. A safetensors file may begin so too, but has `{` as its ninth byte."""
 
@@ -96,6 +100,10 @@ def load_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not the configuration of a model of this tool", "it needs 'task' and 'architecture'")
     if not isinstance(config.get("preprocessing", {}), dict) or not isinstance(config.get("provenance", {}), dict):
         raise UsageError(f"{path}: 'preprocessing' and 'provenance' must be mappings")
+    for key, largest in MAX_SIZES.items():
+        size = config.get("preprocessing", {}).get(key)
+        if size is not None and not (type(size) is int and 0 < size <= largest):
+            raise UsageError(f"{path}: preprocessing.{key} must be a whole number from 1 to {largest}")
     labels = config.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise UsageError(f"{path}: 'labels' must be a list of names")
@@ -132,8 +140,71 @@ def _finite(torch: Any, tensor: Any) -> bool:
     return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
+@contextmanager
+def bounded(tensors: int, elements: int, source: str) -> Iterator[None]:
+    """Within it, building a network of far more tensors or elements than weights were given is a UsageError.
+
+    A config.json may ask for any size; this stops at the first parameter that is too many, before its values are drawn.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = [2 * tensors + 100, 2 * elements + 10_000_000]
+
+    def count(module: Any, name: str, parameter: Any) -> None:
+        left[0] -= 1
+        left[1] -= 0 if parameter is None else parameter.numel()
+        if min(left) < 0:
+            raise UsageError(f"the weights in {source} do not fit this model: its {CONFIG} describes a far larger one")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, OverflowError, MemoryError) as error:  # sizes that no memory and no 64-bit number holds
+        raise UsageError(f"the {CONFIG} of {source} describes no network: {(str(error) or 'too large').splitlines()[0][:200]}") from None
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def bounded_by(folder: Path) -> Iterator[None]:
+    """`bounded` by the safetensors files in a folder, for networks that another library builds."""
+    from safetensors import SafetensorError, safe_open
+
+    files, tensors = sorted(folder.rglob("*.safetensors")), 0
+    try:
+        for file in files:
+            with safe_open(file, "pt") as opened:
+                tensors += len(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{file} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
+    with bounded(tensors, sum(file.stat().st_size for file in files), str(folder)):  # an element takes a byte at least
+        yield
+
+
+def check_fits(build: Callable[[], Any], weights: dict[str, Any], source: str) -> None:
+    """UsageError unless the module that `build()` makes takes exactly these tensors; nothing is allocated for it."""
+    import torch
+
+    with torch.device("meta"), bounded(len(weights), sum(tensor.numel() for tensor in weights.values()), source):
+        module = build()
+    _compare(module, weights, source)
+
+
+def build_strict(build: Callable[[], Any], weights: dict[str, Any], source: str) -> Any:
+    """The module that `build()` makes, with these tensors: no memory is taken before it is known that they fit. Raises UsageError."""
+    check_fits(build, weights, source)
+    module = build()
+    load_strict(module, weights, source)
+    return module
+
+
 def load_strict(module: Any, weights: dict[str, Any], source: str) -> None:
     """Loads tensors into a module; any missing, unexpected or misshapen key is a UsageError that names it."""
+    _compare(module, weights, source)
+    module.load_state_dict(weights)
+
+
+def _compare(module: Any, weights: dict[str, Any], source: str) -> None:
     own = module.state_dict()
     problems = [f"missing {_shown(k)}" for k in own.keys() - weights.keys()]
     problems += [f"unexpected {_shown(k)}" for k in weights.keys() - own.keys()]
@@ -144,7 +215,6 @@ def load_strict(module: Any, weights: dict[str, Any], source: str) -> None:
             problems.append(f"{_shown(k)} has type {weights[k].dtype}, not {own[k].dtype}".replace("torch.", ""))
     if problems:
         raise UsageError(f"the weights in {source} do not fit this model: {_some(problems, '; ')}")
-    module.load_state_dict(weights)
 
 
 def encoder_weights(weights: dict[str, Any], prefix: str = "encoder.") -> dict[str, Any]:

@@ -68,7 +68,7 @@ class DecoderConfig(Config):
     """The light decoder; unset widths follow the encoder (half its width, heads of 64)."""
 
     dim: int | None = Field(None, ge=8)
-    depth: int = Field(4, ge=1)
+    depth: int = Field(4, ge=1, le=1000)
     heads: int | None = Field(None, ge=1)
     norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tasks.core import convert as files
-from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.convert import Names, Tensors
 from tasks.core.convert_onnx import write_onnx
 from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
@@ -92,10 +92,9 @@ def load_model(folder: Path) -> tuple[MaskedAutoencoder, dict[str, Any]]:
     saved = load_config(folder)
     if saved["task"] != "masked":
         raise UsageError(f"{folder} is a model of task '{saved['task']}', not a masked autoencoder")
-    autoencoder = MaskedAutoencoder(VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"]))
+    model, decoder = VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])
     weights = {name: tensor for name, tensor in load_weights(folder).items() if not name.startswith("sampler.")}
-    load_strict(autoencoder, weights, str(folder / WEIGHTS))
-    return autoencoder.eval(), saved
+    return build_strict(lambda: MaskedAutoencoder(model, decoder), weights, str(folder / WEIGHTS)).eval(), saved
 
 
 def _transformers_names(model: VitConfig, depth: int) -> Names:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tasks.core.checkpoint import bounded_by
 from tasks.core.errors import UsageError
 from tasks.pseudo.config import LATENT_CHANNELS
 from tasks.pseudo.model import condition, sample
@@ -134,7 +135,8 @@ def _part(kind: Any, folder: Path, name: str) -> Any:
     if not any((folder / name).glob("*.safetensors")):
         raise UsageError(f"{folder / name} holds no weights as safetensors, and no others are read")
     try:
-        part, told = kind.from_pretrained(folder, subfolder=name, use_safetensors=True, output_loading_info=True, local_files_only=True)
+        with bounded_by(folder / name):
+            part, told = kind.from_pretrained(folder, subfolder=name, use_safetensors=True, output_loading_info=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{folder / name} cannot be read: {str(error).splitlines()[0]}") from None
     wrong = [f"{what.split('_')[0]} {key}" for what in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in told[what]]

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from tasks.core import hub
+from tasks.core.checkpoint import bounded_by
 from tasks.core.errors import UsageError
 from tasks.pseudo.config import GenerateConfig
 from tasks.pseudo.inpaint import Filler, fitted
@@ -170,8 +172,10 @@ def _pipeline(
         raise UsageError(f"{reference} needs the package 'transformers' for its text encoder", "pip install 'vid-suite[text]'")
     from diffusers import AutoPipelineForInpainting
 
+    local = bounded_by(Path(source)) if Path(source).is_dir() else nullcontext()
     try:
-        pipeline = AutoPipelineForInpainting.from_pretrained(source, use_safetensors=True, **options).to(dtype=dtype)
+        with local:
+            pipeline = AutoPipelineForInpainting.from_pretrained(source, use_safetensors=True, **options).to(dtype=dtype)
     except (OSError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         raise UsageError(
             f"{reference} cannot be loaded for inpainting: {(str(error) or type(error).__name__).splitlines()[0]}",

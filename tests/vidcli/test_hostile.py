@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import time
 
 import pytest
 import torch
 from hub_server import Hub
-from hub_session import environment, session
+from hub_session import environment, python, session
+from painted import write_video
 from safetensors.torch import save, save_file
 
 from tasks.classify.config import HeadConfig
@@ -54,7 +56,7 @@ PRESETS = {
 
 def one_line(err, message):
     """What was said is one error of one line, with at most a hint, and contains `message`."""
-    lines = [line for line in err.splitlines() if not line.startswith(("licence:", "fetching"))]
+    lines = [line for line in err.splitlines() if not line.startswith(("licence:", "fetching", "run folder:"))]
     assert message in lines[0], err
     assert lines[0].startswith("error: ")
     assert [line.split(":")[0] for line in lines[1:]] in ([], ["hint"]), err
@@ -156,6 +158,14 @@ MODELS = {
     "other-key": (model(architecture={**VIT, "\x1b[2J": 1}), r"config.json does not fit: VitConfig.\x1b[2J"),
     "no-json": ({**model(), "config.json": "{"}, "cannot be read"),
     "deep-json": ({**model(), "config.json": "[" * 100_000}, "cannot be read"),
+    "width": (model(architecture={**VIT, "dim": 10**6}), "describes a far larger one"),
+    "width-past-64-bit": (model(architecture={**VIT, "dim": 2 * 10**17}), "describes no network"),
+    "depth": (model(architecture={**VIT, "depth": 10**5}), "config.json does not fit: VitConfig.depth"),
+    "deep": (model(architecture={**VIT, "depth": 1000}), "describes a far larger one"),
+    "picture": (model(architecture={**VIT, "image_size": 8 * 10**6}), "config.json does not fit: VitConfig"),
+    "patch": (model(architecture={**VIT, "image_size": 2**20, "patch": 2**20}), "describes a far larger one"),
+    "frames": (model(preprocessing={"image_size": 16, "frames": 10**12}), "preprocessing.frames must be a whole number"),
+    "short-side": (model(preprocessing={"image_size": 16, "short_side": 10**6}), "preprocessing.short_side must be a whole number"),
     "paths": ({**model(), "../../../evil.json": "{}"}, "cannot get hf://evil/paths"),
 }
 
@@ -206,3 +216,74 @@ def test_links_out_of_the_folder(tmp_path, vid, link):
     code, _, err = vid("publish", folder, "--repo", "org/name", "--dry-run")
     assert code == 2
     one_line(err, "is a link that leads out of its folder")
+
+
+def giants():
+    """(folder name, weights, config.json, command) of models that ask for far more memory than this machine has."""
+    weights, config = classifier()
+    vit, wide = {**config, "architecture": {**VIT, "dim": 10**6}}, {"task": "boundaries", "method": "gebd", "labels": []}
+    wide |= {"architecture": {"size": "resnet18", "width": 10**6, "motion": None}, "preprocessing": {"crop": "center", "short_side": 32}}
+    wide |= {"window": {"before": 3, "stride_frames": 1}, "merge": {}}
+    wide["preprocessing"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    networks = {"parts": ["appearance"], "autoencoder": {"width": 1e5}, "flow": {}, "semantic": None}
+    semantic = {"features": 10**9, "hidden": 10**9, "normalize": False, "encoder": {"kind": "vit", "architecture": VIT}}
+    anomaly = {"task": "anomalies", "method": "x", "weights": [1, 1, 1], "calibration": {}}
+    return {
+        "knn": (weights, vit, ["eval", "classify", "--protocol", "knn", "--gallery", "v.csv", "--data", "v.csv", "--model"]),
+        "onnx": (weights, vit, ["convert", "--to", "onnx", "-o", "x"]),
+        "transformers": (weights, vit, ["convert", "--to", "transformers", "-o", "x"]),
+        "masked": (
+            weights,
+            {**vit, "task": "masked", "decoder": {"depth": 1000}, "architecture": VIT},
+            ["convert", "--to", "onnx", "-o", "x"],
+        ),
+        "finetune": (weights, vit, ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", "--data", "v.csv", "--from"]),
+        "boundaries": (weights, wide, ["detect-boundaries", "v.mp4", "--out", "x", "--model"]),
+        "boundary-finetune": (
+            weights,
+            wide,
+            ["finetune", "--preset", "boundaries/gebd-tiny", "--set", "model=null", "--data", "v.json", "--from"],
+        ),
+        "anomalies": (weights, {**anomaly, "architecture": networks}, ["detect-anomalies", "v.mp4", "--out", "x", "--model"]),
+        "semantic": (
+            weights,
+            {**anomaly, "architecture": {**networks, "parts": ["semantic"], "semantic": semantic}},
+            ["detect-anomalies", "v.mp4", "--out", "x", "--model"],
+        ),
+    }
+
+
+LITTLE_MEMORY = """
+import resource, sys, torch
+from hub_session import SESSION
+own = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (own + 3 * 2**30,) * 2)
+exec(SESSION)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """What `vid` says of every giant: one process, which gets 3 GiB of address space more than torch itself takes."""
+    folder = tmp_path_factory.mktemp("giants")
+    annotation = {"path": "v.mp4", "num_frames": 8, "fps": 8.0, "video_duration": 1.0, "f1_consis": [1.0], "f1_consis_avg": 1.0}
+    annotation |= {"substages_timestamps": [[0.5]]}
+    (folder / "v.csv").write_text("path,label\nv.mp4,a\n")
+    (folder / "v.json").write_text(json.dumps({"v": annotation}))
+    write_video(folder / "v.mp4", n=8)
+    commands = []
+    for name, (weights, config, command) in giants().items():
+        save_model(folder / name, weights, {"method": "x", **config}, "# card")
+        commands.append([*command[:1], name, *command[1:]] if command[0] == "convert" else [*command, name])
+    started = time.monotonic()
+    with Hub() as hub:
+        said = python(LITTLE_MEMORY, environment(hub, folder / "home", OMP_NUM_THREADS="1"), folder, json.dumps(commands))
+    assert time.monotonic() - started < 60
+    return dict(zip(giants(), json.loads(said.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("name", giants())
+def test_a_model_that_asks_for_more_than_it_has(loaded, name):
+    code, out, err = loaded[name]
+    assert (code, out) == (2, ""), err
+    one_line(err, "do not fit this model: its config.json describes a far larger one")

@@ -15,13 +15,16 @@ SIZES = {  # name: (width, depth, heads)
     "huge": (1280, 32, 16),
 }
 
+MAX_TOKENS = 2**17
+"""Of one clip: its position codes are a table."""
+
 
 class VitConfig(Config):
     """Architecture of a video transformer; `dim`, `depth` and `heads` override those of `size`."""
 
     size: Literal["tiny", "small", "base", "large", "huge"] = "base"
     dim: int | None = Field(None, ge=8)
-    depth: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1, le=1000)
     heads: int | None = Field(None, ge=1)
     image_size: int = Field(224, ge=8, description="side of the square input, px")
     frames: int = Field(16, ge=1)
@@ -45,6 +48,8 @@ class VitConfig(Config):
             raise ValueError(f"frames ({self.frames}) must be a multiple of tubelet ({self.tubelet})")
         if self.image_size % self.patch:
             raise ValueError(f"image_size ({self.image_size}) must be a multiple of patch ({self.patch})")
+        if self.n_tokens() > MAX_TOKENS:
+            raise ValueError(f"a clip of {self.n_tokens()} tokens is too long: at most {MAX_TOKENS}")
         dim, _, heads = self.widths()
         if dim % heads or dim % 2:
             raise ValueError(f"width ({dim}) must be even and a multiple of heads ({heads})")
