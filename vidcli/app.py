@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 from typer.main import get_command
 
+from tasks.core.engine.signals import stopping
 from tasks.core.errors import VidError
 from vidcli import __version__, launch, options
 from vidcli.commands import (
@@ -104,19 +106,24 @@ def main(arguments: list[str] | None = None) -> int:
     if (cache := os.environ.get("VID_CACHE")) and "HF_HOME" not in os.environ:
         os.environ["HF_HOME"] = os.path.join(cache, "huggingface")  # read when huggingface_hub is imported
     talk = reset()
-    try:
-        launch.join()
-        talk = reset()  # now it knows its rank
-        code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        code = 130
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except Exception as error:
-        code = explain(error, talk)
-    finally:
-        talk.detach_log()
-    return launch.leave(code)
+    with stopping("stopped by a signal; what is finished is written", "run the same command again to continue") as deaf:
+        try:
+            launch.join()
+            talk = reset()  # now it knows its rank
+            code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        except (Exception, KeyboardInterrupt) as error:
+            deaf()
+            code = 130 if isinstance(error, KeyboardInterrupt) else explain(error, talk)
+        finally:
+            deaf()
+            talk.detach_log()
+        code = launch.leave(code)
+    if arguments is None:  # the process ends here; the same signal may come again while it does
+        for number in launch.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def explain(error: Exception, talk: Console) -> int:

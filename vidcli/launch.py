@@ -76,23 +76,30 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
 
 def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:
     """Start the launcher, pass signals on to the workers, end the others when one failed; the exit code of all."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}  # the launcher inherits this
-    child = subprocess.Popen(line, env=environment, start_new_session=True)
     received: list[int] = []
+    told: set[str] = set()
+    child: subprocess.Popen | None = None
 
     def forward(number: int, _: FrameType | None) -> None:
         received.append(number)
-        if not signal_workers(folder, number):
+        told.clear()
+        if child is not None:
+            pass_on()
+
+    def pass_on() -> None:
+        if not signal_workers(folder, received[-1], told):
             child.send_signal(signal.SIGHUP)  # none has started yet: end the launcher itself
 
+    previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        for number in SIGNALS:
-            signal.signal(number, forward)
+        child = subprocess.Popen(line, env=environment, start_new_session=True, preexec_fn=_ignore_signals)
         failed_at = None
         while child.poll() is None:
             try:
                 child.wait(1.0)
             except subprocess.TimeoutExpired:
+                if received:
+                    pass_on()  # to workers that have started since
                 failed_at = failed_at or (time.monotonic() if any(exit_codes(folder)) else None)
                 if failed_at and time.monotonic() - failed_at > GRACE_S:
                     child.send_signal(signal.SIGHUP)
@@ -108,11 +115,17 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
     return (130 if received[0] == signal.SIGINT else 75) if received else 1
 
 
-def signal_workers(folder: Path, number: int) -> int:
-    """Send a signal to every worker that has not ended; returns how many have started."""
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def signal_workers(folder: Path, number: int, told: set[str]) -> int:
+    """Send a signal to every worker that has not ended and is not among `told`, and add it there; returns how many have started."""
     started = list(folder.glob("*.pid"))
     for path in started:
-        if not path.with_suffix(".code").exists():
+        if path.name not in told and not path.with_suffix(".code").exists():
+            told.add(path.name)
             with suppress(ProcessLookupError):
                 os.kill(int(path.read_text()), number)
     return len(started)
@@ -124,11 +137,9 @@ def exit_codes(folder: Path) -> list[int]:
 
 
 def join() -> None:
-    """In a worker: take default signal handling back from the launcher, say that it has started."""
+    """In a worker, once it acts upon signals (the launcher has made it ignore them): say that it has started."""
     join_slurm()
     if folder := os.environ.get(EXIT_DIR):
-        for number in SIGNALS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         _leave(Path(folder), "pid", os.getpid())
 
 

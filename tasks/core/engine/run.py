@@ -1,11 +1,13 @@
 """Run folders: what a training run writes, and how the same command finds it again."""
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +40,10 @@ MACHINE_KEYS = {  # may differ between the parts of one run: they change no numb
 ADJUSTABLE = ("optim.", "augment.", "train.epochs", "train.max_steps", "train.precision", "train.compile", "train.eval_every_epochs")
 """Settings that a run which has begun may go on with: they change numbers, not shapes, data or the order of the videos."""
 FIXED = ("optim.name",)
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Of network file systems that are mounted without locks."""
 
 
 def adjustable(key: str) -> bool:
@@ -92,9 +98,7 @@ class Run:
             write_text(target, yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
             if not (run.folder / "run.json").exists():
                 write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, **environment()})
-        if (run.folder / "skipped.csv").exists():
-            with open(run.folder / "skipped.csv", newline="", encoding="utf-8") as file:
-                run.skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+        run.skipped = read_skipped(run.folder / "skipped.csv")
         return run
 
     def _prepare_folder(self, target: Path, saved: dict) -> None:
@@ -108,9 +112,13 @@ class Run:
                 f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out"
             ) from None
         except OSError as error:
-            raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
+            if self._lock is None or error.errno not in _NO_LOCKS:
+                raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
+            self.talk.warn(f"the file system of {self.folder} has no locks: see to it that no other process writes there")
+        for torn in self.folder.rglob(".*.tmp") if target.exists() else self.folder.glob(".config.yaml.*.tmp"):
+            shutil.rmtree(torn) if torn.is_dir() else torn.unlink()  # of a process that was killed: the lock is ours
         if target.exists():
-            old = yaml.safe_load(target.read_text(encoding="utf-8"))
+            old = self._settings_before(target)
             changed = differences(old, saved)
             began = ("metrics.jsonl", "checkpoints", "*/checkpoints", "result.json")
             untouched = not any(any(self.folder.glob(name)) for name in began)
@@ -120,6 +128,16 @@ class Run:
             (self.folder / ".lock").unlink()
             self.close()
             raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
+
+    def _settings_before(self, target: Path) -> dict:
+        try:
+            old = yaml.safe_load(target.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            old = None
+        if not isinstance(old, dict):
+            self.close()
+            raise UsageError(f"{target} is damaged, the settings of this run are lost", "choose another --out")
+        return old
 
     def _accept(self, changed: list[str]) -> None:
         """Goes on with other settings, says and records which; raises UsageError for a finished run or where one must stay."""
@@ -131,8 +149,7 @@ class Run:
                 "repeat the command with the same settings to continue it, or choose another --out",
             )
         self.talk.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
-        facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        self.record(changes=[*facts.get("changes", []), changed])
+        self.record(changes=[*self._facts().get("changes", []), changed])
 
     def part(self, name: str) -> "Run":
         """A run within this one, for verbs that train several things one after the other: metrics and checkpoints of its own in the
@@ -152,7 +169,7 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What the finished run reported."""
-        return json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        return _read_object(self.folder / "result.json", "delete it and run the same command again: the last checkpoint gives it anew")
 
     @property
     def metrics_file(self) -> Path:
@@ -173,16 +190,18 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Adds facts (data hash, device, number of parameters) to run.json, and the commits of what came from the Hub."""
         if self.main:
-            path = self.folder / "run.json"
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = self._facts()
             pinned = {**hub.pins(), **before.get("pinned", {})}  # a run that goes on keeps what it began with
-            write_json(path, {**before, **({"pinned": pinned} if pinned else {}), **facts})
+            write_json(self.folder / "run.json", {**before, **({"pinned": pinned} if pinned else {}), **facts})
+
+    def _facts(self) -> dict[str, Any]:
+        return _read_object(self.folder / "run.json", "delete it: it will be written anew")
 
     def record_data(self, rows: list) -> None:
         """Records what the run is fed; UsageError when a run that has begun was fed something else, since its order would change."""
         found = hash_rows(rows)
         if self.main:
-            before = json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("data_hash", found)
+            before = self._facts().get("data_hash", found)
             if before != found and any(any(self.folder.glob(name)) for name in ("checkpoints", "*/checkpoints")):
                 raise UsageError(
                     f"the training videos of {self.folder} have changed since it began", "restore the manifest, or choose another --out"
@@ -209,9 +228,10 @@ class Run:
         if strict:
             raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
         path = self.folder / "skipped.csv"
-        header = "" if path.exists() else "path,reason\n"
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            file.write(header)
+        with open(path, "a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            before = file.read()
+            file.write("path,reason\n" if not before else "" if before.endswith("\n") else "\n")
             csv.writer(file).writerows(new)
         for video, reason in new:
             self.skipped[video] = reason
@@ -221,12 +241,31 @@ class Run:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of a metrics.jsonl; a torn last line is ignored."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
             break
     return records
+
+
+def read_skipped(path: Path) -> dict[str, str]:
+    """Path -> reason of a skipped.csv, {} where there is none; a torn last line is ignored."""
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.DictReader(file, ["path", "reason"])
+        return {row["path"]: row["reason"] for row in rows if row["reason"] is not None and row["path"] != "path"}
+
+
+def _read_object(path: Path, hint: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} is damaged", hint)
+    return found
 
 
 def hash_rows(rows: list) -> str:

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,13 +11,15 @@ from tasks.core.errors import Interrupted, Preempted, VidError
 
 _HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _ECHO_S = 2.0  # a batch system may send one signal to a process directly and again through its parent
+_open: list[str] = []  # messages of the `stopping` blocks that are entered
+_told: list[int] = []  # the signal that one of them has raised an error for; a library may have swallowed it
 
 
 class StopFlag:
     """Catches SIGTERM, SIGUSR1 and SIGINT while active.
 
-    The first signal is remembered; Ctrl-C more than two seconds later ends the process at once. Handlers inherited by
-    forked workers do nothing there.
+    The first signal is remembered, also one that `stopping` around it has met; Ctrl-C more than two seconds later ends the process at
+    once. Handlers inherited by forked workers do nothing there.
     """
 
     def __init__(self):
@@ -27,6 +29,8 @@ class StopFlag:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopFlag":
+        if _told and _told[0]:
+            self.received, self._first = _told[0], time.monotonic()
         for number in _HANDLED:
             self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -45,24 +49,40 @@ class StopFlag:
 
 
 @contextmanager
-def stopping(message: str, hint: str) -> Iterator[None]:
+def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
     """Outside of loops that look at a `StopFlag` (start-up, writing the model) a signal ends the work where it is.
+
+    The first signal does so; those that follow change nothing, but Ctrl-C more than two seconds later, which ends the process at once.
+
+    Yields:
+        a function after which signals change nothing any more: the work is over, only its exit code is left to tell.
 
     Raises:
         Preempted, Interrupted: with these words. What appears by temporary name and rename is whole or absent.
     """
 
     def leave(number: int, _: FrameType | None) -> None:
-        if os.getpid() == owner:
+        nonlocal first
+        if os.getpid() != owner:
+            return
+        if not _told:
+            _told.append(number)
+            first = time.monotonic()
             raise exit_for(number)(message, hint)
+        if number == signal.SIGINT and time.monotonic() - first > _ECHO_S:
+            os._exit(Interrupted.exit_code)
 
-    owner = os.getpid()
+    owner, first = os.getpid(), 0.0
+    _open.append(message)
     previous = {number: signal.signal(number, leave) for number in _HANDLED}
     try:
-        yield
+        yield lambda: _told.append(0)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        _open.remove(message)
+        if not _open:
+            _told.clear()
 
 
 def exit_for(number: int) -> type[VidError]:

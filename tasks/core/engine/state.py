@@ -42,8 +42,7 @@ class Checkpoints:
         final = self.folder / _following(before.name) if again else before
         partial = self.folder / f"partial-{step:08d}"
         if accelerator.is_main_process:
-            for stale in (*self.folder.glob("partial-*"), *([] if again else [final])):
-                shutil.rmtree(stale, ignore_errors=True)
+            self._sweep()
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
         if again and accelerator.is_main_process:
@@ -70,6 +69,13 @@ class Checkpoints:
         """Name of the newest checkpoint of one step, or the name that its first one gets."""
         name = f"step-{step:08d}"
         return max((p.name for p in self.whole() if p.name.startswith(name)), default=name)
+
+    def _sweep(self) -> None:
+        """Takes away what a killed process has left half written or half removed."""
+        whole = self.whole()
+        for path in (*self.folder.glob("partial-*"), *self.folder.glob("step-*")):
+            if path not in whole:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self) -> None:
         for old in self.whole()[: -self.keep]:
