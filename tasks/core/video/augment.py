@@ -23,7 +23,8 @@ from tasks.core.video.motion_crop import boxes_around, motion_squares
 
 __all__ = ["EvalTransform", "Mixer", "TrainTransform"]
 
-_CHUNK_ELEMENTS = 1 << 26
+_CHUNK_ELEMENTS = {"cpu": 1 << 20}  # what a processor's caches hold
+_CHUNK_ELEMENTS_ELSEWHERE = 1 << 26  # few launches
 _STREAM = 0
 _RA_OPS = 2
 
@@ -92,16 +93,19 @@ class TrainTransform:
         boxes = self._boxes(video, ops.host(batch["size"]), draws[:, _SLOT["crop"]])
         n, frames, channels = video.shape[:3]
         out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        step = max(1, _CHUNK_ELEMENTS // max(1, out[:1].numel()))
+        step = max(1, _CHUNK_ELEMENTS.get(video.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(1, out[:1].numel()))
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            out[rows] = self._chunk(video[rows], boxes[rows], draws[rows])
+            self._chunk(out[rows], video[rows], boxes[rows], draws[rows])
         return out
 
-    def _chunk(self, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> Tensor:
-        clips = torch.stack([self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)])
-        unit = self._normalize(self._blur(self._color(clips.float().div_(255), draws), draws))
-        return self._erase(unit, draws)
+    def _chunk(self, out: Tensor, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> None:
+        for place, *sample in zip(out, video, boxes.tolist(), draws, strict=True):
+            place.copy_(self._clip(*sample))
+        unit = self._blur(self._color(out.div_(255), draws), draws)
+        if unit is not out:
+            out.copy_(unit)
+        self._erase(self._normalize(out), draws)
 
     def _boxes(self, video: Tensor, size: np.ndarray, u: np.ndarray) -> np.ndarray:
         augment = self.augment
@@ -163,9 +167,9 @@ class TrainTransform:
             unit[rows] = ops.blur(unit[rows], (0.1 + 1.9 * strength[chosen]) * share, math.ceil(6 * share))
         return unit
 
-    def _erase(self, video: Tensor, draws: np.ndarray) -> Tensor:
+    def _erase(self, video: Tensor, draws: np.ndarray) -> None:
         if self.augment.erasing == 0:
-            return video
+            return
         noise = self._noise_field(video.device)
         boxes = ops.erasing_boxes(draws[:, _SLOT["box"]], self.size)
         for clip, box, draw in zip(video, boxes.tolist(), draws, strict=True):
@@ -174,7 +178,6 @@ class TrainTransform:
                 free = np.array([2 * self.size - height, 2 * self.size - width])
                 y, x = (draw[_SLOT["noise"]] * (free + 1)).astype(int).tolist()
                 clip[..., top : top + height, left : left + width] = noise[:, y : y + height, x : x + width]
-        return video
 
     def _noise_field(self, device: torch.device) -> Tensor:
         """One fixed field of normal noise, (3, 2S, 2S), of which each erased box takes a random window: no noise is made per batch."""

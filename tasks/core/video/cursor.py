@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STEPS_BACK_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 WORTH_A_SEEK = 8  # frames; decoding fewer than these is cheaper than a seek
+SKIPPABLE = frozenset(("h264",))  # codecs whose decoder tells by itself which pictures no other picture refers to
 
 
 class Times(Protocol):
@@ -23,6 +24,7 @@ class Times(Protocol):
     seekable: bool
     skip_to_key: bool
     packets: int | None
+    codec: str
 
 
 class Cursor:
@@ -31,6 +33,9 @@ class Cursor:
     A seek goes to a keyframe at or before the target; decoding starts at a packet known to be a keyframe, pictures that precede it in
     display order are thrown away (their references are missing), and a frame is accepted by its exact timestamp only. A miss steps
     further back, in the end to the start of the file. Where timestamps cannot be trusted the frames are counted from the start.
+
+    After `expect` the decoder need not make the pictures in between that no other picture refers to (H.264's non-reference pictures, in
+    usual files about half of all); those that it makes are the same.
     """
 
     def __init__(self, path: str, index: Times, threads: int | None = None):
@@ -41,11 +46,22 @@ class Cursor:
         self._frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._next: int | None = None
         self._held: tuple[int, av.VideoFrame] | None = None
+        self._expected: frozenset[int] | None = None  # ticks
+        self._sparse = False  # pictures have been left out since the last start
+
+    def expect(self, numbers: np.ndarray | None) -> None:
+        """The only frames that will be fetched from here on, as far as is known; None: any."""
+        skips = numbers is not None and self._index.seekable and self._index.codec in SKIPPABLE
+        self._expected = frozenset(self._index.ticks[numbers].tolist()) if skips else None
+        if self._sparse:
+            self._start(iter(()))
 
     def fetch(self, target: int) -> "av.VideoFrame":
         """Decode frame `target`; raises VideoError where it cannot be had."""
         if self._held is not None and self._held[0] == target:
             return self._held[1]
+        if self._expected is not None and int(self._index.ticks[target]) not in self._expected:
+            self.expect(None)
         ahead = self._next is not None and self._next <= target and not self._seek_pays(target)
         if ahead and self._advance(target):
             return self._held[1]
@@ -78,7 +94,7 @@ class Cursor:
         return self._index.seekable and self._key_before(target) > self._next + WORTH_A_SEEK
 
     def _start(self, frames: Iterator[tuple[int, "av.VideoFrame"]]) -> None:
-        self._frames, self._next, self._held = frames, None, None
+        self._frames, self._next, self._held, self._sparse = frames, None, None, False
 
     def _advance(self, target: int) -> bool:
         av = import_av()
@@ -96,7 +112,7 @@ class Cursor:
 
     def _open(self) -> None:
         self.close()
-        self._container = open_container(self.path, self._threads)
+        self._container, self._leaving_out = open_container(self.path, self._threads), False
 
     def _from_start(self) -> Iterator[tuple[int, "av.VideoFrame"]]:
         for number, frame in enumerate(decoded(self._container, self._index.skip_to_key, self._index.packets)):
@@ -119,6 +135,7 @@ class Cursor:
                 if not packet.is_keyframe or not self._is_key(packet.pts):
                     continue
                 floor = packet.pts
+            self._leave_out(packet)
             for frame in packet.decode():
                 if frame.pts is None or frame.pts < floor:
                     continue
@@ -126,6 +143,14 @@ class Cursor:
                 if number >= len(ticks) or ticks[number] != frame.pts or frame.is_corrupt:
                     return
                 yield number, frame
+
+    def _leave_out(self, packet: "av.Packet") -> None:
+        """Tells the decoder whether it may leave out the picture in this packet where no other refers to it."""
+        skip = self._expected is not None and packet.pts is not None and packet.pts not in self._expected
+        if skip != self._leaving_out:
+            packet.stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._leaving_out = skip
+        self._sparse = self._sparse or skip
 
     def _is_key(self, ticks: int) -> bool:
         """Whether decoding may start at the keyframe packet of this time: it is in the index, or an edit list hides it before frame 0."""

@@ -134,8 +134,9 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """Stack samples, zero-padded on the right and at the bottom to the largest picture.
 
     Returns:
-        video (N, T, C, H, W) uint8; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64; path, N names;
-        skipped, (path, reason) of rows that could not be read; and a picker's values, (N, ...). N = 0, and no values, where none could.
+        video (N, T, C, H, W) uint8, in memory channels last; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
+        path, N names; skipped, (path, reason) of rows that could not be read; and a picker's values, (N, ...). N = 0, and no values,
+        where none could.
     """
     good = [sample for sample in samples if sample.skipped is None]
     clips = [clip for sample in good for clip in sample.clips]
@@ -144,7 +145,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     frames = len(clips[0]) if clips else 0
     height, width = sizes.max(0).values.tolist() if clips else (0, 0)
     same = bool((sizes == sizes[:1]).all())
-    video = (torch.empty if same else torch.zeros)((len(clips), frames, 3, height, width), dtype=torch.uint8)
+    video = (torch.empty if same else torch.zeros)((len(clips), frames, height, width, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
     for place, clip in zip(video, clips, strict=True):
         place[..., : clip.shape[1], : clip.shape[2]] = torch.from_numpy(clip).permute(0, 3, 1, 2)
 

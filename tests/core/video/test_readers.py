@@ -32,6 +32,25 @@ def test_frames_and_times(video):
                 reader.get(wrong)
 
 
+def test_pictures_that_nothing_refers_to_are_left_out_and_the_others_stay_exact(tmp_path, monkeypatch):
+    from tasks.core.video import cursor
+
+    path = write_video(tmp_path / "b.mp4", n=80, gop_size=40)  # x264's usual three B pictures between others
+    made = []
+    whole = cursor.Cursor._seek
+    monkeypatch.setattr(cursor.Cursor, "_seek", lambda *a: (made.append(f) or f for f in whole(*a)))
+    with open_video(path) as reader:
+        wanted = [41, 49, 57, 65]
+        assert [read_number(picture) for picture in reader.get(wanted)] == wanted
+        numbers = {number for number, _ in made}
+        assert set(wanted) <= numbers
+        assert len(set(range(41, 66)) - numbers) >= 8
+        stream = reader.frames(50)  # a stream and single frames by turns: each finds what the other has passed over
+        for number in range(50, 60):
+            assert read_number(next(stream)[2]) == number
+            assert [read_number(picture) for picture in reader.get([number + 3, number + 9])] == [number + 3, number + 9]
+
+
 def test_helpers():
     assert scaled_size(240, 320, 120) == (120, 160)
     assert scaled_size(320, 240, 120) == (160, 120)
