@@ -1,6 +1,5 @@
 """The Typer tree, one line per command, and the place where errors become exit codes."""
 
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from typer.main import get_command
 
 from tasks.core.engine.signals import stopping
 from tasks.core.errors import VidError
+from tasks.core.files import cannot_write
 from vidcli import __version__, launch, options
 from vidcli.commands import (
     config_show,
@@ -147,8 +147,8 @@ def explain(error: Exception, talk: Console) -> int:
         return error.exit_code
     if hasattr(error, "format_message"):  # of the command line: unknown options, missing arguments
         return _usage(error, talk)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        talk.error(f"{error.strerror}: {error.filename or 'while writing'}")
+    if reason := cannot_write(error):
+        talk.error(f"{reason}: {getattr(error, 'filename', None) or 'while writing'}", "make room or choose another folder, then repeat it")
         return 1
     if type(error).__name__ == "ValidationError":  # of settings that no person typed: those stored in a model folder
         first = error.errors(include_url=False)[0]

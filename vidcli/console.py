@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,7 +68,8 @@ class Console:
     def detach_log(self) -> None:
         """Close the log file, if one is attached."""
         if self._log is not None:
-            self._log.close()
+            with suppress(OSError):
+                self._log.close()
             self._log = None
 
     def progress(self, description: str, total: int | None, unit: str = "it", start: int = 0) -> AbstractContextManager[Any]:
@@ -133,8 +134,7 @@ class Console:
     def _say(self, text: str, prefix: str = "", color: str = "", show: bool = True) -> None:
         if self.muted:
             return
-        if self._log is not None:
-            self._log.write("".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in f"{prefix}{text}".splitlines()))
+        self._note(f"{prefix}{text}")
         if not show:
             return
         if prefix and color and _is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:
@@ -147,8 +147,17 @@ class Console:
         try:
             sys.stderr.write(f"{prefix}{text}\n")
             sys.stderr.flush()
-        except BrokenPipeError:
+        except OSError:  # nobody listens any more, or the disk that it goes to is full
             self.muted = True
+
+    def _note(self, text: str) -> None:
+        """Into the log file; one on a disk that is full or gone is done without, the terminal still hears everything."""
+        if self._log is None:
+            return
+        try:
+            self._log.write("".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.splitlines()))
+        except OSError:
+            self.detach_log()
 
     @contextmanager
     def _bar(self, description: str, total: int | None, unit: str, start: int) -> Iterator["_Bar"]:

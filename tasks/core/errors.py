@@ -20,6 +20,10 @@ class VidError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
+class StorageError(VidError):
+    """A full, closed or failing disk (exit 1)."""
+
+
 class UsageError(VidError):
     """Usage, configuration, or a preset or model that is missing or invalid (exit 2)."""
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UsageError
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+
+
+def cannot_write(error: BaseException) -> str | None:
+    """Why nothing could be written, where a disk is what an error is about: full, closed or failing; else None.
+
+    torch and safetensors report a full disk by errors of their own.
+    """
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in _UNWRITABLE else None
+    text = str(error)
+    if isinstance(error, RuntimeError) and any(mark in text for mark in _TORCH_CANNOT_WRITE):
+        return "No space left on device, or a failing disk"
+    if type(error).__name__ == "SafetensorError":
+        return next((os.strerror(number) for number in _UNWRITABLE if f"(os error {number})" in text), None)
+    return None
 
 
 @contextmanager

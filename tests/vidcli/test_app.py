@@ -158,7 +158,8 @@ def test_errors_of_a_full_or_foreign_disk_are_no_bugs(capsys):
     talk = app.reset()
     assert app.explain(OSError(28, "No space left on device", "/x"), talk) == 1
     assert app.explain(InputError("m", "h"), talk) == 3
-    assert capsys.readouterr().err == "error: No space left on device: /x\nerror: m\nhint: h\n"
+    full = "error: No space left on device: /x\nhint: make room or choose another folder, then repeat it\n"
+    assert capsys.readouterr().err == f"{full}error: m\nhint: h\n"
 
 
 def test_workers_leave_what_all_of_them_say_to_the_first(monkeypatch, capsys, tmp_path, toy, vid):

@@ -174,6 +174,7 @@ class Trainer:
             self.step, self.evaluated = state["step"], state["evaluated"]
             self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
             self.best = Best(**state.get("best", {}))
+            self.run.skipped.update(state.get("skipped", {}))
             self.method.load_extra_state(own)
             self.run.talk.info(f"continuing {self.run.folder} at step {self.step} of {self.total}")
         self.run.rewind_metrics(self.step, self.evaluated)
@@ -366,6 +367,7 @@ class Trainer:
             "window": vars(self.window),
             "last_eval": self._last_eval,
             "best": vars(self.best),
+            "skipped": self.run.skipped,
             "world": self.accelerator.num_processes,
             "effective_batch": self.effective,
         }

@@ -14,7 +14,7 @@ from tasks.core.config import Config
 from tasks.core.engine.loop import run_length, schedules
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.run import Run, hash_rows
-from tasks.core.engine.state import Checkpoints
+from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
 from tasks.core.talk import Talk
 from tasks.core.video.config import ClipConfig, DataConfig
@@ -44,11 +44,11 @@ def fit_world(folder: Path, config: Any, talk: Talk) -> Any:
         UsageError: this number of processes cannot share a step evenly.
     """
     _, processes = world()
-    states = [json.loads((c / "state.json").read_text(encoding="utf-8")) for c in Checkpoints(folder / "checkpoints", 1).whole()]
-    if not states or states[-1]["world"] == processes:
+    state = last_state(folder / "checkpoints")
+    if state is None or state["world"] == processes:
         return config
-    before, train = states[-1]["world"], config.train
-    videos = states[-1].get("effective_batch", before * train.batch_size * train.accumulate)
+    before, train = state["world"], config.train
+    videos = state.get("effective_batch", before * train.batch_size * train.accumulate)
     if videos % processes:
         possible = [n for n in range(1, videos + 1) if videos % n == 0]
         raise UsageError(
@@ -157,8 +157,6 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
 
 def provenance(run: Run, config: Config) -> dict[str, Any]:
     """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
-    import json
-
     facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
     init = facts.get("pinned", {}).get(config.init, config.init)

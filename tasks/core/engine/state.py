@@ -3,18 +3,21 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 
-from tasks.core.errors import UsageError
-from tasks.core.files import replacing, write_text
+from tasks.core.errors import StorageError, UsageError
+from tasks.core.files import cannot_write, replacing, write_text
 from tasks.core.talk import Quiet, Talk
 
 DONE, SUMS = "DONE", "checksums.json"
+_NAME = re.compile(r"step-\d+(\.\d+)?")
 
 
 class Checkpoints:
@@ -33,12 +36,31 @@ class Checkpoints:
         """Usable checkpoints, oldest first."""
         if not self.folder.exists():
             return []
-        return sorted(p for p in self.folder.glob("step-*") if (p / DONE).exists())
+        return sorted((p for p in self.folder.glob("step-*") if _NAME.fullmatch(p.name) and (p / DONE).exists()), key=_order)
 
     def save(self, accelerator: Any, step: int, state: dict[str, Any], own: list[dict], extra_modules: dict[str, torch.nn.Module]) -> None:
-        """Writes one checkpoint; called by all processes together."""
-        before = self.folder / self._last_of(step)
-        again = (before / DONE).exists()  # an evaluation came after it: another checkpoint of the same step takes its place
+        """Writes one checkpoint; called by all processes together.
+
+        Raises:
+            StorageError: the disk is full, closed or failing; the checkpoints before are as they were.
+        """
+        try:
+            self._write(accelerator, step, state, own, extra_modules)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = cannot_write(error)
+            if accelerator.is_main_process:
+                self._sweep()
+            if reason is None:
+                raise
+            raise StorageError(
+                f"the checkpoint of step {step} could not be written to {self.folder}: {reason}",
+                "those before it are whole: make room and run the same command again to continue",
+            ) from error
+
+    def _write(
+        self, accelerator: Any, step: int, state: dict[str, Any], own: list[dict], extra_modules: dict[str, torch.nn.Module]
+    ) -> None:
+        before, again = self._last_of(accelerator, step)  # again: an evaluation came after it, its checkpoint takes the place of the first
         final = self.folder / _following(before.name) if again else before
         partial = self.folder / f"partial-{step:08d}"
         if accelerator.is_main_process:
@@ -65,17 +87,20 @@ class Checkpoints:
             self._prune()
         accelerator.wait_for_everyone()
 
-    def _last_of(self, step: int) -> str:
-        """Name of the newest checkpoint of one step, or the name that its first one gets."""
+    def _last_of(self, accelerator: Any, step: int) -> tuple[Path, bool]:
+        """(newest checkpoint of one step or the one it would get, whether there is one), the same for all processes."""
         name = f"step-{step:08d}"
-        return max((p.name for p in self.whole() if p.name.startswith(name)), default=name)
+        told = [[p.name for p in self.whole() if p.name.partition(".")[0] == name]]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        return self.folder / (told[0][-1] if told[0] else name), bool(told[0])
 
     def _sweep(self) -> None:
         """Takes away what a killed process has left half written or half removed."""
         whole = self.whole()
-        for path in (*self.folder.glob("partial-*"), *self.folder.glob("step-*")):
-            if path not in whole:
-                shutil.rmtree(path, ignore_errors=True)
+        half = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name) and path not in whole]
+        for path in (*self.folder.glob("partial-*"), *half):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self) -> None:
         for old in self.whole()[: -self.keep]:
@@ -129,8 +154,13 @@ class Checkpoints:
 
 
 def _remove(checkpoint: Path) -> None:
-    (checkpoint / DONE).unlink()
+    (checkpoint / DONE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _order(checkpoint: Path) -> tuple[int, ...]:
+    """`step-N.2` comes before `step-N.10`."""
+    return tuple(int(number) for number in checkpoint.name.removeprefix("step-").split("."))
 
 
 def _following(name: str) -> str:
@@ -145,6 +175,19 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def last_state(folder: Path) -> dict[str, Any] | None:
+    """The run state of the newest checkpoint in `folder` whose state is as it was written; None without one."""
+    for checkpoint in reversed(Checkpoints(folder, 1).whole()):
+        try:
+            text = (checkpoint / "state.json").read_bytes()
+            sums = json.loads((checkpoint / SUMS).read_text(encoding="utf-8")) if (checkpoint / SUMS).exists() else {}
+            if sums.get("state.json", hashlib.sha256(text).hexdigest()) == hashlib.sha256(text).hexdigest():
+                return json.loads(text)
+        except (OSError, ValueError, AttributeError):
+            continue
+    return None
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -163,6 +206,8 @@ def damaged(folder: Path) -> list[str]:
     try:
         wanted = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
         return [SUMS]
     found = checksums(folder)
     return [name for name, digest in wanted.items() if found.get(name) != digest]
