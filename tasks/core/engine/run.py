@@ -79,6 +79,7 @@ class Run:
         self.folder, self.config, self.talk = folder, config, talk
         self.main = process_rank() == 0
         self.skipped: dict[str, str] = {}
+        self._listed: dict[str, str] = {}
         self._lock = None
 
     @classmethod
@@ -98,7 +99,7 @@ class Run:
             write_text(target, yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
             if not (run.folder / "run.json").exists():
                 write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, **environment()})
-        run.skipped = read_skipped(run.folder / "skipped.csv")
+        run._listed = read_skipped(run.folder / "skipped.csv")
         return run
 
     def _prepare_folder(self, target: Path, saved: dict) -> None:
@@ -221,20 +222,24 @@ class Run:
             write_text(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
 
     def skip(self, skipped: list[tuple[str, str]], strict: bool) -> None:
-        """Lists unreadable videos in skipped.csv, each once. Raises InputError when `strict`."""
+        """Counts unreadable videos and lists them in skipped.csv, each once. Raises InputError when `strict`.
+
+        `skipped` is part of a checkpoint: a run that goes back to one does not count what it met later, though it is listed.
+        """
         new = [(path, reason) for path, reason in skipped if path not in self.skipped]
+        if new and strict:
+            raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
+        self.skipped.update(new)
+        new = [(path, reason) for path, reason in new if path not in self._listed]
         if not new:
             return
-        if strict:
-            raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
         path = self.folder / "skipped.csv"
-        with open(path, "a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            before = file.read()
-            file.write("path,reason\n" if not before else "" if before.endswith("\n") else "\n")
+        end = _last_byte(path)
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            file.write("path,reason\n" if not end else "" if end == b"\n" else "\n")  # a full disk or a kill may tear a line
             csv.writer(file).writerows(new)
         for video, reason in new:
-            self.skipped[video] = reason
+            self._listed[video] = reason
             self.talk.warn(f"skipped {video}: {reason}")
 
 
@@ -256,6 +261,14 @@ def read_skipped(path: Path) -> dict[str, str]:
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.DictReader(file, ["path", "reason"])
         return {row["path"]: row["reason"] for row in rows if row["reason"] is not None and row["path"] != "path"}
+
+
+def _last_byte(path: Path) -> bytes:
+    if not path.exists() or not path.stat().st_size:
+        return b""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()
 
 
 def _read_object(path: Path, hint: str) -> dict[str, Any]:
