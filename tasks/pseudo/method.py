@@ -1,7 +1,10 @@
 """Training of the inpainting model as the loop sees it: first the autoencoder, then the UNet over its latents."""
 
+from typing import Any
+
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -85,13 +88,19 @@ class LatentInpainting(Method):
         return (self.latent_square / self.seen.clamp(min=1e-6) - self.mean.square().mean()).clamp(min=1e-8).sqrt()
 
     def _remember(self, latents: Tensor, indices: Tensor) -> None:
+        """Running statistics over the latents of all processes, which may differ in how many they have."""
         fresh = 1 - _MEMORY
+        sums = torch.cat((latents.sum((0, 2, 3)), latents.square().sum()[None], latents.new_tensor([latents[:, 0].numel()])))
+        met = torch.bincount(indices.flatten(), minlength=len(self.used)).to(self.used.dtype)
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+            dist.all_reduce(met)
         if not self.seen:
             self.latent_square.zero_()
-        self.latent_mean.mul_(_MEMORY).add_(latents.mean((0, 2, 3)), alpha=fresh)
-        self.latent_square.mul_(_MEMORY).add_(latents.square().mean(), alpha=fresh)
+        self.latent_mean.mul_(_MEMORY).add_(sums[:-2] / sums[-1], alpha=fresh)
+        self.latent_square.mul_(_MEMORY).add_(sums[-2] / sums[-1] / latents.shape[1], alpha=fresh)
         self.seen.mul_(_MEMORY).add_(fresh)
-        self.used.index_add_(0, indices.flatten(), torch.ones_like(indices.flatten(), dtype=self.used.dtype))
+        self.used += met
 
     @torch.no_grad()
     def _revive(self, latents: Tensor, rng: BatchRandom, step: int) -> None:
@@ -101,10 +110,12 @@ class LatentInpainting(Method):
         dead = self.used == 0
         codes = self.autoencoder.quantize.embedding.weight
         pool = latents.float().movedim(1, -1).flatten(0, -2)
+        if dist.is_initialized():
+            told: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(told, pool.cpu())
+            pool = torch.cat(told).to(pool)
         chosen = torch.randint(len(pool), (len(codes),), generator=rng.generator, device=rng.device)
         codes.copy_(torch.where(dead[:, None], pool[chosen], codes))
-        if torch.distributed.is_initialized():
-            torch.distributed.broadcast(codes, 0)
         self.used.zero_()
         self.revived_at.fill_(step)
 

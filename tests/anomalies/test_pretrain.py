@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import anomaly_toys
 import numpy as np
 import pytest
 import torch
+from worlds import train_in_world
 
 from tasks.anomalies import data, parts, prepare, pretrain
 from tasks.anomalies.config import DetectConfig
@@ -133,28 +132,10 @@ def test_other_settings_and_other_videos_are_refused_once_a_part_has_begun(video
         anomaly_toys.train(trained, three(videos, twins, encoder, p_s=0.3))
 
 
-def in_world(folder: Path, videos: Path, processes: int, **given) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, anomaly_toys.__file__, str(folder), str(videos), *(f"{k}={v}" for k, v in given.items())]
-    workers = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **world, "WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(processes)
-    ]
-    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * processes, errors
-
-
 def test_two_processes_with_shared_norms_are_one_with_the_double_batch(videos, twins, tmp_path):
     """With `norm: local` each process norms over its own clips, as in the thesis, and the losses differ."""
     anomaly_toys.train(tmp_path / "one", anomaly_toys.config(videos, pseudo=str(twins), model={"norm": "sync"}))
-    in_world(tmp_path / "two", videos, 2, pseudo=twins, norm="sync", rows=2)
+    train_in_world(2, anomaly_toys.__file__, tmp_path / "two", videos, f"pseudo={twins}", "norm=sync", "rows=2")
     for part in ("appearance", "motion"):
         one, two = ([row["loss"] for row in logged(tmp_path / name, part)] for name in ("one", "two"))
         assert len(one) == 6

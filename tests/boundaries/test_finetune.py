@@ -1,10 +1,6 @@
 """Fine-tuning end to end (spec A10.10), resuming, processes, and detection as in training."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import finetune_toy
@@ -14,6 +10,7 @@ import torch
 from finetune_toy import MODEL, PLAIN, KillsItself, settings, train
 from safetensors.torch import load_file
 from switching import switching_set
+from worlds import train_in_world
 
 from tasks.boundaries import finetune
 from tasks.boundaries.classifier import BoundaryClassifier
@@ -231,22 +228,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(truth, tmp_path):
 
 
 def test_two_processes_give_what_one_gives_with_the_double_batch(truth, tmp_path):
-    script = finetune_toy.__file__
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, script, str(tmp_path / "two"), str(truth), "epochs=3", "batch_size=4", "every=3"],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
+    train_in_world(2, finetune_toy.__file__, tmp_path / "two", truth, "epochs=3", "batch_size=4", "every=3")
     train(tmp_path / "one", settings(truth, epochs=3, every=3, model=PLAIN))
-    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
-    assert [w.returncode for w in workers] == [0, 0], errors
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     assert [r.pop("kind") for r in one] == [r.pop("kind") for r in two] == ["train"] * 3 + ["eval"]
     for a, b in zip(one, two, strict=True):

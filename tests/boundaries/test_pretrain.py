@@ -5,8 +5,6 @@ import json
 import math
 import os
 import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pretrain_helpers
 import pytest
 import torch
 from pretrain_helpers import ENCODER, config, losses, method
+from worlds import train_in_world
 
 from tasks.boundaries import pretrain
 from tasks.boundaries.config import ContrastConfig, EncoderConfig
@@ -195,20 +194,7 @@ def test_ten_steps_are_five_and_five(videos, tmp_path, monkeypatch):
 
 
 def in_two_processes(folder: Path, *given: str) -> list[dict[str, torch.Tensor]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, pretrain_helpers.__file__, str(folder), *given],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+    train_in_world(2, pretrain_helpers.__file__, folder, *given)
     return [torch.load(folder / f"state-{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -1,16 +1,17 @@
 """Resume bit for bit, preemption, divergence, torn checkpoints, two processes (issue section 3)."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import engine_toy
 import pytest
+from worlds import run_world
 
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import Diverged, Interrupted, Preempted, UsageError
@@ -59,11 +60,12 @@ def test_five_steps_kill_nine_and_five_more_equal_ten(whole, tmp_path):
 @pytest.mark.parametrize(
     ("number", "expected", "code"), [(signal.SIGTERM, Preempted, 75), (signal.SIGUSR1, Preempted, 75), (signal.SIGINT, Interrupted, 130)]
 )
-@pytest.mark.parametrize("in_eval", [False, True])
-def test_signals_write_a_checkpoint_and_the_run_goes_on(whole, tmp_path, number, expected, code, in_eval):
+@pytest.mark.parametrize("place", ["training", "in_eval", "in_save"])
+def test_signals_write_a_checkpoint_and_the_run_goes_on(whole, tmp_path, number, expected, code, place):
     folder = tmp_path / "run"
+    where = {} if place == "training" else {place: True}
     with pytest.raises(expected, match="stopped by a signal") as stopped:
-        engine_toy.train(folder, eval_every_epochs=1, kill_at=4, number=number, in_eval=in_eval)
+        engine_toy.train(folder, eval_every_epochs=1, kill_at=4, number=number, **where)
     assert stopped.value.exit_code == code
     engine_toy.train(folder, eval_every_epochs=1)
     assert lines(folder) == whole
@@ -136,6 +138,31 @@ def test_a_signal_outside_of_training_stops_with_its_exit_code():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_that_a_library_swallows_stops_the_loop_after_it():
+    from tasks.core.engine.signals import StopFlag, stopping
+
+    with stopping("stopped here", "again"):
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        with StopFlag() as stop:
+            assert stop.received == signal.SIGUSR1
+    with StopFlag() as stop:
+        assert not stop.received
+
+
+def test_a_second_signal_and_one_after_the_end_change_nothing():
+    from tasks.core.engine.signals import stopping
+
+    with pytest.raises(Preempted), stopping("stopped here", "again"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+    with stopping("stopped here", "again") as deaf:
+        deaf()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_run_that_never_started_may_change_its_settings(tmp_path):
     from tasks.core.engine.run import Run
 
@@ -173,27 +200,9 @@ def test_run_folder_holds_what_design_promises(tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text().startswith("task: toy")
 
 
-def start_pair(folder: Path, *settings: str) -> list[tuple[int, str]]:
-    """(exit code, stderr) of the two processes of one world."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder), *settings],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
-    return [(worker.returncode, text) for worker, text in zip(workers, said, strict=True)]
-
-
 def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
     alone = start(tmp_path / "one", "batch_size=4", "dropout=0", WORLD_SIZE="1")
-    pair = start_pair(tmp_path / "two", "batch_size=2", "dropout=0")
+    pair = run_world(2, SCRIPT, tmp_path / "two", "batch_size=2", "dropout=0")
     assert alone.returncode == 0, alone.stderr
     assert [code for code, _ in pair] == [0, 0], pair
     one = [r["loss"] for r in lines(tmp_path / "one") if r["kind"] == "train"]
@@ -201,9 +210,19 @@ def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
     assert two == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.parametrize(("place", "number"), [("in_eval", signal.SIGUSR1), ("in_save", signal.SIGTERM)])
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, place, number):
+    settings = ("eval_every_epochs=2", "epochs=3")
+    told = start_pair(tmp_path / "run", *settings, "kill_at=4", f"number={int(number)}", f"{place}=1", "rank=1")
+    assert [code for code, _ in told] == [75, 75], told
+    assert [code for code, _ in start_pair(tmp_path / "run", *settings)] == [0, 0]
+    assert [code for code, _ in start_pair(tmp_path / "whole", *settings)] == [0, 0]
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     """Two processes with 4 videos each, then one with 2 x 4: every step has 8 videos and the schedule goes on."""
-    pair = start_pair(tmp_path / "run", "kill_at=3", f"number={int(signal.SIGTERM)}")
+    pair = run_world(2, SCRIPT, tmp_path / "run", "kill_at=3", f"number={int(signal.SIGTERM)}")
     assert [code for code, _ in pair] == [75, 75], pair
     trainer, _ = engine_toy.train(tmp_path / "run")
     assert (trainer.train.batch_size, trainer.train.accumulate, trainer.effective) == (4, 2, 8)

@@ -1,0 +1,105 @@
+"""Every method that can be trained, on toy footage; runnable: `python every_method.py FOLDER N...` trains all of them in worlds of N
+processes each, one after the other in `FOLDER/N/METHOD`, with the same 8 videos a step. It needs the folders of the tests on its path.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import anomaly_toys
+import masked_helpers
+import pretrain_helpers
+import tiny_models
+import torch
+import worlds
+
+from tasks.boundaries.config import FinetuneConfig as BoundaryConfig
+from tasks.classify.config import FinetuneConfig as ClassifyConfig
+from tasks.core.engine.run import Run
+
+VIDEOS, STEPS = 8, 3
+SAMPLERS = {
+    "videomae": {"name": "tube"},
+    "adamae": {"name": "adamae", "heads": 2, "dropout": 0.0},
+    "tats": {"name": "tats", "heads": 2, "warmup_epochs": 0, "every": 2, "lr": 1e-3},
+}
+
+
+def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
+    """(name, task, verb, configuration) of every method, with `rows` videos per process. Noise that each process draws for itself
+    (dropout, drop path) is off; batch norms are those of all processes.
+    """
+    train = {"epochs": STEPS, "batch_size": rows, "log_every_steps": 1, "precision": "fp32"}
+    optim = {"base_lr": 1e-3, "scale_lr": False, "warmup_epochs": 0}
+    videos = {"preload": True, "workers": 0, "train": [str(data / "videos.csv")]}
+    shared = {"train": train, "optim": optim}
+    for name, sampler in SAMPLERS.items():
+        clip = {"frames": 4, "stride_frames": 1}
+        yield name, "masked", "pretrain", masked_helpers.config(sampler, data={**videos, "clip": clip}, visualize=0, **shared)
+    yield (
+        "classify",
+        "classify",
+        "finetune",
+        ClassifyConfig(
+            model=masked_helpers.MODEL,
+            head={"drop_path": 0.0, "init_scale": 1.0},
+            data={**videos, "val": videos["train"], "clip": {"frames": 4, "stride_frames": 1}},
+            augment={"mixup": 0.8, "cutmix": 1.0},
+            views={"clips": 1, "crops": 1},
+            **shared,
+        ),
+    )
+    clip = {"frames": 2, "stride_frames": 1}
+    contrast = {"norm": "sync", "queue": 48}
+    slow = {"name": "sgd", "scale_lr": False, "base_lr": 1e-4}  # its gradients are steep: steps of any size double the last bit in no time
+    pretrain = {"data": {**videos, "clip": clip}, "visualize": 0, "train": train, "optim": slow, "contrast": contrast}
+    yield "cvclr", "boundaries", "pretrain", pretrain_helpers.config(**pretrain)
+    still = {"model": {**pretrain_helpers.ENCODER, "motion": None, "shift": False}}
+    yield "vclr", "boundaries", "pretrain", pretrain_helpers.config(**{**pretrain, **still, "contrast": {**contrast, "clip_tasks": False}})
+    yield (
+        "gebd",
+        "boundaries",
+        "finetune",
+        BoundaryConfig(
+            model={"size": "resnet18", "width": 8, "image_size": 32, "motion": None},
+            window={"before": 3, "stride_frames": 1},
+            data={**videos, "val": videos["train"], "clip": {"frames": 10}, "repeats": 2},
+            **shared,
+        ),
+    )
+    parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}
+    semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}
+    anomalies = anomaly_toys.config(data / "footage", semantic=semantic, train={"batch_size": rows, "max_steps": STEPS}, **parts)
+    yield "anomalies", "anomalies", "pretrain", anomalies
+    pictures = {"data": {**videos, "clip": {"frames": 1}}, "visualize": 0, "train": {**train, "epochs": 6}, "optim": optim}
+    yield "ldm", "pseudo", "pretrain", tiny_models.config(revive_every=2, **pictures)
+
+
+def write_data(folder: Path) -> Path:
+    """Toy footage with labels and boundaries, pseudo-anomalies made from it, a frame encoder."""
+    anomaly_toys.footage(folder / "footage", VIDEOS, 20)
+    anomaly_toys.pseudo(folder / "pseudo", folder / "footage")
+    anomaly_toys.vit_folder(folder / "vit")
+    rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.5" for number in range(VIDEOS)]
+    (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
+    return folder
+
+
+def train_all(data: Path, out: Path) -> None:
+    """Trains every method as one process of the world it finds."""
+    torch.set_num_threads(1)
+    for name, task, verb, config in methods(data, VIDEOS // int(os.environ["WORLD_SIZE"])):
+        with closing(Run.open(out / name, config, task, verb, ["test"])) as run:
+            import_module(f"tasks.{task}.{verb}").run(config, run)
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    data = write_data(root / "data")
+    for processes in map(int, sys.argv[2:]):
+        worlds.fork_world(processes, partial(train_all, data, root / str(processes)))

@@ -1,0 +1,63 @@
+"""N processes with B videos each give the losses of one process with N x B, for every method that can be trained."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import every_method
+import pytest
+
+from tasks.registry import TASKS
+
+LOOSE = {"cvclr": 1e-2, "vclr": 1e-2, "motion": 1e-2}
+"""Steep losses, and flow that is constant but for rounding: the last bit of one step is a digit of the next."""
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """The run folders of worlds of 1, 2 and 4 processes, by number."""
+    folder = tmp_path_factory.mktemp("worlds")
+    env = {**os.environ, "VID_CACHE": str(folder / "cache"), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, every_method.__file__, folder, "1", "2", "4"], env=env, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    return {processes: folder / str(processes) for processes in (1, 2, 4)}
+
+
+def losses(folder):
+    """Part of the run (empty for its own) -> what every step or evaluation logged of loss, metrics and the like."""
+    machine = ("kind", "clips", "clips_per_s", "wait_share", "grad_norm", "policy_grad_norm")
+    found = {}
+    for file in sorted(folder.rglob("metrics.jsonl")):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        found["" if file.parent == folder else file.parent.name] = [{k: v for k, v in row.items() if k not in machine} for row in rows]
+    return found
+
+
+METHODS = [name for name, *_ in every_method.methods(Path(), 8)]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("method", METHODS)
+def test_many_processes_give_what_one_gives(worlds, method, processes):
+    one, many = losses(worlds[1] / method), losses(worlds[processes] / method)
+    assert one.keys() == many.keys()
+    assert set(one) == ({"appearance", "motion", "semantic"} if method == "anomalies" else {""})
+    for part, expected in one.items():
+        assert len(expected) >= every_method.STEPS
+        assert len(many[part]) == len(expected)
+        for at, (a, b) in enumerate(zip(expected, many[part], strict=True)):
+            assert b == pytest.approx(a, rel=LOOSE.get(part or method, 1e-4) if at else 1e-5, abs=1e-6), (part, at)
+        assert len({row.get("loss") for row in expected}) > 2  # something was learned
+
+
+def test_the_processes_were_many_and_no_method_is_forgotten(worlds):
+    for processes, folder in worlds.items():
+        states = list(folder.rglob("state.json"))
+        assert {json.loads(state.read_text())["world"] for state in states} == {processes}
+    trained = {(task, verb) for _, task, verb, _ in every_method.methods(Path(), 8)}
+    assert trained == {(name, verb) for name, task in TASKS.items() for verb in task.verbs if verb in ("pretrain", "finetune")}

@@ -1,0 +1,71 @@
+"""Real worlds of several processes on loopback, with gloo on the CPU."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def variables(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What torchrun tells process `rank` of a world on one machine."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": 1}
+    return {name: str(value) for name, value in {**place, **meeting}.items()}
+
+
+def run_world(processes: int, *arguments: Any) -> list[tuple[int, str]]:
+    """Runs `python <arguments>` in every process of a world; (exit code, stderr) by rank."""
+    port = free_port()
+    workers = [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**os.environ, **variables(rank, processes, port)},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(processes)
+    ]
+    said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    return [(worker.returncode, text) for worker, text in zip(workers, said, strict=True)]
+
+
+def train_in_world(processes: int, *arguments: Any) -> None:
+    """As `run_world`; every process has to end well."""
+    ended = run_world(processes, *arguments)
+    assert [code for code, _ in ended] == [0] * processes, [text for _, text in ended]
+
+
+def fork_world(processes: int, work: Callable[[], None]) -> None:
+    """Runs `work` in every process of a world of copies of this one, which has imported what they need and has no threads."""
+    port, context = free_port(), multiprocessing.get_context("fork")
+    workers = [context.Process(target=_worker, args=(variables(rank, processes, port), work)) for rank in range(processes)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(300)
+    codes = [worker.exitcode for worker in workers]
+    for worker in workers:
+        worker.kill()
+    if any(codes):
+        raise SystemExit(f"exit codes of a world of {processes}: {codes}")
+
+
+def _worker(place: dict[str, str], work: Callable[[], None]) -> None:
+    os.environ.update(place)
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stderr.flush()
+    os._exit(0)
