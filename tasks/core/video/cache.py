@@ -16,7 +16,7 @@ import numpy as np
 from tasks.core.video.index import VideoIndex, build_index
 from tasks.core.video.media import require_file
 
-VERSION = 4
+VERSION = 5
 _MEMORY = 4096
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()
 _lock = Lock()

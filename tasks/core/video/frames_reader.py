@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.errors import InputError
+from tasks.core.video.media import MAX_PICTURE_PX
 from tasks.core.video.reader import IMAGE_SUFFIXES, VideoError, VideoReader, scaled_size
 
 
@@ -63,8 +64,10 @@ class FramesReader(VideoReader):
         file = self._files[number]
         try:
             with Image.open(file, formats=("JPEG", "PNG", "TIFF", "BMP")) as image:
+                if image.width * image.height > MAX_PICTURE_PX:
+                    raise ValueError(f"its header claims {image.width}x{image.height} px")
                 return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:  # TypeError: fractions in a TIFF
             raise VideoError(self.path, f"picture {file.name} cannot be read ({error})") from None
 
     def _scaled(self, number: int, height: int, width: int) -> np.ndarray:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.video.cursor import Cursor
-from tasks.core.video.media import open_container
+from tasks.core.video.media import import_av, open_container
 from tasks.core.video.reader import VideoError
 from tasks.core.video.scan import Packets, fingerprint, increasing, read_frames, read_packets, reordered, shown_size
 from tasks.core.video.structure import Fault, find_fault
 
 FULL_DECODE_PX = 400_000_000  # up to this many pixels (about 3 s of one core) every frame is decoded once when a file is first met
+STEPS_S = (1e-5, 86_400.0)  # a usual time between two frames outside of this is a damaged header; no picture could be found by its time
 UNTIMED = ("avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "av1", "obu")  # whose packet times are not to be trusted unseen
 
 
@@ -62,9 +63,16 @@ def build_index(path: str | Path, full: bool = False) -> VideoIndex:
     first and last group of pictures is decoded and compared; anything unclear, or `full`, leads to the full decode.
 
     Raises:
-        VideoError: no frame can be decoded.
+        VideoError: no frame can be decoded, or the frames' times make no sense.
     """
-    path = str(path)
+    index = _build(str(path), full)
+    step = float(np.median(np.diff(index.seconds))) if len(index.ticks) > 1 else 1 / index.fps
+    if not STEPS_S[0] <= step <= STEPS_S[1]:
+        raise VideoError(path, f"its frame times make no sense ({step:.3g} s from one frame to the next)")
+    return index
+
+
+def _build(path: str, full: bool) -> VideoIndex:
     fault = find_fault(path)
     packets = read_packets(path, fault)
     facts = packets.facts
@@ -119,8 +127,10 @@ def _from_packets(path: str, packets: Packets) -> VideoIndex | None:
     counted = facts.header_frames in (0, len(packets.pts))
     if not counted or not len(keys) or keys[0] != 0 or (np.diff(ticks) <= 0).any():
         return None
-    with open_container(path, threads=1) as container:
-        height, width, rotation = shown_size(next(container.decode(container.streams.video[0])))
+    size = _first_size(path)
+    if size is None:
+        return None
+    height, width, rotation = size
     index = VideoIndex(
         ticks=ticks,
         keys=keys,
@@ -138,6 +148,16 @@ def _from_packets(path: str, packets: Packets) -> VideoIndex | None:
         verified=False,
     )
     return index if _ends_decode(path, index) else None
+
+
+def _first_size(path: str) -> tuple[int, int, int] | None:
+    """`shown_size` of the first frame; None where it does not decode."""
+    av = import_av()
+    with open_container(path, threads=1) as container:
+        try:
+            return shown_size(next(container.decode(container.streams.video[0])))
+        except (av.error.FFmpegError, OSError, StopIteration):
+            return None
 
 
 def _average_rate(ticks: list[int], time_base: float) -> float:

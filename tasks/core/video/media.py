@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 # No playlists, scripts, text or picture formats: with those a "video" could name other files or addresses, or a text pass for one.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v,ivf,nut,gif,rm,dv,av1,obu"
+# A larger picture (16K is just below) is a damaged or hostile header, for which no memory is taken.
+MAX_PICTURE_PX = 2**27
 # A decoder that hides damage presents wrong pictures as right ones; `explode` makes it say so.
-STRICT = {"err_detect": "crccheck+explode"}
+STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PICTURE_PX)}
 
 
 def import_av() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.core.video.cursor import decoded
 from tasks.core.video.media import import_av, open_container, plain
 from tasks.core.video.structure import Fault
 
@@ -136,9 +137,12 @@ def read_frames(path: str, packets: Packets, fault: Fault | None) -> Frames:
         cut, error = _feed(container, packets.skip_to_key, fault, out)
         out.reorder = int(container.streams.video[0].codec_context.reorder_depth or 0)
         if fault is not None and cut is None and (error is None or out.packets >= len(packets.pts) - 1):
-            cut, error = fault.reason, None  # the last packet of a cut file is expected to fail
-        if cut is not None:
+            if error is not None:  # the last packet of a cut file is expected to fail, and leaves rubbish in the decoder
+                out = _fed(path, packets.skip_to_key, out)
+            cut, error = fault.reason, None
+        elif cut is not None:
             _drain(container, out)
+        if cut is not None:
             out.shorten(len(out.pts) - out.reorder, f"cut short: {cut}")
         elif error is not None:
             out.shorten(out.last_key(len(out.pts)), f"damaged after frame {len(out.pts)}: {error}")
@@ -166,6 +170,19 @@ def _feed(container: "av.container.InputContainer", skip_to_key: bool, fault: Fa
     except (av.error.FFmpegError, OSError) as error:
         return None, plain(error)
     return None, None
+
+
+def _fed(path: str, skip_to_key: bool, before: Frames) -> Frames:
+    """The frames of the packets that decoded without an error, from a fresh decoder, as a cursor will read them."""
+    av = import_av()
+    out = Frames(reorder=before.reorder, packets=before.packets)
+    with open_container(path, threads=1) as container:
+        try:
+            for frame in decoded(container, skip_to_key, before.packets):
+                out.take(frame)
+        except (av.error.FFmpegError, OSError):
+            pass  # what it still held cannot be finished
+    return out
 
 
 def _drain(container: "av.container.InputContainer", out: Frames) -> None:

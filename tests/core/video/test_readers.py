@@ -148,6 +148,23 @@ class TestFrames:
         with open_video(tmp_path) as reader, pytest.raises(VideoError, match=r"picture 1\.png"):
             reader.get([1])
 
+    def test_no_memory_is_taken_for_a_header_that_claims_a_huge_picture(self, tmp_path):
+        Image.fromarray(paint(0)).save(tmp_path / "0.bmp")
+        content = bytearray((tmp_path / "0.bmp").read_bytes())
+        content[18:26] = (12_000).to_bytes(4, "little") + (12_000).to_bytes(4, "little")
+        (tmp_path / "0.bmp").write_bytes(content)
+        with pytest.raises(VideoError, match="claims 12000x12000 px"):
+            open_video(tmp_path)
+
+    def test_a_tiff_whose_data_begin_at_a_fraction(self, tmp_path):
+        Image.fromarray(paint(0)).save(tmp_path / "0.tif")
+        content = bytearray((tmp_path / "0.tif").read_bytes())
+        at = content.find(bytes((273 % 256, 273 // 256, 4, 0)))  # the tag of where the picture's data lie, a 32-bit number
+        content[at + 2] = 11  # a 32-bit float
+        (tmp_path / "0.tif").write_bytes(content)
+        with pytest.raises(VideoError, match=r"picture 0\.tif cannot be read"):
+            open_video(tmp_path)
+
 
 class TestDecord:
     @pytest.fixture(autouse=True)

@@ -1,0 +1,57 @@
+"""Damage that the table of containers and codecs does not have; found by scripts/fuzz."""
+
+import struct
+
+import av
+import numpy as np
+import pytest
+from painted import read_number, write_video
+
+from tasks.core.video.index import build_index
+from tasks.core.video.reader import VideoError, open_video
+
+
+def chunks_of(path):
+    """(first byte, length with head) of every video chunk of an AVI."""
+    with av.open(str(path)) as file:
+        return [(packet.pos, packet.size + 8) for packet in file.demux(video=0) if packet.size]
+
+
+def test_a_picture_that_decodes_only_in_part_at_a_break_does_not_count(tmp_path):
+    path = write_video(tmp_path / "a.avi", 60, codec="mpeg4", max_b_frames=2, gop_size=12, bit_rate=800_000)
+    whole, chunks = path.read_bytes(), chunks_of(path)
+    for number in range(30, 42):
+        (at, length), content = chunks[number], bytearray(whole)
+        content[at + 8 + length // 2 : at + length + 40] = bytes(length - 8 - length // 2 + 40)  # half of it, and the head of the next
+        path.write_bytes(content)
+        with open_video(path) as reader:
+            numbers = [read_number(picture) for _, _, picture in reader.frames()]
+            assert reader.damage
+        assert numbers == list(range(len(numbers)))
+
+
+def test_a_first_picture_of_absurd_size_is_a_finding(tmp_path):
+    codec = {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime"}}
+    path = write_video(tmp_path / "a.webm", 10, gop_size=5, **codec)
+    content = bytearray(path.read_bytes())
+    content = content.replace(b"\xb0\x81\x60\xba\x81\x40", b"\xb0\x81\x7f\xba\x81\x7f")
+    at = content.find(b"\x49\x83\x42")  # the sync code of a key frame; then 4 bits of colour, 16 of width - 1, 16 of height - 1
+    while at >= 0:
+        found = int.from_bytes(content[at + 3 : at + 8], "big")
+        assert found >> 4 & 0xFFFFFFFF == 95 << 16 | 63
+        content[at + 3 : at + 8] = (found & ~(0xFFFFFFFF << 4) | (19999 << 16 | 8190) << 4).to_bytes(5, "big")
+        at = content.find(b"\x49\x83\x42", at + 1)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="no frame can be decoded"):
+        build_index(path)
+
+
+@pytest.mark.parametrize("rate", [2**31 - 1, 10_000_000])
+def test_times_that_no_clock_can_tell_apart_are_refused(tmp_path, rate):
+    path = write_video(tmp_path / "a.avi", 10, codec="mpeg4", bit_rate=800_000)
+    content = path.read_bytes()
+    with open_video(path) as reader:
+        assert np.allclose(np.diff(reader.pts), 1 / 30)
+    path.write_bytes(content.replace(struct.pack("<II", 1, 30), struct.pack("<II", 1, rate), 1))
+    with pytest.raises(VideoError, match="frame times make no sense"):
+        build_index(path)
