@@ -21,6 +21,7 @@ from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
+from tasks.core.video.rows import Rows
 
 
 def architecture(config: FinetuneConfig) -> VitConfig:
@@ -51,25 +52,26 @@ def check(config: FinetuneConfig) -> None:
     read_sets(config)
 
 
-def read_sets(config: FinetuneConfig) -> tuple[list, list, list[str]]:
+def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
     """(training rows, validation rows, label names); every row has a label, and validation has none that training lacks."""
     from tasks.core.video.manifest import read_sources
 
     rows = setup.training_rows(config.data)
     labels = labelled(rows, "training")
-    val = read_sources(config.data.val, "val") if config.data.val else []
+    val = read_sources(config.data.val, "val")
     labelled(val, "validation", labels)
     return rows, val, labels
 
 
-def labelled(rows: list, what: str, known: list[str] | None = None) -> list[str]:
+def labelled(rows: Rows, what: str, known: list[str] | None = None) -> list[str]:
     """Label names of rows; InputError where one is missing or not among `known`."""
     from tasks.core.video.manifest import label_names
 
-    bare = [row for row in rows if row.label is None]
+    bare = [number for number, label in enumerate(rows.values("label")) if label is None]
     if bare:
         raise InputError(
-            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {bare[0].path}", "add a label column to the manifest"
+            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {rows[bare[0]].path}",
+            "add a label column to the manifest",
         )
     names = label_names(rows)
     strange = sorted(set(names) - set(known)) if known is not None else []

@@ -100,7 +100,7 @@ def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
     data: DataConfig = config.data.model_copy(update={"workers": 0, "preload": False})
     spread = rows[:: max(1, len(rows) // count)][: 4 * count]
     transform = EvalTransform(config.augment, config.model.image_size)
-    readable = (transform(batch) for batch in make_eval_loader(spread + rows[:50], data, None, 1, 0, 1, 1) if len(batch["video"]))
+    readable = (transform(batch) for batch in make_eval_loader([*spread, *rows[:50]], data, None, 1, 0, 1, 1) if len(batch["video"]))
     found = list(itertools.islice(readable, count))
     size = config.model.image_size
     return torch.cat(found) if found else torch.zeros(0, config.model.frames, 3, size, size)

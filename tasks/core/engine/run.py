@@ -10,7 +10,9 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,7 @@ class Run:
     def _facts(self) -> dict[str, Any]:
         return _read_object(self.folder / "run.json", "delete it: it will be written anew")
 
-    def record_data(self, rows: list) -> None:
+    def record_data(self, rows: Sequence) -> None:
         """Records what the run is fed; UsageError when a run that has begun was fed something else, since its order would change."""
         found = hash_rows(rows)
         if self.main:
@@ -281,12 +283,22 @@ def _read_object(path: Path, hint: str) -> dict[str, Any]:
     return found
 
 
-def hash_rows(rows: list) -> str:
-    """Short hash of what a run was fed: path, label and time range of every manifest row."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{Path(row.path).name}\t{row.label}\t{row.start_s}\t{row.end_s}\n".encode())
+def hash_rows(rows: Sequence) -> str:
+    """Short hash of what a run was fed: file name, label and time range of every manifest row."""
+    from tasks.core.video.rows import Rows
+
+    digest, rows = hashlib.sha256(), Rows.of(rows)
+    columns = zip(*(rows.values(name) for name in ("path", "label", "start_s", "end_s")), strict=True)
+    while part := tuple(islice(columns, 4096)):
+        told = (f"{_name(path)}\t{label}\t{start}\t{end}\n" for path, label, start, end in part)
+        digest.update("".join(told).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
+
+
+def _name(path: str) -> str:
+    """The last part of a path."""
+    name = path.rpartition("/")[2]
+    return name if name not in ("", ".") else Path(path).name
 
 
 def environment() -> dict[str, Any]:

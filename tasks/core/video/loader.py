@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tasks.core.video.clips import ClipSampler
 from tasks.core.video.config import DataConfig
-from tasks.core.video.manifest import Row
 from tasks.core.video.reader import VideoError, VideoReader, open_video
-from tasks.core.video.sampler import Key, StepSampler, eval_batches
+from tasks.core.video.rows import Row, Rows
+from tasks.core.video.sampler import EvalBatches, Key, StepSampler
 from tasks.core.video.store import FrameStore
 from tasks.core.video.workers import begin_worker, stop_at_exit, worker_context
 
@@ -66,7 +66,7 @@ class ClipDataset(Dataset):
 
     def __init__(
         self,
-        rows: list[Row],
+        rows: Sequence[Row],
         data: DataConfig,
         labels: list[str] | None,
         mode: str = "train",
@@ -74,12 +74,11 @@ class ClipDataset(Dataset):
         seed: int = 0,
         picker: Picker | None = None,
     ):
-        self.rows, self.data, self.mode, self.n_clips, self.seed, self.picker = rows, data, mode, n_clips, seed, picker
+        self.rows, self.data, self.mode, self.n_clips, self.seed, self.picker = Rows.of(rows), data, mode, n_clips, seed, picker
         self._numbers = {name: number for number, name in enumerate(labels or [])}
         self._sampler = ClipSampler.from_config(data.clip)
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
-        self._decord_ok = {row.path: said in ("1", "true", "True", "yes") for row in rows if (said := row.extra.get("seek_ok_decord"))}
-        self.store = FrameStore((row.path for row in rows), data.short_side, self._open) if data.preload else None
+        self.store = FrameStore(self.rows.values("path"), data.short_side, self._open) if data.preload else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,7 +92,7 @@ class ClipDataset(Dataset):
         sample = Sample(index, row.path, self._numbers.get(row.label, -1))
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
-            reader = self.store.video(row.path) if self.store else self._reader(row.path)
+            reader = self.store.video(row.path) if self.store else self._reader(row.path, _said_yes(row))
             picked = self._choose(reader.pts, rng, row)
             chosen, sample.values = picked.frames, picked.values
             frames, back = np.unique(chosen, return_inverse=True)
@@ -115,19 +114,25 @@ class ClipDataset(Dataset):
             return Picked(self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s))
         return Picked(np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)]))
 
-    def _open(self, path: str) -> VideoReader:
+    def _open(self, path: str, decord_ok: bool | None = None) -> VideoReader:
         threads = 1 if get_worker_info() is not None or self.data.preload else None
-        return open_video(path, self.data.decoder, threads=threads, decord_ok=self._decord_ok.get(path))
+        return open_video(path, self.data.decoder, threads=threads, decord_ok=decord_ok)
 
-    def _reader(self, path: str) -> VideoReader:
+    def _reader(self, path: str, decord_ok: bool | None = None) -> VideoReader:
         if path in self._readers:
             self._readers.move_to_end(path)
             return self._readers[path]
-        reader = self._open(path)
+        reader = self._open(path, decord_ok)
         self._readers[path] = reader
         if len(self._readers) > _OPEN_READERS:
             self._readers.popitem(last=False)[1].close()
         return reader
+
+
+def _said_yes(row: Row) -> bool | None:
+    """Whether the manifest says that decord is exact for this file; None where it says nothing."""
+    said = row.extra.get("seek_ok_decord")
+    return said in ("1", "true", "True", "yes") if said else None
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:
@@ -167,7 +172,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
 
 
 def make_train_loader(
-    rows: list[Row],
+    rows: Sequence[Row],
     data: DataConfig,
     labels: list[str] | None,
     batch_size: int,
@@ -189,13 +194,13 @@ def make_train_loader(
 
 
 def make_eval_loader(
-    rows: list[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
+    rows: Sequence[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
 ) -> DataLoader:
     """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each.
 
     Ranks may differ by one batch, so results are gathered after the loop, not inside it.
     """
-    return data_loader(ClipDataset(rows, data, labels, "views", n_clips), eval_batches(len(rows), batch_size, rank, world), data)
+    return data_loader(ClipDataset(rows, data, labels, "views", n_clips), EvalBatches(len(rows), batch_size, rank, world), data)
 
 
 def default_workers(data: DataConfig) -> int:

@@ -6,42 +6,27 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tasks.core.video.rows import Row, Rows
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson"))
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 _HEADER_WORDS = frozenset(("label", "labels", "split", "video", "video_path", "file", "filename", "start", "end"))
 _KNOWN = ("path", "label", "start", "end", "split")
+_LARGE = 1 << 20  # bytes
+_TOLD = 10
 
 
-@dataclass(slots=True)
-class Row:
-    """One video, or one part of one, of a manifest.
-
-    Attributes:
-        path: absolute path of a file or a folder of pictures.
-        label: class name or None.
-        start_s, end_s: the part that counts, presentation time in seconds; None: from the beginning, to the end.
-        split: `train`, `val`, `test` or whatever the manifest says; None where it says nothing.
-        extra: further columns by name.
-    """
-
-    path: str
-    label: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    split: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
-
-
-def read_sources(sources: list[str], role: str | None = None) -> list[Row]:
-    """The rows of manifests, folders and videos, in order.
+def read_sources(sources: list[str], role: str | None = None) -> Rows:
+    """The rows of manifests, folders and videos, in order. No video is looked at: a missing one is skipped and counted when it is read.
 
     `PATH@SPLIT` keeps one split. Otherwise, where a source names splits, role `train` keeps its `train` rows and role `val` its `val`
     rows, else its `test` rows; role None keeps all.
@@ -50,14 +35,11 @@ def read_sources(sources: list[str], role: str | None = None) -> list[Row]:
         UsageError: a manifest is malformed (file and line are named) or has no rows of the split.
         InputError: a source does not exist.
     """
-    rows: list[Row] = []
-    for source in sources:
-        path, split = _divide(source)
-        rows.extend(_of_split(index_path(path), source, split, role))
-    return rows
+    found = [(source, *_divide(source)) for source in sources]
+    return Rows.joined([_of_split(index_path(path), source, split, role) for source, path, split in found])
 
 
-def index_path(path: str | Path) -> list[Row]:
+def index_path(path: str | Path) -> Rows:
     """The rows of one manifest, one video, one folder of pictures, or of every video below a folder.
 
     A folder that holds `manifest.csv` or `manifest.jsonl` stands for that manifest. In a folder tree the first level names the class
@@ -69,29 +51,51 @@ def index_path(path: str | Path) -> list[Row]:
         for name in MANIFEST_NAMES:
             if (path / name).is_file():
                 return read_manifest(path / name)
-        return _walk(path)
+        return Rows.of(_walk(path))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    return read_manifest(path) if path.suffix.lower() in MANIFEST_SUFFIXES else [Row(os.path.abspath(path))]
+    return read_manifest(path) if path.suffix.lower() in MANIFEST_SUFFIXES else Rows.of([Row(os.path.abspath(path))])
 
 
-def read_manifest(file: str | Path) -> list[Row]:
-    """The rows of a manifest file; paths are resolved against its folder. Raises UsageError naming file and line."""
+def read_manifest(file: str | Path) -> Rows:
+    """The rows of a manifest file; paths are resolved against its folder.
+
+    A large one is read once by a process, as long as it does not change.
+
+    Raises:
+        UsageError: lines that cannot be used, named with what is wrong, up to ten of them. InputError: the file cannot be read.
+    """
     file = Path(file)
+    try:
+        state = os.stat(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    if state.st_size < _LARGE:
+        return _read(file)
+    return _read_large(file, os.getcwd(), (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _read_large(file: Path, working: str, state: tuple[int, ...]) -> Rows:
+    return _read(file)
+
+
+def _read(file: Path) -> Rows:
     folder = os.path.abspath(file.parent)
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             if file.suffix.lower() in (".jsonl", ".ndjson"):
-                return list(_json_rows(file, lines, folder))
+                return Rows.of(_json_rows(_Problems(file), lines, folder))
             first = next((line for line in lines if line.strip()), "")
             lines.seek(0)
             delimiter = "\t" if "\t" in first else ","
             columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
             if "path" in columns:
-                return list(_table_rows(file, lines, folder, delimiter))
+                return Rows.of(_table_rows(_Problems(file), lines, folder, delimiter))
             if _HEADER_WORDS.intersection(columns):
                 raise UsageError(f"{file}, line 1: the header has no 'path' column", f"its columns: {', '.join(columns)}")
-            return list(_list_rows(file, lines, folder))
+            hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
+            return Rows.of(_list_rows(_Problems(file, hint), lines, folder))
     except UnicodeDecodeError:
         raise UsageError(f"{file}: not a text file in UTF-8", "manifests are CSV, JSON Lines or lists of 'path label'") from None
     except OSError as error:
@@ -128,7 +132,7 @@ def write_manifest(rows: Iterable[Row], file: str | Path) -> None:
 
 def label_names(rows: Iterable[Row]) -> list[str]:
     """The sorted class names that occur."""
-    return sorted({row.label for row in rows if row.label is not None})
+    return sorted({label for label in Rows.of(rows).values("label") if label is not None})
 
 
 _ATTRIBUTE = {"path": "path", "label": "label", "start": "start_s", "end": "end_s", "split": "split"}
@@ -148,26 +152,54 @@ def _divide(source: str) -> tuple[str, str | None]:
     return path, split
 
 
-def _of_split(rows: list[Row], source: str, split: str | None, role: str | None) -> list[Row]:
-    present = sorted({row.split for row in rows if row.split})
+def _of_split(rows: Rows, source: str, split: str | None, role: str | None) -> Rows:
+    present = sorted({name for name in rows.values("split") if name})
     if split is not None:
-        kept = [row for row in rows if row.split == split]
-        if not kept:
+        if split not in present:
             raise UsageError(f"{source}: no rows of split '{split}'", f"splits there: {', '.join(present) or 'none'}")
-        return kept
+        return _with_split(rows, {split})
     if role is None or not present:
         return rows
     for wanted in ("train",) if role == "train" else ("val", "test"):
-        kept = [row for row in rows if row.split is not None and _SPLITS.get(row.split.lower()) == wanted]
-        if kept:
-            return kept
+        names = {name for name in present if _SPLITS.get(name.lower()) == wanted}
+        if names:
+            return _with_split(rows, names)
     raise UsageError(f"{source}: no rows to use for '{role}'; its splits are {', '.join(present)}", f"choose one: {source}@{present[0]}")
+
+
+def _with_split(rows: Rows, names: set[str]) -> Rows:
+    return rows.at(np.fromiter((name in names for name in rows.values("split")), bool, len(rows)))
+
+
+class _Problems:
+    """Lines of a manifest that cannot be used, told together."""
+
+    def __init__(self, file: Path, hint: str | None = None):
+        self.file, self.hint, self.found = file, hint, []
+
+    def add(self, line: int, error: Exception, last: bool = False) -> None:
+        """Notes one; raises when there are many, or when nothing after it can be read."""
+        self.found.append((line, error))
+        if last or len(self.found) == _TOLD:
+            self.end()
+
+    def end(self) -> None:
+        """Raises UsageError where lines were noted."""
+        if len(self.found) == 1:
+            raise UsageError(f"{self.file}, line {self.found[0][0]}: {self.found[0][1]}", self.hint)
+        if self.found:
+            told = "".join(f"\n  line {line}: {error}" for line, error in self.found)
+            count = f"the first {_TOLD}" if len(self.found) == _TOLD else len(self.found)
+            raise UsageError(f"{self.file}: {count} lines that cannot be used{told}", self.hint)
 
 
 def _row(path: str, folder: str, label: str | None, start: Any, end: Any, split: str | None, extra: dict[str, str]) -> Row:
     if not path:
         raise ValueError("the path is empty")
-    full = path if os.path.isabs(path) else os.path.normpath(os.path.join(folder, path))
+    if len(folder) > 1 and path[0] not in "/." and path[-1] != "/" and "/." not in path and "//" not in path:
+        full = f"{folder}/{path}"  # what normpath comes to, in a tenth of its time
+    else:
+        full = path if os.path.isabs(path) else os.path.normpath(os.path.join(folder, path))
     start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValueError(f"end {end_s:g} is not after start {start_s:g}")
@@ -186,27 +218,29 @@ def _seconds(value: Any, name: str) -> float | None:
     return seconds
 
 
-def _table_rows(file: Path, lines: Iterable[str], folder: str, delimiter: str) -> Iterator[Row]:
+def _table_rows(problems: _Problems, lines: Iterable[str], folder: str, delimiter: str) -> Iterator[Row]:
     table = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    filled = (values for values in table if values and values != [""])
     try:
-        for values in table:
-            if not values or values == [""]:
+        header = [name.strip() for name in next(filled)]
+        places = {_canonical(name): i for i, name in enumerate(header)}
+        if len(places) < len(header):
+            problems.add(table.line_num, ValueError("a column name occurs twice"), last=True)
+        at = [places.pop(name, None) for name in _KNOWN]
+        extras = [(header[i], i) for i in places.values()]
+        for values in filled:
+            try:
+                if len(values) != len(header):
+                    raise ValueError(f"{len(values)} fields, the header has {len(header)}")
+                path, label, start, end, split = (None if i is None else values[i].strip() for i in at)
+                row = _row(path, folder, label, start, end, split, {name: values[i] for name, i in extras if values[i] != ""})
+            except ValueError as error:
+                problems.add(table.line_num, error)
                 continue
-            if header is None:
-                header = [name.strip() for name in values]
-                places = {_canonical(name): i for i, name in enumerate(header)}
-                if len(places) < len(header):
-                    raise ValueError("a column name occurs twice")
-                at = [places.pop(name, None) for name in _KNOWN]
-                extras = [(header[i], i) for i in places.values()]
-                continue
-            if len(values) != len(header):
-                raise ValueError(f"{len(values)} fields, the header has {len(header)}")
-            path, label, start, end, split = (None if i is None else values[i].strip() for i in at)
-            yield _row(path, folder, label, start, end, split, {name: values[i] for name, i in extras if values[i] != ""})
-    except (ValueError, csv.Error) as error:
-        raise UsageError(f"{file}, line {table.line_num}: {error}") from None
+            yield row
+    except csv.Error as error:
+        problems.add(table.line_num, error, last=True)
+    problems.end()
 
 
 def _canonical(name: str) -> str:
@@ -214,7 +248,7 @@ def _canonical(name: str) -> str:
     return {"start_s": "start", "end_s": "end"}.get(lowered, lowered if lowered in _KNOWN else name)
 
 
-def _json_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
+def _json_rows(problems: _Problems, lines: Iterable[str], folder: str) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -225,12 +259,15 @@ def _json_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
             record = {_canonical(k): v for k, v in record.items()}
             path, label, start, end, split = (record.pop(name, None) for name in _KNOWN)
             extra = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
-            yield _row(path, folder, None if label is None else str(label), start, end, None if split is None else str(split), extra)
+            row = _row(path, folder, None if label is None else str(label), start, end, None if split is None else str(split), extra)
         except ValueError as error:
-            raise UsageError(f"{file}, line {number}: {error}") from None
+            problems.add(number, error)
+            continue
+        yield row
+    problems.end()
 
 
-def _list_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
+def _list_rows(problems: _Problems, lines: Iterable[str], folder: str) -> Iterator[Row]:
     """`path label` or `path` or, for folders of pictures, `path n_frames label`, separated by blanks, tabs or commas."""
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -238,10 +275,12 @@ def _list_rows(file: Path, lines: Iterable[str], folder: str) -> Iterator[Row]:
             continue
         try:
             path, label = _path_and_label(text)
-            yield _row(path, folder, label, None, None, None, {})
+            row = _row(path, folder, label, None, None, None, {})
         except ValueError as error:
-            hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
-            raise UsageError(f"{file}, line {number}: {error}", hint) from None
+            problems.add(number, error)
+            continue
+        yield row
+    problems.end()
 
 
 def _path_and_label(text: str) -> tuple[str, str | None]:

@@ -1,6 +1,6 @@
 """The order in which videos are visited: a pure function of seed and step, so that a resumed run starts at its offset."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -37,27 +37,38 @@ class StepSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         step = self.start_step
-        order: list[Key] = []
+        order = draws = np.empty(0, np.int64)
         epoch = -1
         while True:
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
-                order = self._epoch(epoch)
+                order, draws = self._epoch(epoch)
             first = step % self.steps_per_epoch * self.batch_size * self.world + self.rank * self.batch_size
-            yield order[first : first + self.batch_size]
+            part = slice(first, first + self.batch_size)
+            yield list(zip(order[part].tolist(), draws[part].tolist(), strict=True))
             step += 1
 
-    def _epoch(self, epoch: int) -> list[Key]:
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and second keys of one epoch, (copies * n_items,) each."""
         copies = -(-self.batch_size * self.world // self.n_items)
-        keys: list[Key] = []
-        for copy in range(copies):
-            draw = epoch * copies + copy
-            order = np.random.default_rng([self.seed, draw]).permutation(self.n_items) if self.shuffle else np.arange(self.n_items)
-            keys.extend((int(i), draw) for i in order)
-        return keys
+        draws = range(epoch * copies, (epoch + 1) * copies)
+        orders = [self._order(draw) for draw in draws]
+        return np.concatenate(orders), np.repeat(draws, self.n_items)
+
+    def _order(self, draw: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, draw]).permutation(self.n_items) if self.shuffle else np.arange(self.n_items)
 
 
-def eval_batches(n_items: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Key]]:
+class EvalBatches(Sequence[list[Key]]):
     """Every row exactly once over all ranks, in order: rank r gets a contiguous share; shares differ by at most one row."""
-    share = range(n_items * rank // world, n_items * (rank + 1) // world)
-    return [[(i, 0) for i in share[at : at + batch_size]] for at in range(0, len(share), batch_size)]
+
+    def __init__(self, n_items: int, batch_size: int, rank: int = 0, world: int = 1):
+        self.share = range(n_items * rank // world, n_items * (rank + 1) // world)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.share) // self.batch_size)
+
+    def __getitem__(self, number: int) -> list[Key]:
+        first = range(len(self))[number] * self.batch_size
+        return [(i, 0) for i in self.share[first : first + self.batch_size]]

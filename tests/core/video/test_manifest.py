@@ -148,3 +148,27 @@ def test_real_manifests(real_data):
     assert len(read_sources([str(real_data / "gestures" / "manifest.csv")], "val")) == 42
     assert label_names(read_sources([str(real_data / "fights")])) == ["fight", "noFight"]
     assert len(read_sources([str(real_data / "clips")])) == 6
+
+
+def test_bad_lines_are_told_together_up_to_ten(write):
+    with pytest.raises(UsageError) as error:
+        index_path(write("m.csv", "path,start\na.mp4,1\nb.mp4,soon\n,2\nc.mp4,3\nd.mp4\n"))
+    assert error.value.message.splitlines()[1:] == [
+        "  line 3: start is 'soon', expected seconds",
+        "  line 4: the path is empty",
+        "  line 6: 1 fields, the header has 2",
+    ]
+    with pytest.raises(UsageError, match="the first 10 lines that cannot be used") as error:
+        index_path(write("m.jsonl", "nonsense\n" * 50))
+    assert len(error.value.message.splitlines()) == 11
+
+
+def test_large_manifests_are_read_again_when_they_change(write, tmp_path):
+    line = "x" * 100 + ".mp4 run\n"
+    file = write("m.txt", line * 20_000)
+    first = read_sources([file])
+    assert read_sources([file]) == first
+    write("m.txt", line * 20_000 + "last.mp4 jump\n")
+    again = read_sources([file])
+    assert len(again) == 20_001
+    assert again[-1] == Row(f"{tmp_path}/last.mp4", "jump")
