@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -35,7 +36,7 @@ def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = 
     precision = train.precision
     if precision == "auto":
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-        precision = "fp32" if on_cpu else "bf16"
+        precision = "fp32" if on_cpu else "fp16" if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" else "bf16"
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         log_with="tensorboard" if train.tensorboard else None,
