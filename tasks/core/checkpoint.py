@@ -37,11 +37,14 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    save_file(tensors, partial / WEIGHTS, metadata=weights_metadata(config))
-    write_json(partial / CONFIG, config)
-    write_text(partial / CARD, card)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    try:
+        save_file(tensors, partial / WEIGHTS, metadata=weights_metadata(config))
+        write_json(partial / CONFIG, config)
+        write_text(partial / CARD, card)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def weights_metadata(config: dict[str, Any]) -> dict[str, str]:

@@ -37,6 +37,7 @@ class Toy(Method):
         self.layer = torch.nn.Sequential(torch.nn.Linear(FEATURES, 8), torch.nn.Dropout(dropout), torch.nn.Linear(8, 1))
         self.shift = torch.nn.Parameter(torch.zeros(1))
         self.seen: list[float] = []
+        self.when_saved = lambda: None
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         if phase != MAIN:
@@ -56,6 +57,7 @@ class Toy(Method):
         return ["shift"]
 
     def extra_state(self) -> list[dict]:
+        self.when_saved()
         return [{"seen": self.seen}]
 
     def load_extra_state(self, state: list[dict]) -> None:
@@ -78,24 +80,32 @@ def train(
     kill_at: int = -1,
     number: int = signal.SIGKILL,
     in_eval: bool = False,
+    in_save: bool = False,
+    rank: int = -1,
     dropout: int = 20,
     **changes: Any,
 ) -> tuple[Trainer, Run]:
-    """Trains 10 steps (2 a epoch); may send itself a signal when batch `kill_at` is prepared or in the evaluation after it."""
+    """Trains 10 steps (2 a epoch); may send itself (of several: process `rank`, or all) a signal when batch `kill_at` is prepared, or in
+    the evaluation after it, or while the checkpoint after it is written.
+    """
     config = ToyConfig(train=ToyConfig().train.model_copy(update=changes))
     run = Run.open(folder, config, "toy", "pretrain", ["test"])
     config = fit_world(folder, config, run.talk)
     method = Toy(config.optim, poison, dropout / 100)
     accelerator = make_accelerator(config.train, run, uneven=True)
 
-    def prepare(batch: dict, device: torch.device) -> dict:
-        if trainer.step == kill_at and not in_eval:
+    def strike() -> None:
+        if trainer.step == kill_at and rank in (-1, process_rank()):
             os.kill(os.getpid(), number)
+
+    def prepare(batch: dict, device: torch.device) -> dict:
+        if not in_eval and not in_save:
+            strike()
         return {"video": batch["video"].to(device)}
 
     def evaluate(module: torch.nn.Module, stop: Any) -> dict[str, float]:
-        if in_eval and trainer.step == kill_at:
-            os.kill(os.getpid(), number)
+        if in_eval:
+            strike()
         stop()
         return {"weight": float(module.layer[0].weight.detach().sum())}
 
@@ -111,6 +121,7 @@ def train(
         2,
         evaluate=evaluate,
     )
+    method.when_saved = strike if in_save else lambda: None
     try:
         trainer.fit()
     finally:
