@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +14,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from tasks.core.video.index import VideoIndex, build_index
+from tasks.core.video.guard import Lethal, first_look, guarded
+from tasks.core.video.index import VideoIndex
 from tasks.core.video.media import require_file
 
 VERSION = 5
+REFUSED_S = 86_400.0  # a crash or a hang may have been the machine's fault
 _MEMORY = 4096
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()
 _lock = Lock()
@@ -37,7 +40,7 @@ def index_of(path: str | Path, full: bool = False) -> VideoIndex:
         full: accept only an index for which every frame was decoded.
 
     Raises:
-        VideoError: no frame can be decoded.
+        VideoError: no frame can be decoded, or the decoder crashed or hung on the file (for a day it is not tried again).
     """
     key = _key(path)
     with _lock:
@@ -47,13 +50,27 @@ def index_of(path: str | Path, full: bool = False) -> VideoIndex:
             return index
     index = _load(_file(key, ".npz"))
     if index is None or (full and not index.verified):
-        index = build_index(path, full)
+        index = _looked_at(str(path), key, full)
         _save(_file(key, ".npz"), index)
     with _lock:
         _memory[key] = index
         while len(_memory) > _MEMORY:
             _memory.popitem(last=False)
     return index
+
+
+def _looked_at(path: str, key: str, full: bool) -> VideoIndex:
+    refused = _file(key, ".refused")
+    try:
+        if guarded() and time.time() - refused.stat().st_mtime < REFUSED_S:
+            raise Lethal(path, refused.read_text(encoding="utf-8"), "vid data check looks at it again")
+    except OSError:
+        pass
+    try:
+        return first_look(path, full)
+    except Lethal as error:
+        _write(refused, error.reason.encode())
+        raise
 
 
 def decord_verdict(path: str | Path) -> bool | None:

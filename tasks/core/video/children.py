@@ -13,6 +13,7 @@ from typing import Any
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.errors import VidError
 from tasks.core.talk import Talk
+from tasks.core.video.guard import at_own_risk
 
 STALL_S = 120.0
 """A file from which nothing has come for this long is given up."""
@@ -173,6 +174,7 @@ def _start(context: Any, work: Work) -> _Child:
 
 def _serve(pipe: Connection, work: Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    at_own_risk()
     while True:
         try:
             item = pipe.recv()

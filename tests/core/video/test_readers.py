@@ -90,7 +90,7 @@ class TestCache:
         monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cache, "_memory", type(cache._memory)())
         self.built = []
-        monkeypatch.setattr(cache, "build_index", lambda path, full=False: self.built.append(path) or index.build_index(path, full))
+        monkeypatch.setattr(cache, "first_look", lambda path, full=False: self.built.append(path) or index.build_index(path, full))
 
     def forget(self):
         cache._memory.clear()

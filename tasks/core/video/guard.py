@@ -1,0 +1,154 @@
+"""The first look at a file, taken by a process that may be killed: where a decoder hangs or crashes the file is refused, whoever opened it.
+
+Indexing decodes a file as it will be read later, so this is where a bad one shows. Processes that may be killed themselves
+(`tasks.core.video.children`) look by themselves.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from socket import socketpair
+
+from tasks.core.errors import VidError
+from tasks.core.video.index import VideoIndex, build_index
+from tasks.core.video.reader import VideoError
+
+LIMIT_S = 600.0
+"""A file whose index takes longer is given up; a large one on a slow disk takes minutes."""
+IDLE_S = 60.0
+_BEAT_S = 2.0
+_SIGNALS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)}
+_ONE_LINE = "from tasks.core.video.guard import serve; serve({fd}, {parent})"
+
+
+class Lethal(VideoError):
+    """A file on which a decoder crashed or hung."""
+
+
+_own_risk = os.name != "posix"
+_idle: list["_Looker"] = []
+_lock = threading.Lock()
+
+
+def at_own_risk() -> None:
+    """From here on this process looks at files itself: it may be killed."""
+    global _own_risk
+    _own_risk = True
+
+
+def guarded() -> bool:
+    """Whether this process has others look at files."""
+    return not _own_risk
+
+
+def first_look(path: str, full: bool) -> VideoIndex:
+    """`build_index` of the file.
+
+    Raises:
+        VideoError: as `build_index`, and where the decoder raises something unforeseen. Lethal: it crashes or does not end.
+    """
+    if _own_risk:
+        return build_index(path, full)
+    while True:
+        looker = _borrow()
+        try:
+            answer = looker.ask(path, full)
+        except BaseException:
+            looker.kill()
+            raise
+        if answer is None:
+            continue  # it had just gone for want of work
+        if looker.alive:
+            with _lock:
+                _idle.append(looker)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _borrow() -> "_Looker":
+    with _lock:
+        while _idle:
+            looker = _idle.pop()
+            if looker.owner == os.getpid() and looker.alive:
+                return looker
+    return _Looker()
+
+
+class _Looker:
+    """A process that makes one index after the other."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        ours, theirs = socketpair()
+        line = _ONE_LINE.format(fd=theirs.fileno(), parent=self.owner)
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited: a signal to the group is for others to act upon
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", line],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        self._pipe = Connection(ours.detach())
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, path: str, full: bool) -> VideoIndex | Exception | None:
+        """The index, why there is none, or None where the process had ended before."""
+        try:
+            self._pipe.send((path, full))
+            if self._pipe.poll(LIMIT_S):
+                return self._pipe.recv()
+            self.kill()
+            return Lethal(path, f"its decoder gave no answer within {LIMIT_S:g} s")
+        except (EOFError, OSError):
+            code = self._process.wait()
+            self._pipe.close()
+            return Lethal(path, f"its decoder crashed (exit {code})") if code else None
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+
+def serve(fd: int, parent: int) -> None:
+    """In the process that may be killed: indexes for the paths that come, until none comes for a while or nobody is there."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    pipe = Connection(fd)
+    while pipe.poll(IDLE_S):
+        try:
+            path, full = pipe.recv()
+        except (EOFError, OSError):
+            break
+        pipe.send(_look(path, full))
+    os._exit(0)
+
+
+def _look(path: str, full: bool) -> VideoIndex | Exception:
+    try:
+        return build_index(path, full)
+    except VidError as error:
+        return error
+    except Exception as error:  # whatever a decoder raises is a finding about the file
+        return VideoError(path, f"cannot be read ({type(error).__name__}: {error})")
+
+
+def _end_with(parent: int) -> None:
+    """A process that hangs hears nothing of the end of the one that waits for it."""
+    while os.getppid() == parent:
+        time.sleep(_BEAT_S)
+    os._exit(0)
