@@ -16,6 +16,7 @@ from tasks.anomalies.embedded import EmbeddedModel, NormalSource
 from tasks.anomalies.result import AnomalyDetection, FrameScores
 from tasks.anomalies.writers import SUFFIXES, as_record, outputs, write_all
 from tasks.core.errors import InputError, UsageError
+from tasks.core.files import make_folder
 from tasks.core.metrics.anomalies import smoothed
 from tasks.core.report.outputs import finished as outputs_finished
 from tasks.core.talk import Talk
@@ -53,11 +54,13 @@ def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int,
         `"skipped": True` where the outputs were there already.
 
     Raises:
-        UsageError: settings that exclude each other, or no such model. InputError: normal footage that cannot be used.
+        UsageError: settings that exclude each other, no such model, no place for results. InputError: normal footage that cannot be used.
     """
     detector = Detector(config)
     if config.model is not None and config.fusion == "paper" and config.fail_above is not None:
         talk.warn("fusion 'paper' scores each video relative to itself, to which --fail-above can say little: --set fusion=standard")
+    if output.folder is not None:
+        make_folder(output.folder)
     if any(output.folder is None or output.overwrite or finished(detector, output, source) is None for source in inputs):
         detector.learn(talk, min(1, workers))
     here = 0 if config.model else workers  # a model stays where its memory is

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,26 @@ def cannot_write(error: BaseException) -> str | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on success it takes the name `path` in one step, on failure it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a temporary path beside `path`; on success it takes the name `path` in one step, on failure it is removed.
+
+    Raises:
+        UsageError: there can be no folder for it. OSError: with the name `path` where the disk is full or closed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"cannot write {path}: {path.parent} is no folder", "choose another place") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary), temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
