@@ -100,7 +100,7 @@ class Run:
             run._prepare_folder(target, saved)
             write_text(target, yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
             if not (run.folder / "run.json").exists():
-                write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, **environment()})
+                write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, "cwd": os.getcwd(), **environment()})
         run._listed = read_skipped(run.folder / "skipped.csv")
         return run
 
