@@ -25,6 +25,7 @@ _POLL_S = 0.5
 NOTE, DONE, DIED = "note", "done", "died"
 _RAISED = "raised"
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # a full or closed disk is no fault of the file
+_PARENTS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}  # a queue sends them to all processes; the parent acts upon them
 Work = Callable[[Any, Callable[[Any], None]], Any]
 
 
@@ -163,7 +164,7 @@ class _Beating:
 def _start(context: Any, work: Work) -> _Child:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the parent's to act upon, from the first import on
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)  # from the first import on
     try:
         process.start()
     finally:
@@ -173,7 +174,8 @@ def _start(context: Any, work: Work) -> _Child:
 
 
 def _serve(pipe: Connection, work: Work) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _PARENTS:
+        signal.signal(number, signal.SIG_IGN)
     at_own_risk()
     while True:
         try:

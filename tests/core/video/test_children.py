@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import threading
 from functools import partial
 
@@ -23,6 +24,9 @@ def misbehave(item, note):
         raise RuntimeError("broken")
     if "usage" in item:
         raise UsageError("no", "mend it")
+    if "signal" in item:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            os.kill(os.getpid(), number)
     if "full" in item:
         raise OSError(errno.ENOSPC, "No space left on device", "out.json")
     return item.upper()
@@ -48,6 +52,12 @@ def test_what_hangs_or_crashes_costs_one_item():
         "raise": (children.DIED, "cannot be read (RuntimeError: broken)"),
     }
     assert {what for _, kind, what in found if kind == children.NOTE} == {f"began {item}" for item in items}
+
+
+def test_signals_to_all_processes_are_the_parents_to_act_upon():
+    """A batch queue sends them to every process: the file in a child's hands is not to blame."""
+    found = list(children.run_children(misbehave, ["signal"], 1, lambda note: 60.0))
+    assert found[-1] == (0, children.DONE, "SIGNAL")
 
 
 def test_a_note_changes_the_patience():
