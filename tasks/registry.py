@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from tasks.core.errors import UsageError
@@ -61,3 +62,14 @@ def schema(name: str, verb: str) -> Any:
 def verb_module(name: str, verb: str) -> Any:
     """The module that implements a verb: it has `run(config, run)` and, for training, `plan(config) -> dict` and `check(config)`."""
     return import_module(f"tasks.{name}.{task_for(name, verb).verbs[verb]}")
+
+
+def workload(name: str, verb: str) -> Any:
+    """What one clip costs, `workload(config, classes)` of a training verb; UsageError where a task cannot tell."""
+    task_for(name, verb)
+    known = {}
+    if find_spec(f"tasks.{name}.workload") is not None:
+        known = import_module(f"tasks.{name}.workload").WORKLOADS
+    if verb not in known:
+        raise UsageError(f"there is no --plan for {verb} of task '{name}'", "--dry-run says what would run")
+    return known[verb]

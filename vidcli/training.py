@@ -43,6 +43,10 @@ Visualize = typer.Option(metavar="N", help="Clips in the picture at the end of t
 DryRun = typer.Option("--dry-run", help="Resolve and check everything, print what would run, train nothing.")
 Processes = typer.Option(metavar="N", min=1, help="Train in N processes on the CPU.")
 Gpus = typer.Option(metavar="N", min=1, help="Train on N GPUs, one process each.")
+Plan = typer.Option("--plan", help="Compute what the run would take (memory, days, storage, cores) and where each number comes from.")
+Nodes = typer.Option(metavar="N", min=1, help="With --plan: nodes of --gpus each (a job of several nodes: vid slurm).")
+Assume = typer.Option(metavar="KEY=VALUE", help="With --plan: device, mfu, videos, video_mb, videos_per_s, ... Repeatable.")
+Measure = typer.Option("--measure", help="With --plan: measure this machine's peak of matrix products instead of assuming one.")
 
 
 def train(
@@ -68,12 +72,17 @@ def train(
     dry_run: Annotated[bool, DryRun] = False,
     processes: Annotated[int | None, Processes] = None,
     gpus: Annotated[int | None, Gpus] = None,
+    plan: Annotated[bool, Plan] = False,
+    nodes: Annotated[int | None, Nodes] = None,
+    assume: Annotated[list[str] | None, Assume] = None,
+    measure: Annotated[bool, Measure] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> int:
     """Resolve, then plan or run; returns the exit code."""
+    from tasks.core.errors import UsageError
     from tasks.registry import verb_module
     from vidcli.resolve import Given, resolve
 
@@ -82,10 +91,14 @@ def train(
     resolved = resolve(Given(preset, config or (), flags, sets or ()), verb)
     folder = out or Path("runs") / "-".join(filter(None, (verb, resolved.slug, name)))
     talk = console()
+    if plan:
+        return _plan(verb, resolved, (processes or gpus or 1) * (nodes or 1), assume or [], measure)
+    if nodes or assume or measure:
+        raise UsageError("--nodes, --assume and --measure belong to --plan", "add --plan; a job of several nodes: vid slurm --nodes N")
     if dry_run:
         with launch.world_of(processes or gpus):
-            plan = verb_module(resolved.task, verb).plan(resolved.config)
-        talk.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **plan}, "dry run")
+            planned = verb_module(resolved.task, verb).plan(resolved.config)
+        talk.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **planned}, "dry run")
         return 0
     if (processes or gpus or 1) > 1 and not launch.in_world():
         return launch.relaunch(sys.argv[1:], processes, gpus)
@@ -96,6 +109,33 @@ def train(
 
     with stopping(f"stopped by a signal outside of training; {folder} is as it was", "run the same command again to continue"):
         return _run(verb, resolved, folder)
+
+
+def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool) -> int:
+    """Prints what the run would take on `world` GPUs."""
+    from tasks.core.engine.plan import assumptions, forecast
+    from tasks.core.engine.setup import training_rows
+    from tasks.core.video.manifest import label_names
+    from tasks.registry import verb_module, workload
+
+    talk, config, assumed, cost = console(), resolved.config, assumptions(assume), workload(resolved.task, verb)
+    rows = None
+    if config.data.train:
+        verb_module(resolved.task, verb).check(config)
+        rows = training_rows(config.data)
+    work = cost(config, assumed.classes if rows is None else len(label_names(rows)))
+    lines = [line.as_dict() for line in forecast(work, config, world, rows, assumed, measure)]
+    if talk.json:
+        talk.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **{line.pop("key"): line for line in lines}})
+    else:
+        shown = [{**line, "value": line["value"] if isinstance(line["value"], str) else _short(line["value"])} for line in lines]
+        talk.table([{"plan": line.pop("key"), **line} for line in shown])
+    return 0
+
+
+def _short(value: float | None) -> str:
+    """A number for people, four digits of it."""
+    return "?" if value is None else f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
 
 
 def _run(verb: str, resolved: Any, folder: Path) -> int:

@@ -1,8 +1,8 @@
 """Seconds to the first batch, and memory of every process, against the number of rows of a manifest.
 
 The same few small videos are repeated. `loader` reads the manifest, hashes it and takes one batch of an ordered pass, as `vid eval` does;
-`pretrain` is the whole command up to its first logged step. Memory is the highest seen in any process of a kind: of it alone (USS) and with
-its share of what several processes map (PSS).
+`pretrain` is the whole command up to its first logged step. Memory is the highest seen in any process of a kind: what it wrote and no other
+process has (own), and that with its share of what several map (PSS).
 """
 
 import argparse
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from tasks.core.video.synthetic import render_motion_set
 
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    print("| rows | format | file MiB | what | seconds | main USS MiB | main PSS MiB | worker USS MiB | worker PSS MiB |")
+    print("| rows | format | file MiB | what | seconds | main own MiB | main PSS MiB | worker own MiB | worker PSS MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
                     out.writelines(lines(videos, folder, rows, kind))
                 for what in args.only:
                     seconds, memory = (first_batch if what == "loader" else first_step)(manifest, folder, args.workers)
-                    figures = " | ".join(f"{memory[key] / 2**20:.0f}" for key in ("main uss", "main pss", "worker uss", "worker pss"))
+                    figures = " | ".join(f"{memory[key] / 2**20:.0f}" for key in ("main own", "main PSS", "worker own", "worker PSS"))
                     size = manifest.stat().st_size / 2**20
                     print(f"| {rows} | {kind} | {size:.0f} | {what} | {seconds:.1f} | {figures} |", flush=True)
                 manifest.unlink()
@@ -86,8 +86,8 @@ def first_batch(manifest: Path, folder: Path, workers: int) -> tuple[float, dict
 def first_step(manifest: Path, folder: Path, workers: int) -> tuple[float, dict[str, float]]:
     """`vid pretrain` to its first logged step."""
     out = folder / f"run-{manifest.name}"
-    settings = ["data.preload=false", "train.log_every_steps=1", "sampler.warmup_epochs=0"]
-    words = ["pretrain", "--preset", "masked/tats-tiny", "--data", manifest, "--max-steps", 2, "--workers", workers, "--visualize", 0]
+    settings = ["data.preload=false", "train.log_every_steps=1"]
+    words = ["pretrain", "--preset", "masked/videomae-tiny", "--data", manifest, "--max-steps", 2, "--workers", workers, "--visualize", 0]
     words += ["--out", out, "-q", "--json", *(word for setting in settings for word in ("--set", setting))]
     process = subprocess.Popen([*VID, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL)
     return watch(process, lambda: (out / "metrics.jsonl").exists() or process.poll() is not None)
@@ -98,22 +98,28 @@ def watch(process: subprocess.Popen, done) -> tuple[float, dict[str, float]]:
     import psutil
 
     started = time.monotonic()
-    found = dict.fromkeys(("main uss", "main pss", "worker uss", "worker pss"), 0.0)
+    found = dict.fromkeys(("main own", "main PSS", "worker own", "worker PSS"), 0.0)
     seconds = None
     own = psutil.Process(process.pid)
     while process.poll() is None:
         for kind, each in [("main", own), *(("worker", child) for child in loader_processes(own))]:
-            try:
-                memory = each.memory_full_info()
-            except psutil.Error:
-                continue
-            for part in ("uss", "pss"):
-                found[f"{kind} {part}"] = max(found[f"{kind} {part}"], getattr(memory, part))
+            for part, size in memory_of(each.pid).items():
+                found[f"{kind} {part}"] = max(found[f"{kind} {part}"], size)
         seconds = time.monotonic() - started if seconds is None and done() else seconds
         time.sleep(0.25)
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, process.args))} ended with exit code {process.returncode}")
     return seconds or time.monotonic() - started, found
+
+
+def memory_of(pid: int) -> dict[str, float]:
+    """`own` and `PSS` of a process, bytes; nothing where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return {}
+    kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines[1:]}
+    return {"own": kib["Private_Dirty"] * 1024, "PSS": kib["Pss"] * 1024} if kib else {}
 
 
 def loader_processes(own) -> list:

@@ -1,0 +1,54 @@
+"""What one clip of masked pretraining costs, for `vid pretrain --plan`."""
+
+import torch
+
+from tasks.core.engine.plan import Workload
+from tasks.core.nn.memory import Kept, block_kept, encoder_kept, trajectory_block_kept
+from tasks.masked.config import AdaMAESampler, PretrainConfig, TATSSampler
+from tasks.masked.flops import step_flops, training_flops, visible_tokens
+from tasks.masked.method import MaskedPretraining
+
+
+def workload(config: PretrainConfig, classes: int) -> Workload:
+    """Parameters, operations and activations of one clip; there are no classes here."""
+    with torch.device("meta"):
+        method = MaskedPretraining(config)
+    return Workload(
+        parameters=sum(p.numel() for p in method.parameters()),
+        forward=step_flops(config),
+        training=training_flops(config),
+        kept=kept(config),
+        clip=config.model.frames * 3 * config.model.image_size**2,
+    )
+
+
+def kept(config: PretrainConfig) -> dict[str, Kept]:
+    """What a training step keeps of one clip for its backward pass: `encoder`, `decoder` with errors, `sampler`."""
+    model, n, seen = config.model, config.model.n_tokens(), visible_tokens(config)
+    dim = model.widths()[0]
+    narrow, hidden, pixels = config.decoder.dim or dim // 2, n - seen, 3 * model.tubelet * model.patch**2
+    looks = isinstance(config.sampler, AdaMAESampler | TATSSampler)
+    return {
+        "encoder": encoder_kept(model, seen, n if looks else seen),
+        "decoder": block_kept(n, narrow) * (config.decoder.depth - 1)
+        + block_kept(n, narrow, hidden)
+        + Kept(hidden * (narrow + pixels), hidden * narrow + seen * dim),
+        "sampler": sampler_kept(config),
+    }
+
+
+def sampler_kept(config: PretrainConfig) -> Kept:
+    """What the sampler's own layers keep of all tokens."""
+    sampler, model, n = config.sampler, config.model, config.model.n_tokens()
+    dim = model.widths()[0]
+    if isinstance(sampler, AdaMAESampler):
+        return block_kept(n, dim) + Kept(0, (2 + 2) * n * dim)  # the scored tokens; masks of two dropouts
+    if not isinstance(sampler, TATSSampler):
+        return Kept()
+    block = block_kept(n, dim)
+    if sampler.attention == "trajectory":
+        block = trajectory_block_kept(n, dim, sampler.heads, model.grid()[0], sampler.landmarks)
+    return block * sampler.blocks + Kept(0, 2 * n * dim)
+
+
+WORKLOADS = {"pretrain": workload}

@@ -1,0 +1,115 @@
+"""Plans of big runs: what is computed is checked by hand, what is measured on small files."""
+
+import numpy as np
+import pytest
+
+from tasks.core.config import Config
+from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.plan import Assumptions, Workload, assumptions, forecast
+from tasks.core.errors import UsageError
+from tasks.core.nn.memory import Kept, block_kept
+from tasks.core.video.config import ClipConfig, DataConfig
+from tasks.core.video.rows import Row, Rows
+from tasks.core.video.synthetic import encode
+
+
+class BigConfig(Config):
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=32, precision="bf16")
+    optim: OptimConfig = OptimConfig(base_lr=1e-4)
+    data: DataConfig = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
+
+
+WORK = Workload(
+    parameters=2**28,
+    forward={"encoder": 10**11},
+    training={"encoder": 3 * 10**11},
+    kept={"encoder": Kept(full=2**20, operands=2**21)},
+    clip=2**20,
+)
+
+
+def plan(config=None, work=WORK, world=64, rows=None, **assumed):
+    lines = forecast(work, config or BigConfig(), world, rows, Assumptions(**assumed))
+    return {line.key: line for line in lines}
+
+
+def test_time_and_memory_by_hand():
+    found = plan(videos=204_800, tflops=500, mfu=0.5, video_mb=2, videos_per_s=4)
+    assert (found["effective_batch"].value, found["steps"].value) == (2048, 1000)
+    assert found["learning_rate"].value == pytest.approx(8e-4)
+    assert found["step"].value == pytest.approx(32 * 3e11 / (500e12 * 0.5))
+    assert found["run"].value == pytest.approx(1000 * found["step"].value / 86400)
+    memory = {key.removeprefix("memory_"): line.value for key, line in found.items() if key.startswith("memory_")}
+    assert memory["weights"] == 1.5  # 2^28 numbers of four bytes and of two
+    assert memory["gradients"] == memory["optimizer"] == 2.0
+    assert memory["activations_encoder"] == 32 * (4 * 2**20 + 2 * 2**21) / 2**30
+    parts = sum(value for key, value in memory.items() if key != "per_gpu")
+    assert memory["per_gpu"] == pytest.approx(1.15 * parts)
+    assert "fits in 80 GB" in found["memory_per_gpu"].how
+    assert found["videos_needed"].value == pytest.approx(2048 / found["step"].value)
+    assert found["decode_cores"].value == pytest.approx(2048 / found["step"].value / 4)
+    assert found["videos_disk"].value == pytest.approx(0.4096)
+    assert {found[key].origin for key in ("peak", "mfu", "video_size", "decoding")} == {"given"}
+
+
+def test_what_nobody_said_is_assumed_or_unknown():
+    found = plan(videos=1000)
+    assert (found["peak"].origin, found["mfu"].origin, found["gpu_memory"].origin) == ("assumed",) * 3
+    assert (found["video_size"].origin, found["decoding"].origin, found["decode_cores"].value) == ("unknown", "unknown", None)
+    assert "assumed" in found["run"].how
+    assert "DOES NOT FIT" in plan(videos=1000, gpu_gb=6)["memory_per_gpu"].how
+    with pytest.raises(UsageError, match="how many videos"):
+        plan()
+
+
+def test_one_process_in_full_precision():
+    config = BigConfig(train=TrainConfig(precision="fp32", ema=0.99), optim=OptimConfig(name="sgd"))
+    found = plan(config, world=1, videos=1000)
+    assert (found["memory_weights"].value, found["memory_gradients"].value) == (1.0, 1.0)
+    assert (found["memory_optimizer"].value, found["memory_average"].value) == (1.0, 1.0)
+    assert found["exchange"].value == 0
+    frozen = Workload(WORK.parameters, WORK.forward, WORK.training, WORK.kept, WORK.clip, trained=2**20)
+    assert plan(config, frozen, world=1, videos=1000)["memory_gradients"].value == 2**-8
+
+
+def test_repeated_clips_of_a_video_count_for_the_gpu_and_not_for_the_reader():
+    once, twice = (plan(BigConfig(data=DataConfig(repeats=n)), videos=204_800) for n in (1, 2))
+    assert twice["step"].value == pytest.approx(2 * once["step"].value)
+    assert twice["videos_needed"].value == pytest.approx(once["videos_needed"].value / 2)
+    assert twice["steps"].value == once["steps"].value
+
+
+def test_files_are_measured(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), dtype=np.uint8)
+    for number in range(2):
+        (tmp_path / f"{number}.mp4").write_bytes(encode(pictures, 12))
+    size = (tmp_path / "0.mp4").stat().st_size
+    rows = Rows.of([Row(str(tmp_path / name)) for name in ("0.mp4", "1.mp4", "missing.mp4")])
+    found = plan(rows=rows)
+    assert (found["videos"].value, found["video_size"].origin) == (3, "measured")
+    assert found["video_size"].value == pytest.approx(size / 1e6)
+    assert found["decoding"].origin == "measured"
+    assert found["decoding"].value > 1
+    nowhere = plan(rows=Rows.of([Row("/nowhere/1.mp4")]))
+    assert (nowhere["video_size"].origin, nowhere["decoding"].origin) == ("unknown", "unknown")
+
+
+def test_peak_is_measured_where_asked():
+    found = {line.key: line for line in forecast(WORK, BigConfig(), 1, None, Assumptions(videos=1000), measure=True)}
+    assert found["peak"].origin == "measured"
+    assert 1e-4 < found["peak"].value < 1e4
+
+
+def test_assumptions_are_checked():
+    assert assumptions(["device=h200", "mfu=0.5"]) == Assumptions(device="h200", mfu=0.5)
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        assumptions(["h200"])
+    with pytest.raises(UsageError) as error:
+        assumptions(["vidoes=3", "mfu=2"])
+    assert "did you mean 'videos'" in error.value.message
+    assert "mfu" in error.value.message
+
+
+def test_last_block_keeps_less():
+    assert block_kept(100, 8) == block_kept(100, 8, 100)
+    assert block_kept(100, 8, 50).bytes(True) < block_kept(100, 8).bytes(True)
