@@ -9,6 +9,7 @@ ignores them.
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from pathlib import Path
 from types import FrameType
 
 from tasks.core.errors import UsageError
+from vidcli import accelerate_file
 from vidcli.console import console
 
 EXIT_DIR = "VID_EXIT_DIR"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 GRACE_S = 20.0
 """Seconds the other workers get to end by themselves once one has failed."""
 
@@ -46,11 +49,48 @@ def worker_arguments(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def launch_line(arguments: Sequence[str], processes: int) -> list[str]:
-    """The command that starts `processes` workers of `vid <arguments>` on this machine."""
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]
-    precision = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    return [sys.executable, *launcher, *precision, "-m", "vidcli", *arguments]
+def launch_line(arguments: Sequence[str], processes: int, cpu: bool) -> list[str]:
+    """The command that starts `processes` workers of `vid <arguments>` on this machine, as one of several where SLURM or a file of
+    `accelerate config` says so.
+
+    From the file come machines, FSDP, the choice of GPUs and mixed precision (for `train.precision: auto`). Raises UsageError.
+    """
+    path = accelerate_file.find()
+    file = accelerate_file.read(path, cpu) if path else None
+    if file and file.gpus is not None and file.gpus < processes:
+        raise UsageError(f"--gpus {processes}: {file.path} names {file.gpus} (gpu_ids)", "run: accelerate config")
+    line = [sys.executable, "-m", "accelerate.commands.launch", *(["--config_file", str(file.path)] if file else [])]
+    line += [] if file and file.fsdp else ["--multi_gpu"]
+    nodes = slurm_nodes()
+    machines = nodes[0] if nodes else file.machines if file else 1
+    line += ["--num_processes", str(processes * machines)]
+    if nodes:
+        line += ["--num_machines", str(machines), "--machine_rank", str(nodes[1])]
+        line += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
+    elif machines == 1:
+        line += ["--num_machines", "1", "--main_process_port", "0"]
+    line += ["--gpu_ids", "all"] if file and cpu else []
+    line += ["--mixed_precision", "no"] if cpu or not file else []
+    return [*line, "--dynamo_backend", "no", "-m", "vidcli", *arguments]
+
+
+def shown(line: Sequence[str], cpu: bool) -> str:
+    """A launch line as a person can paste it."""
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    return ("ACCELERATE_USE_CPU=true " if cpu else "") + shlex.join([python, *line[1:]])
+
+
+def starts_here() -> bool:
+    """Whether `--processes` and `--gpus` start workers: outside of a world, and in the one task that srun started on each node."""
+    return not in_world() or slurm_nodes() is not None
+
+
+def slurm_nodes() -> tuple[int, int] | None:
+    """(nodes, number of this one) where srun started one task on each of several nodes and no launcher has taken over yet."""
+    nodes, tasks = (int(os.environ.get(f"SLURM_STEP_NUM_{what}", "1")) for what in ("NODES", "TASKS"))
+    if nodes < 2 or nodes != tasks or "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    return nodes, int(os.environ["SLURM_NODEID"])
 
 
 def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) -> int:
@@ -60,15 +100,14 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
     """
     if processes and gpus:
         raise UsageError("--processes is for the CPU and --gpus for GPUs: give one of them")
-    line = launch_line(worker_arguments(arguments), processes or gpus or 1)
-    environment = {**os.environ, "PET_SIGNALS_TO_HANDLE": "SIGHUP"}
+    line = launch_line(worker_arguments(arguments), processes or gpus or 1, bool(processes))
+    environment = {name: value for name, value in os.environ.items() if name not in WORLD}
+    environment["PET_SIGNALS_TO_HANDLE"] = "SIGHUP"
     if processes:
         environment["ACCELERATE_USE_CPU"] = "true"
     else:
         _check_gpus(gpus or 1)
-    talk = console()
-    shown = [f"{name}=true" for name in ("ACCELERATE_USE_CPU",) if processes]
-    talk.info("launching: " + " ".join(shown + [shlex.quote(part) for part in ["python", *line[1:]]]))
+    console().info(f"launching: {shown(line, bool(processes))}")
     with tempfile.TemporaryDirectory(prefix="vid-exit-") as name:
         place = line.index("-m", 2)  # the launcher's logs go away with the folder
         return _supervise([*line[:place], "--log_dir", f"{name}/log", *line[place:]], {**environment, EXIT_DIR: name}, Path(name))
@@ -162,14 +201,17 @@ def _leave(folder: Path, kind: str, number: int) -> None:
 @contextmanager
 def world_of(processes: int | None) -> Iterator[None]:
     """Lets a dry run count as if it were one of `processes`."""
-    if not processes or in_world():
+    if not processes or not starts_here():
         yield
         return
-    os.environ["WORLD_SIZE"] = str(processes)
+    before = os.environ.get("WORLD_SIZE")
+    os.environ["WORLD_SIZE"] = str(processes * (slurm_nodes() or (1, 0))[0])
     try:
         yield
     finally:
-        del os.environ["WORLD_SIZE"]
+        os.environ.pop("WORLD_SIZE")
+        if before is not None:
+            os.environ["WORLD_SIZE"] = before
 
 
 def join_slurm() -> None:
@@ -183,7 +225,7 @@ def join_slurm() -> None:
     job, step = int(os.environ.get("SLURM_JOB_ID", "0")), int(os.environ.get("SLURM_STEP_ID", "0"))
     os.environ.update(RANK=os.environ["SLURM_PROCID"], LOCAL_RANK=os.environ["SLURM_LOCALID"], WORLD_SIZE=str(tasks))
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))))
-    os.environ.setdefault("MASTER_ADDR", _first_node())
+    os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or _first_node()
     os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 20000))
 
 

@@ -100,7 +100,7 @@ def train(
             planned = verb_module(resolved.task, verb).plan(resolved.config)
         talk.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **planned}, "dry run")
         return 0
-    if (processes or gpus or 1) > 1 and not launch.in_world():
+    if (processes or gpus or 1) > 1 and launch.starts_here():
         return launch.relaunch(sys.argv[1:], processes, gpus)
     if processes:
         os.environ["ACCELERATE_USE_CPU"] = "true"
