@@ -12,7 +12,7 @@ from tasks.core.errors import Interrupted, Preempted, VidError
 _HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _ECHO_S = 2.0  # a batch system may send one signal to a process directly and again through its parent
 _open: list[str] = []  # messages of the `stopping` blocks that are entered
-_told: list[int] = []  # the signal that one of them has raised an error for; a library may have swallowed it
+_told: list[tuple[int, float]] = []  # the signal that one of them has raised an error for, which a library may have swallowed; when
 
 
 class StopFlag:
@@ -29,8 +29,8 @@ class StopFlag:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopFlag":
-        if _told and _told[0]:
-            self.received, self._first = _told[0], time.monotonic()
+        if _told:
+            self.received, self._first = _told[0]
         for number in _HANDLED:
             self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -62,21 +62,19 @@ def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
     """
 
     def leave(number: int, _: FrameType | None) -> None:
-        nonlocal first
         if os.getpid() != owner:
             return
         if not _told:
-            _told.append(number)
-            first = time.monotonic()
+            _told.append((number, time.monotonic()))
             raise exit_for(number)(message, hint)
-        if number == signal.SIGINT and time.monotonic() - first > _ECHO_S:
+        if number == signal.SIGINT and time.monotonic() - _told[0][1] > _ECHO_S:
             os._exit(Interrupted.exit_code)
 
-    owner, first = os.getpid(), 0.0
+    owner = os.getpid()
     _open.append(message)
     previous = {number: signal.signal(number, leave) for number in _HANDLED}
     try:
-        yield lambda: _told.append(0)
+        yield lambda: _told.append((0, time.monotonic()))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
