@@ -48,6 +48,9 @@ class TATSSampler(Config):
     warmup_epochs: int = Field(10, ge=0, description="m_o: epochs with uniformly random tokens before the sampler is used")
     every: int = Field(1, ge=1, description="k: steps between sampler updates; that many episodes are kept")
     ppo_epochs: int = Field(1, ge=1, description="passes over the kept episodes")
+    keep_graph: bool = Field(
+        True, description="with every: 1, learn from the very pass that drew: same numbers, a pass less, its activations held for the step"
+    )
     clip: float = Field(0.2, gt=0, description="epsilon of the clipped ratio")
     policy_weight: float = Field(1e-4, ge=0, description="c1")
     value_weight: float = Field(1e-4, ge=0, description="c2")

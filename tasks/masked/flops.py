@@ -35,23 +35,27 @@ def step_flops(config: PretrainConfig) -> dict[str, int]:
 def training_flops(config: PretrainConfig) -> dict[str, int]:
     """Forward and backward of one clip, same keys as `step_flops`: three times the forward pass.
 
-    The policy of TATS draws without gradient and then learns in `ppo_epochs` passes of its own: 1 + 3 `ppo_epochs` times its forward pass.
+    The policy of TATS draws without gradient and then learns in `ppo_epochs` passes of its own, 1 + 3 `ppo_epochs` times its forward pass;
+    with `keep_graph` and `every: 1` the first of them is the one that drew.
     """
     once = step_flops(config)
     trained = {part: TRAINING * flops for part, flops in once.items()}
     if isinstance(config.sampler, TATSSampler):
         hidden = embed_flops(config.model.n_tokens() - visible_tokens(config), config.model)
-        trained["sampler"] = TRAINING * hidden + (1 + TRAINING * config.sampler.ppo_epochs) * (once["sampler"] - hidden)
+        shared = config.sampler.keep_graph and config.sampler.every == 1 and config.train.accumulate == 1
+        passes = (0 if shared else 1) + TRAINING * config.sampler.ppo_epochs
+        trained["sampler"] = TRAINING * hidden + passes * (once["sampler"] - hidden)
     return trained
 
 
 def decoder_flops(config: PretrainConfig, seen: int) -> int:
-    """Projection of `seen` tokens, decoder blocks over all, pixels of the masked ones."""
+    """Projection of `seen` tokens, decoder blocks over all (the last one for the masked ones), pixels of the masked ones."""
     model, n = config.model, config.model.n_tokens()
     width = model.widths()[0]
     dim = config.decoder.dim or width // 2
     pixels = 3 * model.tubelet * model.patch**2
-    return linear_flops(seen, width, dim) + config.decoder.depth * block_flops(n, dim) + linear_flops(n - seen, dim, pixels)
+    blocks = (config.decoder.depth - 1) * block_flops(n, dim) + block_flops(n, dim, n - seen)
+    return linear_flops(seen, width, dim) + blocks + linear_flops(n - seen, dim, pixels)
 
 
 def sampler_flops(config: PretrainConfig, seen: int) -> int:

@@ -41,21 +41,20 @@ class MaskedPretraining(Method):
     def reconstruct(self, video: torch.Tensor, rng: BatchRandom, progress: Progress) -> tuple[Choice, torch.Tensor]:
         """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
         mae = self.autoencoder
-        cubes = mae.encoder.cubes(video)
         if self.sampler.needs_tokens:
-            tokens = mae.embed(cubes)
+            tokens = mae.embed(mae.encoder.cubes(video))
             choice = self.sampler.choose(tokens, len(video), rng, progress)
             seen = take(tokens, choice.visible)
         else:
             choice = self.sampler.choose(None, len(video), rng, progress)
-            seen = mae.embed(take(cubes, choice.visible))
+            seen = mae.embed(mae.encoder.cubes(video, choice.visible))
         return choice, mae.decode(mae.encode(seen, choice.visible), choice.visible, choice.masked)
 
     def errors(self, video: torch.Tensor, choice: Choice, prediction: torch.Tensor) -> torch.Tensor:
         """Errors `(B, n_masked)` float32 of the masked tokens."""
         c = self.config
         with torch.autocast(video.device.type, enabled=False):
-            target = masked_targets(self.pixels(video), choice.masked, c.target, c.model.tubelet, c.model.patch)
+            target = masked_targets(video, choice.masked, c.target, c.model.tubelet, c.model.patch, self.mean, self.std)
             return token_errors(prediction, target, c.target.loss)
 
     def pixels(self, video: torch.Tensor) -> torch.Tensor:

@@ -79,6 +79,7 @@ class MaskedAutoencoder(nn.Module):
         positions = self.decoder_positions.to(seen.dtype)
         hidden = self.mask_token.to(seen.dtype) + positions[masked]
         x = torch.cat((seen + positions[visible], hidden), dim=1)
-        for block in self.decoder:
+        *others, last = self.decoder
+        for block in others:
             x = block(x)
-        return self.head(self.decoder_norm(x[:, visible.shape[1] :]))
+        return self.head(self.decoder_norm(last(x, visible.shape[1])))

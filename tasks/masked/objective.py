@@ -2,48 +2,57 @@
 
 import torch
 
+from tasks.core.nn.vit import cubes_at
 from tasks.masked.config import TargetConfig
-from tasks.masked.model import patchify, take
 
 
-def normalize_cubes(cubes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def normalize_cubes(cubes: torch.Tensor, pixels_dim: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Per token and colour: `(v - mean) / (std + 1e-6)` with the unbiased deviation.
 
     Args:
-        cubes: `(B, n, pixels, C)` float32 in [0, 1].
+        cubes: `(B, n, pixels, C)` float32 in [0, 1]. pixels_dim: where the pixels are.
 
     Returns:
         normalised cubes, mean `(B, n, 1, C)` and `std + 1e-6` `(B, n, 1, C)`, with which a reconstruction can be brought back to pixels.
     """
-    mean = cubes.mean(dim=2, keepdim=True)
-    std = cubes.var(dim=2, unbiased=True, keepdim=True).sqrt() + 1e-6
-    return (cubes - mean) / std, mean, std
+    mean = cubes.mean(dim=pixels_dim, keepdim=True)
+    centered = cubes - mean
+    std = (centered.square().sum(pixels_dim, keepdim=True) / (cubes.shape[pixels_dim] - 1)).sqrt() + 1e-6  # torch's var is slow
+    return centered / std, mean, std
 
 
-def target_cubes(pixels: torch.Tensor, config: TargetConfig, tubelet: int, patch: int) -> torch.Tensor:
-    """Un-normalised target of every token: `(B, T, C, H, W)` in [0, 1] to `(B, N, pixels, C)` float32.
+def masked_targets(
+    video: torch.Tensor,
+    masked: torch.Tensor,
+    config: TargetConfig,
+    tubelet: int,
+    patch: int,
+    mean: torch.Tensor | float = 0.0,
+    std: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Targets `(B, n_masked, pixels*C)` float32 of the masked tokens `(B, n_masked)`, colour last.
 
     `motion` subtracts the clip's mean frame, so that the still background carries no error and only what moves is to be predicted.
+
+    Args:
+        video: `(B, T, C, H, W)`. mean, std: of its normalisation, `(1, 1, C, 1, 1)`; targets are made from levels in [0, 1].
     """
-    pixels = pixels.float()
+    video = video.float()
     if config.kind == "motion":
-        pixels = pixels - pixels.mean(dim=1, keepdim=True)
-    return patchify(pixels, tubelet, patch)
-
-
-def masked_targets(pixels: torch.Tensor, masked: torch.Tensor, config: TargetConfig, tubelet: int, patch: int) -> torch.Tensor:
-    """Targets `(B, n_masked, pixels*C)` float32 of the masked tokens `(B, n_masked)`."""
-    cubes = take(target_cubes(pixels, config, tubelet, patch), masked)
+        video, mean = video - video.mean(dim=1, keepdim=True), 0.0
+    mean, std = (v.view(1, 1, -1, 1) if isinstance(v, torch.Tensor) else v for v in (mean, std))
+    cubes = cubes_at(video.contiguous(), masked, tubelet, patch) * std + mean
     if config.normalize:
-        cubes = normalize_motion(cubes) if config.kind == "motion" else normalize_cubes(cubes)[0]
-    return cubes.flatten(2)
+        cubes = normalize_motion(cubes) if config.kind == "motion" else normalize_cubes(cubes, 3)[0]
+    return cubes.transpose(2, 3).flatten(2)
 
 
 def normalize_motion(cubes: torch.Tensor) -> torch.Tensor:
     """Scales motion targets by one deviation per clip (over all given tokens), so that still tokens stay near zero instead of becoming
     noise.
     """
-    std = cubes.flatten(1).std(dim=1)[:, None, None, None]
+    flat = cubes.flatten(1)
+    std = ((flat - flat.mean(1, keepdim=True)).square().sum(1) / (flat.shape[1] - 1)).sqrt()[:, None, None, None]
     return cubes / (std + 1e-3)
 
 

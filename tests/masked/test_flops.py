@@ -46,5 +46,6 @@ def test_parts_of_vit_base():
     """ViT-B, 16 x 224 px, 90 % masked, four decoder blocks of width 384: 156 of 1568 tokens are seen."""
     parts = step_flops(config({"name": "random"}, model={"size": "base"}, decoder={}, mask_ratio=0.9, data={"clip": {"frames": 16}}))
     assert parts["encoder"] == 2 * 156 * 1536 * 768 + 12 * (24 * 156 * 768**2 + 4 * 156**2 * 768)
-    assert parts["decoder"] == 2 * 156 * 768 * 384 + 4 * (24 * 1568 * 384**2 + 4 * 1568**2 * 384) + 2 * 1412 * 384 * 1536
+    last = (6 * 1568 + 18 * 1412) * 384**2 + 4 * 1412 * 1568 * 384  # q, k and v of all tokens, the rest of the masked ones
+    assert parts["decoder"] == 2 * 156 * 768 * 384 + 3 * (24 * 1568 * 384**2 + 4 * 1568**2 * 384) + last + 2 * 1412 * 384 * 1536
     assert parts["sampler"] == 0

@@ -235,6 +235,36 @@ def test_on_moving_squares_the_sampler_looks_at_the_square():
     assert share > 1.2 * bright.float().mean().item()
 
 
+@pytest.mark.parametrize("ppo_epochs", [1, 2])
+def test_learning_from_the_pass_that_drew_saves_it_and_changes_nothing(ppo_epochs):
+    trained, passes = {}, {}
+    for keep in (True, False):
+        built = method({**SETTINGS, "ppo_epochs": ppo_epochs, "keep_graph": keep, "policy_weight": 1.0, "lr": 1e-3})
+        calls: list[int] = []
+        built.sampler.policy.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        trained[keep] = train(built, 4, batch=2), built.state_dict()
+        passes[keep] = len(calls)
+    assert passes == {True: 4 * ppo_epochs, False: 4 * (1 + ppo_epochs)}
+    assert trained[True][0] == trained[False][0]
+    assert all(torch.equal(a, b) for a, b in zip(trained[True][1].values(), trained[False][1].values(), strict=True))
+
+
+def test_only_the_first_of_several_micro_batches_learns_from_the_pass_that_drew():
+    built = method(SETTINGS)
+    clips = [video(2, seed) for seed in range(2)]
+    for micro, clip in enumerate(clips):
+        built({"video": clip}, rng(micro), progress())
+    assert built.sampler._kept.episode is built.sampler.memory[0]
+    calls: list[int] = []
+    built.sampler.policy.register_forward_hook(lambda *_: calls.append(1))
+    optimizer = torch.optim.SGD(built.sampler.parameters(), lr=0.1)
+    for _ in range(built.sampler.updates(progress())):
+        built.sampler.update()["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(calls) == 1
+
+
 def test_presets_default_decisions():
     chosen = config().__class__().sampler
     assert (chosen.reward, chosen.ratio_indices, chosen.warmup_epochs, chosen.every, chosen.clip) == ("token", "same", 10, 1, 0.2)

@@ -52,8 +52,8 @@ def make_groups(
 
 
 def make_optimizer(groups: list[Group], config: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer a config names, over ready groups; fused kernels on CUDA."""
-    fused = device.type == "cuda"
+    """The optimizer a config names, over ready groups; fused kernels on CUDA and the CPU."""
+    fused = device.type in ("cuda", "cpu")
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=fused)

@@ -20,9 +20,10 @@ def attention_flops(n: int, dim: int, keys: int | None = None) -> int:
     return 4 * n * (n if keys is None else keys) * dim
 
 
-def self_attention_flops(n: int, dim: int) -> int:
-    """Multi-head self-attention with its projections."""
-    return linear_flops(n, dim, 4 * dim) + attention_flops(n, dim)
+def self_attention_flops(n: int, dim: int, outputs: int | None = None) -> int:
+    """Multi-head self-attention with its projections; `outputs` of the `n` tokens are computed (None: all)."""
+    outputs = n if outputs is None else outputs
+    return linear_flops(n, dim, 3 * dim) + attention_flops(outputs, dim, n) + linear_flops(outputs, dim, dim)
 
 
 def mlp_flops(n: int, dim: int, ratio: float = 4.0) -> int:
@@ -30,9 +31,9 @@ def mlp_flops(n: int, dim: int, ratio: float = 4.0) -> int:
     return 2 * linear_flops(n, dim, int(dim * ratio))
 
 
-def block_flops(n: int, dim: int) -> int:
-    """One transformer block over `n` tokens."""
-    return self_attention_flops(n, dim) + mlp_flops(n, dim)
+def block_flops(n: int, dim: int, outputs: int | None = None) -> int:
+    """One transformer block over `n` tokens of which `outputs` are computed (None: all)."""
+    return self_attention_flops(n, dim, outputs) + mlp_flops(n if outputs is None else outputs, dim)
 
 
 def trajectory_flops(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None, raw_values: bool = False) -> int:

@@ -50,6 +50,28 @@ def position_table(config: VitConfig, dim: int) -> torch.Tensor:
     return build(config.n_tokens(), dim) * config.pos_scale
 
 
+def cubes_at(video: torch.Tensor, index: torch.Tensor, tubelet: int, patch: int) -> torch.Tensor:
+    """The pixels of chosen tokens only, without cutting up the rest.
+
+    Args:
+        video: `(B, T, C, H, W)`, contiguous. index: `(B, n)` int64 token numbers, time-major, then row, then column.
+
+    Returns:
+        `(B, n, C, tubelet*patch*patch)`; within a colour frame by frame, row by row.
+    """
+    b, _, c, h, w = video.shape
+    columns = w // patch
+    places = h // patch * columns
+    corner = (
+        index // places * tubelet * c * h + index % places // columns * patch
+    ) * columns + index % columns  # in runs of `patch`
+    frame, colour, row = (torch.arange(k, device=video.device) for k in (tubelet, c, patch))
+    inside = ((colour[:, None, None] + frame[:, None] * c) * h + row) * columns
+    clip = torch.arange(b, device=video.device)[:, None, None] * (video[0].numel() // patch)
+    runs = (corner[..., None] + inside.flatten() + clip).flatten()
+    return video.view(-1, patch).index_select(0, runs).view(b, index.shape[1], c, -1)
+
+
 class TubeletEmbed(nn.Module):
     """Video to tokens: a 3-D convolution with kernel = stride, computed as one matrix product so that a subset of tokens can be embedded.
 
@@ -95,7 +117,10 @@ class DropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over `(B, n, dim)`; one product for q, k and v; biases for q and v only, as VideoMAE trains them."""
+    """Multi-head self-attention over `(B, n, dim)`; one product for q, k and v; biases for q and v only, as VideoMAE trains them.
+
+    `first`: tokens before it are attended to and get no output.
+    """
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
@@ -107,12 +132,13 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(dim))
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, first: int = 0) -> torch.Tensor:
         b, n, d = x.shape
         bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        q, k, v = F.linear(x, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(b, n, d))
+        qkv = F.linear(x, self.qkv.weight, bias).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # in this order the backward pass joins them with one copy
+        y = F.scaled_dot_product_attention(q[:, :, first:], k, v)
+        return self.proj(y.transpose(1, 2).reshape(b, n - first, d))
 
 
 class Mlp(nn.Module):
@@ -140,8 +166,9 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """`(B, n, dim)` to `(B, n - first, dim)`: outputs of the tokens from `first` on."""
+        x = x[:, first:] + self.drop_path(self.attn(self.norm1(x), first))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -171,11 +198,16 @@ class VideoTransformer(nn.Module):
         if config.start == "local":
             start_local(self)
 
-    def cubes(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes (motion input: less the mean frame)."""
+    def cubes(self, video: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes (motion input: less the mean frame).
+
+        `index`, `(B, n)`: only those of these tokens, `(B, n, ...)`.
+        """
         if self.config.input == "motion":
             video = MOTION_GAIN * (video - video.mean(1, keepdim=True))
-        return self.embed.cubes(video)
+        if index is None:
+            return self.embed.cubes(video)
+        return cubes_at(video.contiguous(), index, self.config.tubelet, self.config.patch).flatten(2)
 
     def run_blocks(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, n, dim)` tokens that carry their positions, through blocks and final norm."""

@@ -79,6 +79,16 @@ class Episode:
     first_landmark: int
 
 
+@dataclass
+class Kept:
+    """A forward pass of the policy from which it can still learn: `updates` says after how many steps of the policy it was made."""
+
+    episode: Episode
+    log_probs: torch.Tensor
+    value: torch.Tensor
+    updates: int
+
+
 def ppo_loss(
     log_probs: torch.Tensor,
     value: torch.Tensor,
@@ -125,6 +135,8 @@ class TATS(Sampler):
         self.policy = Policy(config, model)
         self.memory: deque[Episode] = deque()
         self._pending: deque[Episode] = deque()
+        self._updates = 0
+        self._kept: Kept | None = None
 
     def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
         noise = rng.rand(n, self.n_tokens)
@@ -132,19 +144,27 @@ class TATS(Sampler):
             return Choice(*split(noise.argsort(-1), self.n_visible))
         tokens = tokens.detach()
         first = rng.shared_index(self.n_tokens)
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns_from_this_pass):
             log_probs, value = self.policy(tokens, first)
-        visible, masked = draw(log_probs, self.n_visible, noise)
+        visible, masked = draw(log_probs.detach(), self.n_visible, noise)
         extra = {"tokens": tokens, "value": value, "first": first, "noise": noise}
         return Choice(visible, masked, log_probs, extra)
+
+    @property
+    def _learns_from_this_pass(self) -> bool:
+        """Whether the pass that draws is also the one to learn from: nothing is stored before it, and the policy learns after this step."""
+        return self.config.keep_graph and self.config.every == 1 and not self.memory
 
     def learn(self, choice: Choice, errors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Stores the episode (algorithm 1, lines 12 and 13); a step in the warm-up leaves the sampler untouched."""
         if choice.log_probs is None:
             return {}
-        old = choice.log_probs.gather(1, choice.masked)
-        extra = choice.extra
-        self.memory.append(Episode(extra["tokens"], choice.masked, old, errors.detach(), extra["value"], extra["noise"], extra["first"]))
+        log_probs, value, extra = choice.log_probs, choice.extra["value"], choice.extra
+        old = log_probs.detach().gather(1, choice.masked)
+        episode = Episode(extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"])
+        if log_probs.requires_grad:
+            self._kept = Kept(episode, log_probs, value, self._updates)
+        self.memory.append(episode)
         return {}
 
     def updates(self, progress: Progress) -> int:
@@ -156,8 +176,12 @@ class TATS(Sampler):
 
     def update(self) -> dict[str, torch.Tensor]:
         """One pass over one episode (lines 16 to 19)."""
-        episode = self._pending.popleft()
-        log_probs, value = self.policy(episode.tokens, episode.first_landmark)
+        episode, kept = self._pending.popleft(), self._kept
+        if kept is not None and kept.episode is episode and kept.updates == self._updates:
+            log_probs, value = kept.log_probs, kept.value
+        else:
+            log_probs, value = self.policy(episode.tokens, episode.first_landmark)
+        self._updates, self._kept = self._updates + 1, None
         indices = episode.masked
         if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
             indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]

@@ -1,0 +1,270 @@
+"""One training step without data loading: forward, loss, backward, optimizer; every sampler of this suite and `transformers`' VideoMAE.
+
+All rows have the same encoder, decoder, mask ratio, clips (already normalised, on the device) and optimizer.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benches import ROOT
+
+OURS = {"VideoMAE": "tube", "AdaMAE": "adamae", "TATS": "tats"}
+THEIRS = {"transformers, eager attention": "eager", "transformers, SDPA": "sdpa"}
+COMPILED = ", compiled"
+
+
+def settings(args: argparse.Namespace, **changes: Any) -> Any:
+    """The preset's configuration with changes of its `model` section."""
+    from vidcli.resolve import Given, resolve
+
+    sets = ["data.train=[unused]", *(f"model.{key}={value}" for key, value in changes.items())]
+    sets += [f"data.clip.frames={changes['frames']}"] if "frames" in changes else []
+    return resolve(Given(args.preset, (), {}, sets), "pretrain").config
+
+
+def pick_device(args: argparse.Namespace) -> tuple[Any, bool]:
+    """(torch device, whether bf16)."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return device, (args.precision or ("bf16" if device.type == "cuda" else "fp32")) == "bf16"
+
+
+def our_step(config: Any, sampler: str, clips: int, device: Any, bf16: bool, compiled: bool) -> Callable[[], None]:
+    """A function that takes one step, after the sampler's warm-up."""
+    import torch
+
+    from tasks.core.engine.loop import compile_regions
+    from tasks.core.engine.method import MAIN, Progress
+    from tasks.core.engine.optim import make_optimizer
+    from tasks.core.engine.random import BatchRandom
+    from tasks.masked.config import PretrainConfig
+    from tasks.masked.method import MaskedPretraining
+
+    same = config.sampler.name == sampler
+    values = config.model_dump() | {"sampler": config.sampler.model_dump() if same else {"name": sampler}}
+    method = MaskedPretraining(PretrainConfig(**values)).to(device).train()
+    if compiled:
+        compile_regions(method)
+    optimizers = {name: make_optimizer(spec.groups, config.optim, device) for name, spec in method.optimizers().items()}
+    video = torch.randn(clips, config.model.frames, 3, config.model.image_size, config.model.image_size, device=device)
+    number = iter(range(10**9))
+
+    def backward_and_step(phase: str, batch: dict | None, rng: Any, progress: Progress) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = method(batch, rng, progress, phase)["loss"]
+        loss.backward()
+        optimizers[phase].step()
+        for optimizer in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def step() -> None:
+        at = next(number)
+        progress = Progress(at, 10**6, 1, 10**9)
+        backward_and_step(MAIN, {"video": video}, BatchRandom(0, at, 0, clips, 0, 1, device), progress)
+        for phase in method.phases_after(progress):
+            backward_and_step(phase, None, None, progress)
+
+    return step
+
+
+def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool, compiled: bool) -> Callable[[], None]:
+    """The same with `VideoMAEForPreTraining`, tube masks drawn for every step."""
+    import torch
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    from tasks.core.engine.optim import make_groups, make_optimizer
+
+    model, decoder = config.model, config.decoder
+    width, depth, heads = model.widths()
+    dim = decoder.dim or width // 2
+    theirs = VideoMAEConfig(
+        image_size=model.image_size, patch_size=model.patch, num_frames=model.frames, tubelet_size=model.tubelet, hidden_size=width,
+        num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width, decoder_hidden_size=dim,
+        decoder_num_hidden_layers=decoder.depth, decoder_num_attention_heads=decoder.heads or max(1, dim // 64),
+        decoder_intermediate_size=4 * dim, norm_pix_loss=True, use_mean_pooling=False, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, attn_implementation=attention,
+    )  # fmt: skip
+    module = VideoMAEForPreTraining(theirs).to(device).train()
+    if compiled:
+        module.compile()
+    optimizer = make_optimizer(make_groups(module.named_parameters(), config.optim.weight_decay), config.optim, device)
+    video = torch.randn(clips, model.frames, 3, model.image_size, model.image_size, device=device)
+    frames, rows, columns = model.grid()
+    places = rows * columns
+    hidden = places - max(1, places - int(config.mask_ratio * places + 1e-9))
+
+    def step() -> None:
+        order = torch.rand(clips, places, device=device).argsort(-1)
+        mask = (order < hidden)[:, None].expand(-1, frames, -1).reshape(clips, -1)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = module(pixel_values=video, bool_masked_pos=mask).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def make_row(name: str, args: argparse.Namespace, config: Any, clips: int) -> Callable[[], None]:
+    device, bf16 = pick_device(args)
+    plain, compiled = name.removesuffix(COMPILED), name.endswith(COMPILED)
+    build, kind = (our_step, OURS[plain]) if plain in OURS else (their_step, THEIRS[plain])
+    return build(config, kind, clips, device, bf16, compiled)
+
+
+def synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(step: Callable[[], None]) -> float:
+    synchronize()
+    began = time.perf_counter()
+    step()
+    synchronize()
+    return time.perf_counter() - began
+
+
+def matmul(bf16: bool) -> tuple[Callable[[], None], float]:
+    """A large square matrix product and its floating-point operations."""
+    import torch
+
+    n = 8192 if torch.cuda.is_available() else 2048
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if bf16 else torch.float32) for _ in range(2))
+    return lambda: torch.mm(a, b), 2.0 * n**3
+
+
+def interleaved(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, after two rounds of warm-up, taken by turns."""
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 2):
+        for name, step in steps.items():
+            seconds = timed(step)
+            if turn >= 2:
+                taken[name].append(seconds)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def memory_row(args: argparse.Namespace) -> None:
+    """In a process of its own: prints the MiB that three steps of one row took at their peak.
+
+    On a CPU the resident memory over that of the bare process with its libraries, looked at every millisecond.
+    """
+    import torch
+    import transformers  # noqa: F401  every row starts from the same libraries
+
+    config = settings(args)
+    torch.mm(torch.randn(64, 64), torch.randn(64, 64))
+    with Resident() as resident:
+        step = make_row(args.row, args, config, args.clips or config.train.batch_size)
+        for _ in range(3):
+            step()
+        synchronize()
+    print(json.dumps(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else resident.peak_mib))
+
+
+class Resident:
+    """Peak of the resident memory inside a `with` block over that at its start, MiB."""
+
+    def __enter__(self) -> "Resident":
+        self._start, self.peak_mib, self._open = self._now(), 0.0, True
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open = False
+        self._watch.join()
+
+    def _now(self) -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    def _look(self) -> None:
+        while self._open:
+            self.peak_mib = max(self.peak_mib, self._now() - self._start)
+            time.sleep(0.001)
+
+
+def memory_of(name: str, args: argparse.Namespace, clips: int) -> float:
+    words = ["masked", "--row", name, "--preset", args.preset, "--clips", str(clips)]
+    words += ["--precision", args.precision] if args.precision else []
+    done = subprocess.run([sys.executable, ROOT / "scripts/bench", *words], stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def table(args: argparse.Namespace) -> None:
+    """Rows: ours and theirs."""
+    import torch
+    import transformers
+
+    from tasks.masked.config import PretrainConfig
+    from tasks.masked.flops import training_flops
+
+    config, (device, bf16) = settings(args), pick_device(args)
+    clips = args.clips or config.train.batch_size
+    names = [*THEIRS, *OURS]
+    if args.compile:
+        names += [name + COMPILED for name in names]
+    steps = {name: make_row(name, args, config, clips) for name in names}
+    product, operations = matmul(bf16)
+    seconds = interleaved({**steps, "matmul": product}, args.repeats)
+    peak = operations / seconds["matmul"]
+    m = config.model
+    print(
+        f"{torch.cuda.get_device_name() if device.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'}, "
+        f"{'bf16' if bf16 else 'fp32'}, torch {torch.__version__}, transformers {transformers.__version__}; {args.preset}: "
+        f"{clips} clips of {m.frames}x{m.image_size}x{m.image_size}, mask ratio {config.mask_ratio}; matmul peak {peak / 1e12:.2f} TFLOP/s"
+    )
+    print("\n| | step, s | times as fast as transformers eager | step / VideoMAE | model FLOPs, share of peak | peak memory, MiB |")
+    print("|---|---|---|---|---|---|")
+    del steps
+    for name in names:
+        plain = name.removesuffix(COMPILED)
+        row = PretrainConfig(**(config.model_dump() | {"sampler": {"name": OURS.get(plain, "tube")}}))
+        flops = training_flops(config if OURS.get(plain) == config.sampler.name else row)
+        both = clips * (flops["encoder"] + flops["decoder"])
+        memory = "" if args.no_memory else f"{memory_of(name, args, clips):.0f}"
+        print(
+            f"| {name} | {seconds[name]:.4f} | {seconds[next(iter(THEIRS))] / seconds[name]:.2f} | {seconds[name] / seconds['VideoMAE']:.2f} "
+            f"| {both / 1e9:.1f} G, {100 * both / seconds[name] / peak:.0f} % | {memory} |"
+        )
+
+
+def scaling(args: argparse.Namespace) -> None:
+    """Seconds per clip against model size, clip length and mask ratio, VideoMAE and TATS."""
+    from tasks.masked.config import PretrainConfig
+
+    base = settings(args)
+    clips = args.clips or base.train.batch_size
+    t, side = base.model.frames, base.model.image_size
+    cases = {"as it is": base}
+    for factor in (2, 4):
+        cases[f"{factor} x frames ({factor * t})"] = settings(args, frames=factor * t)
+    cases[f"2 x side ({2 * side} px)"] = settings(args, image_size=2 * side)
+    cases["2 x depth"] = settings(args, depth=2 * base.model.widths()[1])
+    if base.model.dim:
+        cases["2 x width"] = settings(args, dim=2 * base.model.dim)
+    for ratio in (0.5, 0.9, 0.95):
+        cases[f"mask ratio {ratio}"] = PretrainConfig(**(base.model_dump() | {"mask_ratio": ratio}))
+    print(
+        f"{args.preset}, {clips} clips a step: seconds per clip, and times the first row\n\n| | VideoMAE | | TATS | |\n|---|---|---|---|---|"
+    )
+    first: dict[str, float] = {}
+    for label, config in cases.items():
+        seconds = interleaved({name: make_row(name, args, config, clips) for name in ("VideoMAE", "TATS")}, args.repeats)
+        first = first or seconds
+        cells = (f"{seconds[n] / clips:.5f} | {seconds[n] / first[n]:.2f} x" for n in ("VideoMAE", "TATS"))
+        print(f"| {label} | {' | '.join(cells)} |")
