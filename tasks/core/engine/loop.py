@@ -157,7 +157,9 @@ class Trainer:
             self._maybe_evaluate()
             if self.step < self.total and not self._given_up:
                 self._train()
-        self._save()
+            self._save()
+            if self._agree(bool(stop.received))[0]:
+                self._stop_here(saved=True)
         if self.train.tensorboard:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
@@ -314,8 +316,9 @@ class Trainer:
         torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
         return [bool(v) for v in told.tolist()]
 
-    def _stop_here(self) -> None:
-        self._save()
+    def _stop_here(self, saved: bool = False) -> None:
+        if not saved:
+            self._save()
         kind = exit_for(self.stop.received)
         raise kind(
             f"stopped by a signal at step {self.step} of {self.total}; a checkpoint is written", "run the same command again to continue"

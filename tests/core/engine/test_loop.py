@@ -71,6 +71,23 @@ def test_signals_write_a_checkpoint_and_the_run_goes_on(whole, tmp_path, number,
     assert lines(folder) == whole
 
 
+def test_a_signal_in_the_last_checkpoint_of_a_run_stops_before_the_model(tmp_path, whole, monkeypatch):
+    from tasks.core.engine.state import Checkpoints
+
+    save = Checkpoints.save
+
+    def struck(self, accelerator, step, state, *rest):
+        if state["evaluated"] == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, accelerator, step, state, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(Preempted, match="at step 10 of 10"):
+        patched.setattr(Checkpoints, "save", struck)
+        engine_toy.train(tmp_path / "run", eval_every_epochs=1)
+    engine_toy.train(tmp_path / "run", eval_every_epochs=1)
+    assert lines(tmp_path / "run") == whole
+
+
 def test_half_written_checkpoints_are_ignored(whole, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(Preempted):
