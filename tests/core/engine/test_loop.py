@@ -81,9 +81,10 @@ def test_a_signal_in_the_last_checkpoint_of_a_run_stops_before_the_model(tmp_pat
             os.kill(os.getpid(), signal.SIGTERM)
         save(self, accelerator, step, state, *rest)
 
-    with monkeypatch.context() as patched, pytest.raises(Preempted, match="at step 10 of 10"):
-        patched.setattr(Checkpoints, "save", struck)
+    monkeypatch.setattr(Checkpoints, "save", struck)
+    with pytest.raises(Preempted, match="at step 10 of 10"):
         engine_toy.train(tmp_path / "run", eval_every_epochs=1)
+    monkeypatch.undo()
     engine_toy.train(tmp_path / "run", eval_every_epochs=1)
     assert lines(tmp_path / "run") == whole
 
