@@ -24,7 +24,7 @@ from tasks.core.errors import UsageError
 from vidcli import accelerate_file
 from vidcli.console import console
 
-EXIT_DIR = "VID_EXIT_DIR"
+EXIT_DIR, TYPED = "VID_EXIT_DIR", "VID_TYPED"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 GRACE_S = 20.0
@@ -47,6 +47,11 @@ def worker_arguments(arguments: Sequence[str]) -> list[str]:
         elif not argument.startswith(("--processes=", "--gpus=")):
             kept.append(argument)
     return kept
+
+
+def typed() -> list[str]:
+    """The arguments of `vid` as they were typed: a worker got others from the process that launched it."""
+    return shlex.split(os.environ[TYPED]) if TYPED in os.environ else sys.argv[1:]
 
 
 def launch_line(arguments: Sequence[str], processes: int, cpu: bool) -> list[str]:
@@ -102,7 +107,7 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
         raise UsageError("--processes is for the CPU and --gpus for GPUs: give one of them")
     line = launch_line(worker_arguments(arguments), processes or gpus or 1, bool(processes))
     environment = {name: value for name, value in os.environ.items() if name not in WORLD}
-    environment["PET_SIGNALS_TO_HANDLE"] = "SIGHUP"
+    environment |= {"PET_SIGNALS_TO_HANDLE": "SIGHUP", TYPED: shlex.join(arguments)}
     if processes:
         environment["ACCELERATE_USE_CPU"] = "true"
     else:

@@ -147,7 +147,7 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     talk, module = console(), verb_module(resolved.task, verb)
     if not (folder / "result.json").exists():  # a finished run needs its data no more
         module.check(resolved.config)
-    run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
+    run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], talk, resolved.preset)
     if run.finished:
         talk.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
         talk.result(run.result, "result")

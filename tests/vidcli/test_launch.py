@@ -18,6 +18,15 @@ def test_workers_get_the_arguments_without_the_number_of_processes():
     assert launch.worker_arguments(given) == ["pretrain", "--data", "x", "--json"]
 
 
+def test_a_worker_knows_what_was_typed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vid", "pretrain", "--data", "a b"])
+    monkeypatch.delenv(launch.TYPED, raising=False)
+    assert launch.typed() == ["pretrain", "--data", "a b"]
+    monkeypatch.setattr(launch, "_supervise", lambda line, environment, folder: monkeypatch.setenv(launch.TYPED, environment[launch.TYPED]))
+    launch.relaunch(["pretrain", "--data", "a b", "--processes", "2"], 2, None)
+    assert launch.typed() == ["pretrain", "--data", "a b", "--processes", "2"]
+
+
 def test_the_first_failure_is_the_exit_code(tmp_path):
     for rank, code in (("2", 3), ("0", 1), ("1", 0)):
         (tmp_path / f"{rank}.code").write_text(str(code))
