@@ -21,10 +21,12 @@ def install(plan: dict) -> None:
     rank, owner, pids = os.environ.get("RANK"), os.getpid(), plan["folder"] + ".pids"
     os.makedirs(pids, exist_ok=True)
     several = plan["processes"] > 1
-    with open(f"{pids}/{rank or ('launcher' if several else '0')}", "w", encoding="utf-8") as file:
-        file.write(str(owner))
-    watched = rank == "0" or (rank is None and not several)
-    if not watched:
+    try:
+        with open(f"{pids}/{rank or ('launcher' if several else '0')}", "x", encoding="utf-8") as file:
+            file.write(str(owner))
+    except FileExistsError:  # a process that one of them has started
+        return
+    if rank != "0" and (several or rank is not None):
         return
     folder, counts, events = plan["folder"] + os.sep, {}, []
     since, asleep = [0.0], [False]

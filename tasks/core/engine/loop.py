@@ -158,8 +158,8 @@ class Trainer:
             if self.step < self.total and not self._given_up:
                 self._train()
             self._save()
-            if self._agree(bool(stop.received))[0]:
-                self._stop_here(saved=True)
+            if number := self._agree(stop.received)[0]:
+                self._stop_here(number, saved=True)
         if self.train.tensorboard:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
@@ -297,30 +297,29 @@ class Trainer:
         at_epoch_end = self.step % self.per_epoch == 0
         if self.step % self.train.log_every_steps == 0 or self.step == self.total:
             self._log()
-        stop, late = self._agree(bool(self.stop.received), time.monotonic() - self._last_save >= self.train.save_every_s)
+        number, late = self._agree(self.stop.received, time.monotonic() - self._last_save >= self.train.save_every_s)
         every_steps, every_epochs = self.train.save_every_steps, self.train.save_every_epochs
         due = (every_steps and self.step % every_steps == 0) or (
             every_epochs and at_epoch_end and self.step // self.per_epoch % every_epochs == 0
         )
-        if stop:
-            self._stop_here()
+        if number:
+            self._stop_here(number)
         if due or late or self._evaluation_due():
             self._save()
         self._maybe_evaluate()
 
-    def _agree(self, *flags: bool) -> list[bool]:
-        """Flags that any process has set, known to all of them."""
+    def _agree(self, *values: int) -> list[int]:
+        """The largest of each value over all processes: a flag that one has set, the signal that one has received."""
         if self.accelerator.num_processes == 1:
-            return list(flags)
-        told = torch.tensor([float(f) for f in flags], device=self.accelerator.device)
+            return list(values)
+        told = torch.tensor([int(value) for value in values], device=self.accelerator.device)
         torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-        return [bool(v) for v in told.tolist()]
+        return told.tolist()
 
-    def _stop_here(self, saved: bool = False) -> None:
+    def _stop_here(self, number: int, saved: bool = False) -> None:
         if not saved:
             self._save()
-        kind = exit_for(self.stop.received)
-        raise kind(
+        raise exit_for(number)(
             f"stopped by a signal at step {self.step} of {self.total}; a checkpoint is written", "run the same command again to continue"
         )
 
@@ -336,8 +335,8 @@ class Trainer:
             return
 
         def stop() -> None:
-            if self._agree(bool(self.stop.received))[0]:
-                self._stop_here()
+            if number := self._agree(self.stop.received)[0]:
+                self._stop_here(number)
 
         self._last_eval = self.evaluate(self.evaluated_model, stop)
         self.evaluated = self.step

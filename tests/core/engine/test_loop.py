@@ -234,12 +234,10 @@ def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
     """Either of them, in an evaluation and while a checkpoint is written; the curve is that of two processes that nobody stopped."""
     settings = ("eval_every_epochs=2", "epochs=4")
-    for strike in (
-        ("kill_at=4", "in_eval=1", "rank=1", f"number={int(signal.SIGUSR1)}"),
-        ("kill_at=6", "in_save=1", "rank=0", "number=15"),
-    ):
-        told = run_world(2, SCRIPT, tmp_path / "run", *settings, "save_every_steps=3", *strike)
-        assert [code for code, _ in told] == [75, 75], told
+    strikes = (("kill_at=4", "in_eval=1", "rank=1", signal.SIGUSR1, 75), ("kill_at=6", "in_save=1", "rank=0", signal.SIGINT, 130))
+    for *strike, number, expected in strikes:
+        told = run_world(2, SCRIPT, tmp_path / "run", *settings, "save_every_steps=3", *strike, f"number={int(number)}")
+        assert [code for code, _ in told] == [expected, expected], told
     assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "run", *settings)] == [0, 0]
     assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "whole", *settings)] == [0, 0]
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
