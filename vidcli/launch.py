@@ -230,12 +230,13 @@ def join_slurm() -> None:
     job, step = int(os.environ.get("SLURM_JOB_ID", "0")), int(os.environ.get("SLURM_STEP_ID", "0"))
     os.environ.update(RANK=os.environ["SLURM_PROCID"], LOCAL_RANK=os.environ["SLURM_LOCALID"], WORLD_SIZE=str(tasks))
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))))
-    os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or _first_node()
+    os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or first_node(int(os.environ.get("SLURM_STEP_NUM_NODES", "1")))
     os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 20000))
 
 
-def _first_node() -> str:
-    if os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1":
+def first_node(nodes: int) -> str:
+    """The name of the first of a job step's nodes, loopback where there is one only. Raises UsageError."""
+    if nodes == 1:
         return "127.0.0.1"
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST", "")
     try:

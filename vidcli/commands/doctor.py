@@ -3,12 +3,14 @@
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from vidcli import __version__, options
 from vidcli.console import console
 
-EXAMPLES = options.examples("vid doctor", "vid doctor --json")
+EXAMPLES = options.examples("vid doctor", "vid doctor --json", "srun vid doctor --slurm --folder /scratch/me/runs")
 
 PACKAGES = {  # distribution: (needed for, whether nothing works without it)
     "torch": ("everything that trains or tests", True),
@@ -34,11 +36,22 @@ INSTEAD = {  # other distributions of the same module
 }
 
 
-def command(json: options.Json = False, debug: options.Debug = False) -> int:
+Slurm = typer.Option("--slurm", help="Show what a batch user needs to know: queue, job, meeting place, signals, limits, storage, Hub.")
+Folder = typer.Option("--folder", metavar="FOLDER", help="With --slurm: where runs will be written.")
+
+
+def command(
+    slurm: Annotated[bool, Slurm] = False,
+    folder: Annotated[Path, Folder] = Path(),
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
     """Show what this machine has, and what is missing for what.
 
     Versions, devices, video readers, the Hub cache. Exit code 1: something essential is missing."""
     talk = console()
+    if slurm:
+        return cluster(folder)
     rows = [_row("vid", "vid", __version__), _row("python", "python", platform.python_version())]
     rows += [*packages(), *devices(), *readers(), *caches()]
     talk.table(rows, ["part", "name", "state", "note"])
@@ -46,6 +59,20 @@ def command(json: options.Json = False, debug: options.Debug = False) -> int:
     for row in broken:
         talk.error(f"{row['name']}: {row['state']}", f"needed for {row['note']}")
     return 1 if broken else 0
+
+
+def cluster(folder: Path) -> int:
+    """Prints the rows of `vidcli.cluster`; 1 where one of them is an error."""
+    from vidcli.cluster import report
+
+    talk, rows = console(), report(folder)
+    talk.table(rows, ["part", "name", "state", "note"])
+    for row in rows:
+        if row["level"] == "warning":
+            talk.warn(f"{row['name']}: {row['state']}: {row['note']}")
+        elif row["level"] == "error":
+            talk.error(f"{row['name']}: {row['state']}", row["note"])
+    return int(any(row["level"] == "error" for row in rows))
 
 
 def packages() -> list[dict[str, Any]]:
