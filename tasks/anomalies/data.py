@@ -62,6 +62,9 @@ class FrameClips(ClipDataset):
         sample.seeds = [0] * len(chosen)
         return sample
 
+    def refused(self, key: Key, reason: str) -> Sample:
+        return Sample(key[0], self.footage[self.clips[key[0]][0]].path, -1, skipped=reason)
+
     def _pictures(self, path: str, numbers: np.ndarray) -> np.ndarray:
         if self.store:
             return self.store.get(path, numbers)

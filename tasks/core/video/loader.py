@@ -16,6 +16,7 @@ from tasks.core.video.reader import VideoError, VideoReader, open_video
 from tasks.core.video.rows import Row, Rows
 from tasks.core.video.sampler import EvalBatches, Key, StepSampler
 from tasks.core.video.store import FrameStore
+from tasks.core.video.watched import WatchedLoader
 from tasks.core.video.workers import begin_worker, stop_at_exit, worker_context
 
 _OPEN_READERS = 4
@@ -104,6 +105,10 @@ class ClipDataset(Dataset):
         sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
         sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
         return sample
+
+    def refused(self, key: Key, reason: str) -> Sample:
+        """What stands for an item that cost the process that read it its life."""
+        return Sample(key[0], self.rows[key[0]].path, -1, skipped=reason)
 
     def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> Picked:
         if row.start_s is not None and row.start_s > pts[-1]:
@@ -224,7 +229,8 @@ def data_loader(
     workers = default_workers(data)
     own = torch.Generator()  # the global generator stays untouched
     own.manual_seed(seed)
-    loader = DataLoader(
+    watched = workers and hasattr(dataset, "refused")
+    loader = (WatchedLoader if watched else DataLoader)(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,

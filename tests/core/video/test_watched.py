@@ -1,0 +1,89 @@
+"""A decoder that crashes or hangs in a loader process costs one video, not the run."""
+
+import itertools
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+from painted import write_video
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from tasks.core.errors import VidError
+from tasks.core.video import watched
+from tasks.core.video.config import DataConfig
+from tasks.core.video.loader import ClipDataset, collate, data_loader, make_train_loader
+from tasks.core.video.manifest import Row
+from tasks.core.video.sampler import EvalBatches, StepSampler
+
+DATA = DataConfig(clip={"frames": 2, "stride_frames": 2}, workers=2)
+
+
+class Misbehaving(ClipDataset):
+    """Stands for a decoder that crashes or hangs after a file was indexed."""
+
+    def __getitem__(self, key):
+        name = os.path.basename(self.rows[key[0]].path)
+        if "crash" in name:
+            os._exit(11)
+        if "hang" in name:
+            threading.Event().wait()
+        return super().__getitem__(key)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The loader looks after its processes every five seconds otherwise."""
+    monkeypatch.setattr(watched, "_BEAT_S", 0.5)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.5,))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    names = ("a", "crash", "b", "c", "hang", "d")
+    return [Row(str(write_video(tmp_path / f"{name}.mp4", 8))) for name in names]
+
+
+def test_what_kills_or_hangs_is_skipped_and_named_and_all_else_comes_as_before(rows, monkeypatch):
+    monkeypatch.setattr(watched, "LIMIT_S", 3.0)
+    loader = data_loader(Misbehaving(rows, DATA, None, seed=3), StepSampler(6, 2, shuffle=False), DATA)
+    found = list(itertools.islice(loader, 6))
+    plain = list(itertools.islice(make_train_loader(rows, DATA.model_copy(update={"workers": 0}), None, 2, seed=3, shuffle=False), 6))
+    skipped = {os.path.basename(path): reason for batch in found for path, reason in batch["skipped"]}
+    assert skipped == {
+        "crash.mp4": "a loader process ended (exit 11) while reading it",
+        "hang.mp4": "reading it did not end within 3 s",
+    }
+    for one, other in zip(found, plain, strict=True):
+        kept = np.isin(other["uid"].numpy(), (1, 4), invert=True)
+        assert one["uid"].tolist() == other["uid"][kept].tolist()
+        assert torch.equal(one["video"], other["video"][kept])
+
+
+class Dying(ClipDataset):
+    def __getitem__(self, key):
+        os._exit(7)
+
+
+def test_processes_that_always_die_are_not_a_matter_of_one_file(rows, monkeypatch):
+    monkeypatch.setattr(watched, "MOST_DEATHS", 0)
+    one = DATA.model_copy(update={"workers": 1})
+    with pytest.raises(VidError, match="end without a word"):
+        next(iter(data_loader(Dying(rows, one, None), StepSampler(6, 2), one)))
+
+
+def test_what_a_worker_raises_stays_what_it_is(rows):
+    with pytest.raises(RuntimeError, match="the collation is wrong"):
+        next(iter(data_loader(ClipDataset(rows[:1], DATA, None), EvalBatches(1, 1), DATA, collate=_broken)))
+
+
+def _broken(samples):
+    raise RuntimeError("the collation is wrong")
+
+
+def test_a_second_pass_begins_at_the_start(rows):
+    loader = data_loader(ClipDataset([rows[0], rows[2], rows[3]], DATA, None, "views"), EvalBatches(3, 1), DATA, collate=collate)
+    for _ in range(2):
+        assert [uid for batch in loader for uid in batch["uid"].tolist()] == [0, 1, 2]
+    assert len(loader) == 3
