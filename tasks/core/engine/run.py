@@ -100,7 +100,10 @@ class Run:
             run._prepare_folder(target, saved)
             write_text(target, yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
             if not (run.folder / "run.json").exists():
-                write_json(run.folder / "run.json", {"task": task, "verb": verb, "preset": preset, "argv": argv, "cwd": os.getcwd(), **environment()})
+                write_json(
+                    run.folder / "run.json",
+                    {"task": task, "verb": verb, "preset": preset, "argv": argv, "cwd": os.getcwd(), **environment()},
+                )
         run._listed = read_skipped(run.folder / "skipped.csv")
         return run
 
@@ -232,10 +235,12 @@ class Run:
         if new and strict:
             raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
         self.skipped.update(new)
-        new = [(path, reason) for path, reason in new if path not in self._listed]
+        path = self.folder / "skipped.csv"
+        if new and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            self._listed |= read_skipped(path)  # by the other processes
+        new = [(video, reason) for video, reason in new if video not in self._listed]
         if not new:
             return
-        path = self.folder / "skipped.csv"
         end = _last_byte(path)
         with open(path, "a", newline="", encoding="utf-8") as file:
             file.write("path,reason\n" if not end else "" if end == b"\n" else "\n")  # a full disk or a kill may tear a line

@@ -205,3 +205,13 @@ def test_skipped_videos_count_as_of_the_checkpoint(tmp_path):
     again, _ = engine_toy.train(tmp_path / "run", max_steps=2)
     assert again.run.skipped == {}
     assert read_skipped(run.folder / "skipped.csv") == {"late.mp4": "broken"}
+
+
+def test_a_video_that_two_processes_meet_is_listed_once(tmp_path, monkeypatch):
+    _, run = engine_toy.train(tmp_path / "run", max_steps=1)
+    _, other = engine_toy.train(tmp_path / "run", max_steps=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for process in (run, other):
+        process.skip([("a.mp4", "broken")], strict=False)
+    assert (tmp_path / "run" / "skipped.csv").read_text().splitlines() == ["path,reason", "a.mp4,broken"]
+    assert run.skipped == other.skipped == {"a.mp4": "broken"}
