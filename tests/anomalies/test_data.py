@@ -116,6 +116,13 @@ def test_twins_of_a_part_of_a_video(videos, tmp_path):
         find_footage([Row(str(videos / "v0"))], 8, "auto", pseudo)
 
 
+def test_a_clip_that_cost_a_process_its_life_is_named_by_its_video(videos, twins):
+    clips = FrameClips(found(videos, twins), DATA, 8, 1.0, 0)
+    last = len(clips) - 1
+    refused = clips.refused((last, 0), "it crashed")
+    assert (refused.path, refused.skipped, refused.clips) == (clips[last, 0].path, "it crashed", [])
+
+
 def batch_of(clips: FrameClips, rows: int = 6, rank: int = 0, world: int = 1) -> dict:
     return next(iter(frame_loader(clips, rows, rank, world, 0)(0)))
 
