@@ -160,8 +160,18 @@ def explain(error: Exception, talk: Console) -> int:
     if type(error).__name__ == "OutOfMemoryError":
         talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
         return 1
+    if _lost_peer(error):
+        talk.error("another process of this run has ended", "it has said why, or was killed; run the same command again to continue")
+        return 1
     talk.error(f"bug: {type(error).__name__}: {error}", None if talk.debug else "see the traceback: repeat it with --debug")
     return 1
+
+
+def _lost_peer(error: Exception) -> bool:
+    """Whether a process waited for others of its world of which one is gone: not its own fault, nor for it to explain."""
+    told = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read timeout", "remote process exited")
+    torch_says = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError", "RuntimeError")
+    return os.environ.get("WORLD_SIZE", "1") != "1" and torch_says and any(text in str(error) for text in told)
 
 
 def _usage(error: Exception, talk: Console) -> int:

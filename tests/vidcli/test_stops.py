@@ -89,6 +89,16 @@ def test_a_full_disk_is_no_bug(toy, vid, monkeypatch):
     assert "bug" not in err
 
 
+def test_the_end_of_another_process_is_no_bug(monkeypatch, capsys):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:8100. GLHF!")
+    assert app.explain(lost, app.reset()) == 1
+    assert "bug" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert app.explain(lost, app.reset()) == 1
+    assert capsys.readouterr().err == "[rank 1] error: another process of this run has ended\n"
+
+
 def test_a_log_that_cannot_be_written_is_done_without(vid, capsys):
     talk = app.reset()
     talk.attach_log(Path("/dev/full"))
