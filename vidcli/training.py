@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,7 @@ DryRun = typer.Option("--dry-run", help="Resolve and check everything, print wha
 Processes = typer.Option(metavar="N", min=1, help="Train in N processes on the CPU.")
 Gpus = typer.Option(metavar="N", min=1, help="Train on N GPUs, one process each.")
 Plan = typer.Option("--plan", help="Compute what the run would take (memory, days, storage, cores) and where each number comes from.")
+Profile = typer.Option(metavar="N", min=1, help="Train N steps after 3 of warm-up, print where their time goes, keep nothing.")
 Nodes = typer.Option(metavar="N", min=1, help="With --plan: nodes of --gpus each (a job of several nodes: vid slurm).")
 Assume = typer.Option(metavar="KEY=VALUE", help="With --plan: device, mfu, videos, video_mb, videos_per_s, ... Repeatable.")
 Measure = typer.Option("--measure", help="With --plan: measure this machine's peak of matrix products instead of assuming one.")
@@ -73,6 +75,7 @@ def train(
     processes: Annotated[int | None, Processes] = None,
     gpus: Annotated[int | None, Gpus] = None,
     plan: Annotated[bool, Plan] = False,
+    profile: Annotated[int | None, Profile] = None,
     nodes: Annotated[int | None, Nodes] = None,
     assume: Annotated[list[str] | None, Assume] = None,
     measure: Annotated[bool, Measure] = False,
@@ -108,7 +111,38 @@ def train(
     from tasks.core.engine.signals import stopping
 
     with stopping(f"stopped by a signal outside of training; {folder} is as it was", "run the same command again to continue"):
-        return _run(verb, resolved, folder)
+        return _profile(verb, resolved, profile) if profile else _run(verb, resolved, folder)
+
+
+def _profile(verb: str, resolved: Any, steps: int, warmup: int = 3) -> int:
+    """Trains in a folder that is thrown away, and prints the shares of a step."""
+    from tasks.core.engine.run import Run
+    from tasks.core.profile import Profiled, profiling
+    from tasks.registry import verb_module
+
+    talk, module = console(), verb_module(resolved.task, verb)
+    length = {"epochs": 10**6, "max_steps": steps + warmup, "eval_every_epochs": None, "save_every_s": 1e9}
+    length |= {"save_every_steps": None, "save_every_epochs": None}
+    config = resolved.config.model_copy(update={"train": resolved.config.train.model_copy(update=length)})
+    config = getattr(module, "steady", lambda same: same)(config)
+    module.check(config)
+    with tempfile.TemporaryDirectory(prefix="vid-profile-") as folder:
+        run = Run.open(Path(folder), config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
+        try:
+            with profiling(steps, warmup):
+                module.run(config, run)
+        except Profiled as done:
+            report = done.report
+    if not run.main:
+        return 0
+    if talk.json:
+        talk.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **report})
+        return 0
+    talk.table([{"part of a step": p["part"], "ms": f"{p['ms']:.1f}", "share": f"{100 * p['share']:.1f} %"} for p in report["parts"]])
+    read = report["read_s_per_clip"]
+    note = f"; reading and decoding: {1e3 * read:.1f} ms of one core a clip" if read else ""
+    talk.info(f"{1e3 * report['seconds_per_step']:.1f} ms a step, {report['clips_per_s']:g} clips/s a process{note}")
+    return 0
 
 
 def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool) -> int:

@@ -69,7 +69,8 @@ def table(args: argparse.Namespace) -> None:
     kinds = {"plain": (plain, 1), "ours": (ours, 1), "ours, 4 clips a video": (four, 4)}
     print(
         f"Loader: {FRAMES} frames, stride {STRIDE}, crops of {args.side} px, one thread, decord {decord.__version__}, median of "
-        f"{args.repeats}\n\n| videos | plain, clips/s | ours, clips/s | times | ours, 4 clips a video, clips/s | times |\n|---|---|---|---|---|---|"
+        f"{args.repeats}\n\n| videos | plain, clips/s | ours, clips/s | times | ours, 4 clips a video, clips/s | times |\n"
+        "|---|---|---|---|---|---|"
     )
     for folder in args.data:
         paths = sorted(str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)

@@ -259,9 +259,8 @@ def scaling(args: argparse.Namespace) -> None:
         cases["2 x width"] = settings(args, dim=2 * base.model.dim)
     for ratio in (0.5, 0.9, 0.95):
         cases[f"mask ratio {ratio}"] = PretrainConfig(**(base.model_dump() | {"mask_ratio": ratio}))
-    print(
-        f"{args.preset}, {clips} clips a step: seconds per clip, and times the first row\n\n| | VideoMAE | | TATS | |\n|---|---|---|---|---|"
-    )
+    print(f"{args.preset}, {clips} clips a step: seconds per clip, and times the first row\n")
+    print("| | VideoMAE | | TATS | |\n|---|---|---|---|---|")
     first: dict[str, float] = {}
     for label, config in cases.items():
         seconds = interleaved({name: make_row(name, args, config, clips) for name in ("VideoMAE", "TATS")}, args.repeats)

@@ -12,6 +12,7 @@ from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.objective import paired, replaced
 from tasks.core.engine.loop import Batch
+from tasks.core.profile import moved
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.config import AugmentConfig, DataConfig
 from tasks.core.video.flow import encode_flow
@@ -137,7 +138,7 @@ def frame_batches(size: int) -> Callable[[Batch, torch.device], Batch]:
     transform = TrainTransform(UNIT, size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        clips = transform({**batch, "video": batch["video"].to(device, non_blocking=True)}).transpose(1, 2)
+        clips = transform(moved(batch, device)).transpose(1, 2)
         inputs, targets = paired(clips, batch["clip"])
         return {"input": inputs, "target": targets}
 
@@ -148,7 +149,7 @@ def flow_batches(config: FlowConfig) -> Callable[[Batch, torch.device], Batch]:
     """The same from a batch of flow."""
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        flow = batch["video"].to(device, non_blocking=True).float()
+        flow = moved(batch, device)["video"].float()
         clips = encode_flow(flow, config.encoding, config.clip_px).transpose(1, 2)
         inputs, targets = paired(clips, batch["clip"])
         return {"input": inputs, "target": targets}

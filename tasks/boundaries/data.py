@@ -8,6 +8,7 @@ import torch
 
 from tasks.boundaries.config import PretrainConfig
 from tasks.core.engine.random import derive_seed
+from tasks.core.profile import moved
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.clips import ClipSampler, frame_range
 from tasks.core.video.loader import Picked
@@ -80,7 +81,7 @@ class PretrainViews:
             `frames` (N, 4, 3, S, S): two views of the first frame, one of each other; `anchor`, `positive` (N, K, T, 3, S, S), all
             float32, normalised; `uid` (N,) int64.
         """
-        video = batch["video"].to(device, non_blocking=True)
+        video = moved(batch, device)["video"]
         k, t = self.segments, self.frames
         singles = video[:, 2 * k * t :]
         frames = torch.stack([singles[:, 0], singles[:, 0], singles[:, 1], singles[:, 2]], 1)

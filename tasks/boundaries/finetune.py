@@ -18,6 +18,7 @@ from tasks.core.engine.method import MAIN
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.errors import InputError, UsageError
+from tasks.core.profile import moved
 from tasks.core.video.config import ClipConfig
 
 _CLIP = FinetuneConfig.model_fields["data"].default.clip
@@ -128,7 +129,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     transform = TrainTransform(config.augment, model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        video = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+        video = transform(moved(batch, device))
         return {"video": video, **{k: batch[k].to(device, non_blocking=True) for k in ("target", "boundary")}}
 
     validation = Validation(config, val, model.image_size, accelerator)

@@ -21,6 +21,7 @@ from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
+from tasks.core.profile import moved
 from tasks.core.video.rows import Rows
 
 
@@ -65,15 +66,13 @@ def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
 
 def labelled(rows: Rows, what: str, known: list[str] | None = None) -> list[str]:
     """Label names of rows; InputError where one is missing or not among `known`."""
-    from tasks.core.video.manifest import label_names
-
-    bare = [number for number, label in enumerate(rows.values("label")) if label is None]
-    if bare:
+    numbers, names = rows.codes("label")
+    bare = (numbers < 0).nonzero()[0]
+    if len(bare):
         raise InputError(
-            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {rows[bare[0]].path}",
+            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {rows[int(bare[0])].path}",
             "add a label column to the manifest",
         )
-    names = label_names(rows)
     strange = sorted(set(names) - set(known)) if known is not None else []
     if strange:
         raise InputError(
@@ -131,7 +130,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        video = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+        video = transform(moved(batch, device))
         video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
         return {"video": video, "target": target}
 

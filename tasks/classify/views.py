@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tasks.classify.config import ViewConfig
+from tasks.core.profile import moved
 from tasks.core.talk import Talk
 from tasks.core.video.config import AugmentConfig, DataConfig
 
@@ -90,7 +91,7 @@ def collect(
         for batch in batches:
             skipped += batch["skipped"]
             if len(batch["video"]):
-                views = transform({**batch, "video": batch["video"].to(device, non_blocking=True)})
+                views = transform(moved(batch, device))
                 out = torch.cat([forward(part) for part in views.split(max_clips)]).float()
                 out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
                 for uid in dict.fromkeys(batch["uid"].tolist()):

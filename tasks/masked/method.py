@@ -5,6 +5,7 @@ import torch
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.profile import from_gradient, span
 from tasks.masked.config import PretrainConfig
 from tasks.masked.model import MaskedAutoencoder, take
 from tasks.masked.objective import masked_targets, token_errors
@@ -32,23 +33,27 @@ class MaskedPretraining(Method):
         if phase == POLICY:
             return self.sampler.update()
         choice, prediction = self.reconstruct(batch["video"], rng, progress)
-        errors = self.errors(batch["video"], choice, prediction)
-        loss = errors.mean()
-        learned = self.sampler.learn(choice, errors)
+        with span("loss"):
+            errors = self.errors(batch["video"], choice, prediction)
+            loss = errors.mean()
+            learned = self.sampler.learn(choice, errors)
         extra = learned.pop("loss", None)
         return {"loss": loss if extra is None else loss + extra, "reconstruction": loss.detach(), **learned}
 
     def reconstruct(self, video: torch.Tensor, rng: BatchRandom, progress: Progress) -> tuple[Choice, torch.Tensor]:
         """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
         mae = self.autoencoder
-        if self.sampler.needs_tokens:
-            tokens = mae.embed(mae.encoder.cubes(video))
+        with span("sample"):
+            tokens = mae.embed(mae.encoder.cubes(video)) if self.sampler.needs_tokens else None
             choice = self.sampler.choose(tokens, len(video), rng, progress)
-            seen = take(tokens, choice.visible)
-        else:
-            choice = self.sampler.choose(None, len(video), rng, progress)
-            seen = mae.embed(mae.encoder.cubes(video, choice.visible))
-        return choice, mae.decode(mae.encode(seen, choice.visible), choice.visible, choice.masked)
+        with span("encode"):
+            seen = mae.embed(mae.encoder.cubes(video, choice.visible)) if tokens is None else take(tokens, choice.visible)
+            encoded = mae.encode(seen, choice.visible)
+        with span("decode"):
+            prediction = mae.decode(encoded, choice.visible, choice.masked)
+        from_gradient(prediction, "decode, backward")
+        from_gradient(encoded, "encode, backward")
+        return choice, prediction
 
     def errors(self, video: torch.Tensor, choice: Choice, prediction: torch.Tensor) -> torch.Tensor:
         """Errors `(B, n_masked)` float32 of the masked tokens."""

@@ -11,6 +11,7 @@ from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
+from tasks.core.profile import moved
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
 
@@ -45,6 +46,12 @@ def check(config: PretrainConfig) -> None:
             )
 
 
+def steady(config: PretrainConfig) -> PretrainConfig:
+    """A configuration whose first step is like most steps of the run: a learned sampler is past its warm-up."""
+    sampler = config.sampler
+    return config.model_copy(update={"sampler": sampler.model_copy(update={"warmup_epochs": 0})}) if sampler.name == "tats" else config
+
+
 def build(config: PretrainConfig) -> MaskedPretraining:
     """The method with seeded weights, or the encoder of `config.init`."""
     torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
@@ -72,7 +79,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     transform = TrainTransform(config.augment, config.model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        return {"video": transform({**batch, "video": batch["video"].to(device, non_blocking=True)})}
+        return {"video": transform(moved(batch, device))}
 
     loader, per_epoch = setup.train_feed(rows, config, None)
     trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)

@@ -17,6 +17,7 @@ from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, read_metrics
 from tasks.core.errors import UsageError
 from tasks.core.files import replacing, write_json
+from tasks.core.profile import moved
 from tasks.pseudo.config import PretrainConfig
 from tasks.pseudo.latent import INDEX, LatentInpainter, load_parts
 from tasks.pseudo.method import LatentInpainting, training_holes
@@ -78,7 +79,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         holes = training_holes(batch["seed"].tolist(), config.model.image_size, mask_scale_px(config))
-        return {"video": transform({**batch, "video": batch["video"].to(device, non_blocking=True)}), "holes": holes.to(device)}
+        return {"video": transform(moved(batch, device)), "holes": holes.to(device)}
 
     loader, per_epoch = setup.train_feed(rows, config, None)
     trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)

@@ -13,6 +13,7 @@ EXAMPLES = examples(
     "vid pretrain --preset masked/tats-tiny --data videos/ --dry-run",
     "vid pretrain --preset masked/tats-tiny --data train.csv --set mask_ratio=0.9 --name rho90",
     "vid pretrain --preset masked/tats-tiny --data train.csv --processes 2",
+    "vid pretrain --preset masked/tats-tiny --data train.csv --profile 10",
     "vid pretrain --preset masked/tats-vitb-k400 --set model.size=large --plan --nodes 8 --gpus 8 --assume videos=240000",
 )
 

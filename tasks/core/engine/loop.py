@@ -23,6 +23,7 @@ from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.engine.state import Checkpoints
 from tasks.core.engine.tally import Best, Window, collect
 from tasks.core.errors import Diverged, InputError, UsageError
+from tasks.core.profile import clock, span
 
 Batch = dict[str, Any]
 
@@ -198,35 +199,44 @@ class Trainer:
         seed_global(self.train.seed, self.step, accelerator.process_index)
         logs: dict[str, torch.Tensor] = {}
         names: list[str] = []
-        waited, clips = 0.0, 0
+        waited, clips, read_s = 0.0, 0, 0.0
         for micro in range(self.train.accumulate):
             asked = time.perf_counter()
-            batch = next(batches)
+            with span("wait for clips"):
+                batch = next(batches)
             waited += time.perf_counter() - asked
             self.run.skip(batch["skipped"], self.train.strict)
             used = self._usable(batch)
             if used is None:
                 continue
             clips += len(batch["video"])
+            read_s += batch.get("read_s", 0.0)
             names += batch["path"]
             rng = BatchRandom(self.train.seed, self.step, micro, self.rows, accelerator.process_index, world, accelerator.device)
-            ready = self.prepare(used, accelerator.device)
+            with span("augment"):
+                ready = self.prepare(used, accelerator.device)
             last = micro == self.train.accumulate - 1
             with torch.enable_grad() if last else accelerator.no_sync(self.model):
-                losses = self.model(ready, rng, progress)
-                accelerator.backward(losses["loss"] * (len(batch["video"]) > 0) / self.train.accumulate)
+                with span("forward"):
+                    losses = self.model(ready, rng, progress)
+                with span("backward"):
+                    accelerator.backward(losses["loss"] * (len(batch["video"]) > 0) / self.train.accumulate)
             collect(logs, losses, self.train.accumulate)
-        self._finish_phase(MAIN, logs, names)
+        with span("optimizer"):
+            self._finish_phase(MAIN, logs, names)
         for phase in self.method.phases_after(progress) if logs else ():
-            losses = self.model(None, None, progress, phase)
-            accelerator.backward(losses["loss"])
-            self._finish_phase(phase, {f"{phase}_{k}": v for k, v in losses.items()}, names)
+            with span(phase):
+                losses = self.model(None, None, progress, phase)
+                accelerator.backward(losses["loss"])
+                self._finish_phase(phase, {f"{phase}_{k}": v for k, v in losses.items()}, names)
         if self.ema is not None:
             self.ema.update_parameters(accelerator.unwrap_model(self.model))
         self.step += 1
         seconds = time.perf_counter() - started
         bar.advance(1, loss=self._shown_loss, lr=learning_rate)
         self._timing = {"clips": clips * world, "clips_per_s": clips * world / seconds, "wait_share": waited / seconds}
+        if profile := clock():
+            profile.step_done(clips, read_s)
 
     def _usable(self, batch: Batch) -> Batch | None:
         """The batch itself; where no video of it could be read, the last good one (its loss counts zero) or, alone, nothing."""

@@ -1,6 +1,7 @@
 """From rows to uint8 batches: the dataset, its collation, and loaders whose samples do not depend on the number of workers."""
 
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from tasks.core.profile import span
 from tasks.core.video.clips import ClipSampler
 from tasks.core.video.config import DataConfig
 from tasks.core.video.reader import VideoError, VideoReader, open_video
@@ -51,6 +53,7 @@ class Sample:
     seeds: list[int] = field(default_factory=list)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: str | None = None
+    read_s: float = 0.0
 
 
 class ClipDataset(Dataset):
@@ -92,17 +95,20 @@ class ClipDataset(Dataset):
         row = self.rows[index]
         sample = Sample(index, row.path, self._numbers.get(row.label, -1))
         rng = np.random.default_rng([self.seed, epoch, index])
+        began = time.perf_counter()
         try:
-            reader = self.store.video(row.path) if self.store else self._reader(row.path, _said_yes(row))
-            picked = self._choose(reader.pts, rng, row)
-            chosen, sample.values = picked.frames, picked.values
-            frames, back = np.unique(chosen, return_inverse=True)
-            pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
+            with span("read and decode"):
+                reader = self.store.video(row.path) if self.store else self._reader(row.path, _said_yes(row))
+                picked = self._choose(reader.pts, rng, row)
+                chosen, sample.values = picked.frames, picked.values
+                frames, back = np.unique(chosen, return_inverse=True)
+                pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
         except VideoError as error:
             self._readers.pop(row.path, None)
             sample.skipped = error.reason
             return sample
         sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
+        sample.read_s = time.perf_counter() - began
         sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
         return sample
 
@@ -145,7 +151,8 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
 
     Returns:
         video (N, T, C, H, W) uint8, in memory channels last; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
-        path, N names; skipped, (path, reason) of rows that could not be read; and a picker's values, (N, ...). N = 0, and no values,
+        path, N names; skipped, (path, reason) of rows that could not be read; read_s, the
+        seconds that reading took; and a picker's values, (N, ...). N = 0, and no values,
         where none could.
     """
     good = [sample for sample in samples if sample.skipped is None]
@@ -173,6 +180,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         "clip": torch.tensor([view for count in counts for view in range(count)], dtype=torch.int64),
         "path": [sample.path for sample in good for _ in sample.clips],
         "skipped": [(sample.path, sample.skipped) for sample in samples if sample.skipped is not None],
+        "read_s": sum(sample.read_s for sample in samples),
     }
 
 
