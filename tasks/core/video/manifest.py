@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from tasks.core.video.rows import Row, Rows
+from tasks.core.video.rows import CHUNK, Row, Rows, RowsBuilder
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson"))
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
@@ -91,7 +92,11 @@ def _read(file: Path) -> Rows:
             delimiter = "\t" if "\t" in first else ","
             columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
             if "path" in columns:
-                return Rows.of(_table_rows(_Problems(file), lines, folder, delimiter))
+                rows = _whole_table(lines, folder, delimiter)
+                if rows is None:
+                    lines.seek(0)
+                    rows = Rows.of(_table_rows(_Problems(file), lines, folder, delimiter))
+                return rows
             if _HEADER_WORDS.intersection(columns):
                 raise UsageError(f"{file}, line 1: the header has no 'path' column", f"its columns: {', '.join(columns)}")
             hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
@@ -132,7 +137,7 @@ def write_manifest(rows: Iterable[Row], file: str | Path) -> None:
 
 def label_names(rows: Iterable[Row]) -> list[str]:
     """The sorted class names that occur."""
-    return sorted({label for label in Rows.of(rows).values("label") if label is not None})
+    return Rows.of(rows).codes("label")[1]
 
 
 _ATTRIBUTE = {"path": "path", "label": "label", "start": "start_s", "end": "end_s", "split": "split"}
@@ -153,22 +158,18 @@ def _divide(source: str) -> tuple[str, str | None]:
 
 
 def _of_split(rows: Rows, source: str, split: str | None, role: str | None) -> Rows:
-    present = sorted({name for name in rows.values("split") if name})
+    codes, present = rows.codes("split")
     if split is not None:
         if split not in present:
             raise UsageError(f"{source}: no rows of split '{split}'", f"splits there: {', '.join(present) or 'none'}")
-        return _with_split(rows, {split})
+        return rows.at(codes == present.index(split))
     if role is None or not present:
         return rows
     for wanted in ("train",) if role == "train" else ("val", "test"):
-        names = {name for name in present if _SPLITS.get(name.lower()) == wanted}
-        if names:
-            return _with_split(rows, names)
+        named = [number for number, name in enumerate(present) if _SPLITS.get(name.lower()) == wanted]
+        if named:
+            return rows.at(np.isin(codes, named))
     raise UsageError(f"{source}: no rows to use for '{role}'; its splits are {', '.join(present)}", f"choose one: {source}@{present[0]}")
-
-
-def _with_split(rows: Rows, names: set[str]) -> Rows:
-    return rows.at(np.fromiter((name in names for name in rows.values("split")), bool, len(rows)))
 
 
 class _Problems:
@@ -196,14 +197,17 @@ class _Problems:
 def _row(path: str, folder: str, label: str | None, start: Any, end: Any, split: str | None, extra: dict[str, str]) -> Row:
     if not path:
         raise ValueError("the path is empty")
-    if len(folder) > 1 and path[0] not in "/." and path[-1] != "/" and "/." not in path and "//" not in path:
-        full = f"{folder}/{path}"  # what normpath comes to, in a tenth of its time
-    else:
-        full = path if os.path.isabs(path) else os.path.normpath(os.path.join(folder, path))
+    full = _resolved(path, folder)
     start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValueError(f"end {end_s:g} is not after start {start_s:g}")
     return Row(full, label or None, start_s, end_s, split or None, extra)
+
+
+def _resolved(path: str, folder: str) -> str:
+    if len(folder) > 1 and path[0] not in "/." and path[-1] != "/" and "/." not in path and "//" not in path:
+        return f"{folder}/{path}"  # what normpath comes to, in a tenth of its time
+    return path if os.path.isabs(path) else os.path.normpath(os.path.join(folder, path))
 
 
 def _seconds(value: Any, name: str) -> float | None:
@@ -241,6 +245,45 @@ def _table_rows(problems: _Problems, lines: Iterable[str], folder: str, delimite
     except csv.Error as error:
         problems.add(table.line_num, error, last=True)
     problems.end()
+
+
+def _whole_table(lines: Iterable[str], folder: str, delimiter: str) -> Rows | None:
+    """The rows of a CSV, column by column, which takes half the time; None where `_table_rows` would find something wrong."""
+    table = csv.reader(lines, delimiter=delimiter, strict=True)
+    filled = (values for values in table if values and values != [""])
+    builder = RowsBuilder()
+    try:
+        header = [name.strip() for name in next(filled)]
+        at = {_canonical(name): i for i, name in enumerate(header)}
+        if len(at) < len(header):
+            return None
+        while chunk := list(islice(filled, CHUNK)):
+            if any(len(values) != len(header) for values in chunk):
+                return None
+            columns = list(zip(*chunk, strict=True))
+            known = {name: [value.strip() for value in columns[at[name]]] for name in _KNOWN if name in at}
+            if "" in known["path"]:
+                return None
+            times = {_ATTRIBUTE[name]: _all_seconds(known[name]) for name in ("start", "end") if name in known}
+            if len(times) == 2 and (times["end_s"] <= times["start_s"]).any():
+                return None
+            texts: dict[str, list[str | None]] = {
+                f"extra {header[i]}": [v or None for v in columns[i]] for name, i in at.items() if name not in _KNOWN
+            }
+            texts |= {name: [value or None for value in known[name]] for name in ("label", "split") if name in known}
+            texts["path"] = [_resolved(path, folder) for path in known["path"]]
+            builder.add(len(chunk), texts, times)
+    except (ValueError, csv.Error):
+        return None
+    return builder.built()
+
+
+def _all_seconds(values: list[str]) -> np.ndarray:
+    """(n,) float64, nan for an empty text; ValueError for one that says no time."""
+    seconds = np.array([float(value) if value else math.nan for value in values])
+    if np.count_nonzero(~np.isfinite(seconds)) != values.count(""):
+        raise ValueError
+    return seconds
 
 
 def _canonical(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_CHUNK = 8192
+CHUNK = 1024  # rows worked on at once: few enough to stay in the processor's cache
 _SHARED_FROM = 1 << 20  # bytes; less travels in the message that starts a process
 _FIELDS = ("path", "label", "split")
 _TIMES = ("start_s", "end_s")
@@ -53,7 +53,15 @@ class Rows(Sequence[Row]):
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Rows":
         """The rows of any iterable, which is read once and not kept."""
-        return rows if isinstance(rows, Rows) else cls(_Columns.of(rows))
+        if isinstance(rows, Rows):
+            return rows
+        builder, rows = RowsBuilder(), iter(rows)
+        while chunk := tuple(islice(rows, CHUNK)):
+            texts = {name: [getattr(row, name) for row in chunk] for name in _FIELDS}
+            for name in dict.fromkeys(chain.from_iterable(row.extra for row in chunk)):
+                texts[f"extra {name}"] = [row.extra.get(name) for row in chunk]
+            builder.add(len(chunk), texts, {name: np.array([getattr(row, name) for row in chunk], np.float64) for name in _TIMES})
+        return builder.built()
 
     @classmethod
     def joined(cls, parts: Sequence["Rows"]) -> "Rows":
@@ -83,7 +91,10 @@ class Rows(Sequence[Row]):
 
     def at(self, places: np.ndarray) -> "Rows":
         """The rows at these places (n,) integers, or where a mask (len,) of booleans is set."""
-        places = np.flatnonzero(places) if places.dtype == bool else places
+        if places.dtype == bool:
+            if places.all():
+                return self
+            places = np.flatnonzero(places)
         return Rows(self._columns, (places if self._places is None else self._places[places]).astype(np.int32))
 
     def values(self, name: str) -> Iterator[Any]:
@@ -91,13 +102,20 @@ class Rows(Sequence[Row]):
         for places in self._chunks():
             yield from self._columns.values(name, places)
 
-    def has(self, name: str) -> bool:
-        """Whether the manifest has an attribute or extra column of this name."""
-        return name in self._columns.texts or name in self._columns.times or f"extra {name}" in self._columns.texts
+    def codes(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """The number (n,) int32 of every row's text among all texts of a column, -1 for none; these texts, sorted."""
+        codes, names = self._columns.codes(name)
+        codes = codes if self._places is None else codes[self._places]
+        used = np.unique(codes[codes >= 0])
+        if len(used) == len(names):
+            return codes, names
+        renumbered = np.full(len(names) + 1, -1, np.int32)  # the last entry is for -1
+        renumbered[used] = np.arange(len(used))
+        return renumbered[codes], [names[i] for i in used]
 
     def _chunks(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self), _CHUNK):
-            stop = min(start + _CHUNK, len(self))
+        for start in range(0, len(self), CHUNK):
+            stop = min(start + CHUNK, len(self))
             yield np.arange(start, stop) if self._places is None else self._places[start:stop]
 
 
@@ -162,6 +180,33 @@ class _TextsBuilder:
         )
 
 
+class RowsBuilder:
+    """Collects rows column by column."""
+
+    def __init__(self):
+        self.n = 0
+        self._texts: dict[str, _TextsBuilder] = {}
+        self._times: dict[str, list[np.ndarray]] = {}
+
+    def add(self, n: int, texts: dict[str, Sequence[str | None]], times: dict[str, np.ndarray]) -> None:
+        """`n` more rows: `path`, `label`, `split` and `extra NAME`; `start_s` and `end_s`, (n,) float64 with nan for None."""
+        for name in self._texts.keys() | texts.keys():
+            values = texts.get(name, (None,) * n)
+            if name not in self._texts and any(value is not None for value in values):
+                self._texts[name] = _TextsBuilder(self.n)
+            if name in self._texts:
+                self._texts[name].add(values)
+        for name, values in times.items():
+            self._times.setdefault(name, []).append(values)
+        self.n += n
+
+    def built(self) -> Rows:
+        """All rows that were added."""
+        times = {name: np.concatenate(parts) for name, parts in self._times.items()}
+        times = {name: values for name, values in times.items() if not np.isnan(values).all()}
+        return Rows(_Columns(self.n, {name: texts.built() for name, texts in self._texts.items()}, times))
+
+
 class _Columns:
     """All rows as columns; a column that no row fills is not there.
 
@@ -172,33 +217,8 @@ class _Columns:
 
     def __init__(self, n: int, texts: dict[str, _Texts], times: dict[str, np.ndarray]):
         self.n, self.texts, self.times, self.file = n, texts, times, None
+        self._codes: dict[str, tuple[np.ndarray, list[str]]] = {}
         self.extras = [(name.removeprefix("extra "), column) for name, column in texts.items() if name.startswith("extra ")]
-
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> "_Columns":
-        builders: dict[str, _TextsBuilder] = {}
-        times: dict[str, list[np.ndarray]] = {name: [] for name in _TIMES}
-        n = 0
-        rows = iter(rows)
-        while chunk := tuple(islice(rows, _CHUNK)):
-            columns = {name: [getattr(row, name) for row in chunk] for name in _FIELDS}
-            for name in dict.fromkeys(chain.from_iterable(row.extra for row in chunk)):
-                columns[f"extra {name}"] = [row.extra.get(name) for row in chunk]
-            for name in builders.keys() | columns.keys():
-                values = columns.get(name, (None,) * len(chunk))
-                if name not in builders and any(value is not None for value in values):
-                    builders[name] = _TextsBuilder(n)
-                if name in builders:
-                    builders[name].add(values)
-            for name, parts in times.items():
-                parts.append(np.array([getattr(row, name) for row in chunk], np.float64))  # None becomes nan
-            n += len(chunk)
-        found = {name: np.concatenate(parts) for name, parts in times.items() if parts}
-        return cls(
-            n,
-            {name: builder.built() for name, builder in builders.items()},
-            {name: values for name, values in found.items() if not np.isnan(values).all()},
-        )
 
     def row(self, place: int) -> Row:
         """One row."""
@@ -224,6 +244,19 @@ class _Columns:
         if (np.diff(places) > 0).all() and places[-1] - places[0] < 8 * len(places):
             return column.take(places)
         return [column[place] for place in places.tolist()]
+
+    def codes(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """As `Rows.codes`, of all rows; kept."""
+        if name not in self._codes:
+            numbers: dict[str | None, int] = {}
+            chunks = (self.values(name, np.arange(start, min(start + CHUNK, self.n))) for start in range(0, self.n, CHUNK))
+            found = (numbers.setdefault(value, len(numbers)) for value in chain.from_iterable(chunks))
+            codes = np.fromiter(found, np.int32, self.n)
+            names = sorted(text for text in numbers if text is not None)
+            renumbered = np.full(len(numbers), -1, np.int32)
+            renumbered[[numbers[text] for text in names]] = np.arange(len(names))
+            self._codes[name] = (renumbered[codes] if self.n else codes, names)
+        return self._codes[name]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by a name that `from_arrays` knows."""

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tasks.core.errors import InputError, UsageError
+from tasks.core.video import manifest
 from tasks.core.video.manifest import Row, index_path, label_names, read_sources, write_manifest
 
 
@@ -172,3 +173,15 @@ def test_large_manifests_are_read_again_when_they_change(write, tmp_path):
     again = read_sources([file])
     assert len(again) == 20_001
     assert again[-1] == Row(f"{tmp_path}/last.mp4", "jump")
+
+
+def test_tables_read_whole_and_line_by_line_are_the_same(write, tmp_path):
+    file = write(
+        "m.csv",
+        'path, Label ,start_s,end,split,a b,Note\n x/../1.mp4 , run,0.5,,train," s ",\n\n"/a,b.mp4",,,3,,,ü\n./2.mp4,0,1e1,11,,1,2\n',
+    )
+    with open(file, encoding="utf-8") as lines:
+        whole = manifest._whole_table(lines, str(tmp_path), ",")
+        lines.seek(0)
+        assert whole == list(manifest._table_rows(manifest._Problems(tmp_path), lines, str(tmp_path), ","))
+    assert whole[0] == Row(f"{tmp_path}/1.mp4", "run", 0.5, None, "train", {"a b": " s "})

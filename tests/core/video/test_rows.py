@@ -102,3 +102,15 @@ def test_small_lists_travel_by_value():
 
     rows = Rows.of(some_rows(50))
     assert pickle.loads(pickle.dumps(rows)) == rows
+
+
+def test_numbers_of_texts():
+    rows = Rows.of([Row("/1", "b"), Row("/2"), Row("/3", "a"), Row("/4", "c"), Row("/5", "b")])
+    numbers, names = rows.codes("label")
+    assert (numbers.tolist(), names) == ([1, -1, 0, 2, 1], ["a", "b", "c"])
+    numbers, names = rows[::-2].codes("label")
+    assert (numbers.tolist(), names) == ([1, 0, 1], ["a", "b"])
+    numbers, names = rows[1:4].codes("label")
+    assert (numbers.tolist(), names) == ([-1, 0, 1], ["a", "c"])
+    assert rows.codes("split")[0].tolist() == [-1] * 5
+    assert rows.codes("split")[1] == Rows.of([]).codes("label")[1] == []
