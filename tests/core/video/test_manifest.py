@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tasks.core.errors import InputError, UsageError
-from tasks.core.video import manifest
+from tasks.core.video import parsing
 from tasks.core.video.manifest import Row, index_path, label_names, read_sources, write_manifest
 
 
@@ -181,7 +181,7 @@ def test_tables_read_whole_and_line_by_line_are_the_same(write, tmp_path):
         'path, Label ,start_s,end,split,a b,Note\n x/../1.mp4 , run,0.5,,train," s ",\n\n"/a,b.mp4",,,3,,,ü\n./2.mp4,0,1e1,11,,1,2\n',
     )
     with open(file, encoding="utf-8") as lines:
-        whole = manifest._whole_table(lines, str(tmp_path), ",")
+        whole = parsing._whole_table(lines, str(tmp_path), ",")
         lines.seek(0)
-        assert whole == list(manifest._table_rows(manifest._Problems(tmp_path), lines, str(tmp_path), ","))
+        assert whole == list(parsing._table_rows(parsing._Problems(tmp_path), lines, str(tmp_path), ","))
     assert whole[0] == Row(f"{tmp_path}/1.mp4", "run", 0.5, None, "train", {"a b": " s "})
