@@ -76,7 +76,8 @@ def load_encoder(reference: str) -> FrameEncoder:
 def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What `FrameEncoder` takes, from a reference; errors as `load_encoder`."""
     folder = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
-    if (folder / CONFIG).is_file() and '"model_type"' in (folder / CONFIG).read_text(encoding="utf-8"):
+    text = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else ""
+    if '"model_type"' in text and '"architecture"' not in text:  # a model folder that transformers opens too has both
         return _clip(folder, reference)
     folder = find_model(reference)
     config = load_config(folder)

@@ -15,7 +15,7 @@ from tasks.core.convert_onnx import write_onnx
 from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
 from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.setup import card
-from tasks.core.errors import UsageError
+from tasks.core.errors import NoCounterpart
 from tasks.core.nn import videomae
 from tasks.core.nn.config import VitConfig
 from tasks.core.talk import Talk
@@ -74,7 +74,7 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
     files.check_out(out, folder, (CONFIG,))
     classifier, saved = load_classifier(str(folder))
     if classifier.frozen:
-        raise UsageError(f"transformers' VideoMAE has no {saved['head']['mode']} probe", "--to onnx takes any classifier")
+        raise NoCounterpart(f"transformers' VideoMAE has no {saved['head']['mode']} probe", "--to onnx takes any classifier")
     model, labels = classifier.encoder.config, saved["labels"]
     config = {
         **videomae.config_to_transformers(model, str(reference)),

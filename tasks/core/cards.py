@@ -87,7 +87,7 @@ def public_card(local: str, model: dict[str, Any], result: dict[str, Any], setti
     given = card.head.get("tags")
     tags = ["vid", *(given if isinstance(given, list) else []), model["task"], model.get("method")]
     head = {
-        "library_name": "vid",
+        "library_name": card.head.get("library_name", "vid"),
         "license": licence,
         **{key: value for key, value in card.head.items() if key not in ("library_name", "license", "tags")},
         **({"base_model": hub.parse(base)[0]} if (base := origin.get("init") or "").startswith(hub.PREFIX) else {}),

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.checkpoint import CARD, CONFIG
 from tasks.core.convert import SAFE, Tensors, read_folder, read_json, replacing_folder
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import InputError, NoCounterpart
 from tasks.core.files import write_json, write_text
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.videomae import add_zero_biases, join_spellings, split_spellings
@@ -42,7 +42,7 @@ def write_transformers(
         difference: from the folder that was written to the largest difference between its outputs and those of the model.
 
     Raises:
-        UsageError: they differ so much that it is another model; nothing is left then.
+        NoCounterpart: they differ so much that it is another model; nothing is left then.
     """
     from safetensors.torch import save_file
 
@@ -53,7 +53,7 @@ def write_transformers(
         write_text(partial / CARD, card)
         found = difference(partial)
         if not found <= LIMIT:
-            raise UsageError(f"transformers' VideoMAE cannot represent this model: outputs differ by {found:.1e}", EPSILONS)
+            raise NoCounterpart(f"transformers' VideoMAE cannot represent this model: outputs differ by {found:.1e}", EPSILONS)
     return found
 
 

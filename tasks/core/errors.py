@@ -30,6 +30,10 @@ class UsageError(VidError):
     exit_code = 2
 
 
+class NoCounterpart(UsageError):
+    """A model that another program cannot represent (exit 2)."""
+
+
 class InputError(VidError):
     """Input data that cannot be used (exit 3)."""
 

@@ -13,6 +13,8 @@ from tasks.core.errors import UsageError
 
 PREFIX = "hf://"
 MODEL_FILES = ("*.safetensors", "*.json", "README.md")
+THEIR_WEIGHTS = "transformers.safetensors"
+"""The weights of a published model under the names of transformers, beside ours; `transformers_weights` in config.json points to them."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _NAME = r"\w[\w.-]*"
 _REFERENCE = re.compile(rf"hf://(?P<repo>{_NAME}/{_NAME})(?:/(?P<path>[\w.+ /\\-]+))?(?:@(?P<revision>{_NAME}(?:/{_NAME})*))?", re.ASCII)
@@ -74,7 +76,13 @@ def fetch_model(reference: str) -> Path:
     patterns = [f"{inner}/{pattern}" if inner else pattern for pattern in MODEL_FILES]
     commit = _commits.get((repo, revision), revision)
     command = _command(repo, revision)
-    found = Path(_call(reference, command, lambda hub: hub.snapshot_download(repo, revision=commit, allow_patterns=patterns)))
+    found = Path(
+        _call(
+            reference,
+            command,
+            lambda hub: hub.snapshot_download(repo, revision=commit, allow_patterns=patterns, ignore_patterns=[THEIR_WEIGHTS]),
+        )
+    )
     _remember(reference, found)
     folder = found / (inner or "")
     if not (folder.is_dir() and any(folder.rglob("*.safetensors"))):

@@ -1,16 +1,19 @@
 """From a run folder to the files that go to the Hub."""
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.cards import public_card, public_name, public_preset, read_card, scrub
-from tasks.core.checkpoint import CARD, CONFIG, find_model, load_config, stay_inside
+from tasks.core.checkpoint import CARD, CONFIG, WEIGHTS, find_model, load_config, stay_inside
 from tasks.core.errors import UsageError
+from tasks.core.hub import THEIR_WEIGHTS
 
 DEFAULT_LICENCE = "apache-2.0"
+ONNX = "model.onnx"
 MAX_HEADER = 100_000_000
 
 
@@ -37,23 +40,21 @@ class Package:
         return {name: len(found) if isinstance(found, bytes) else found.stat().st_size for name, found in self.files.items()}
 
 
-def gather(run: Path, repo: str, licence: str | None = None) -> Package:
-    """The files of a run's model (or of a model folder) as they are published.
+def gather(run: Path, repo: str, licence: str | None = None, theirs: Path | None = None) -> Package:
+    """The files of a run's model, of a model folder, or of what `vid convert --to transformers | onnx` wrote, as they are published.
 
     Args:
         repo: `org/name`. licence: of the weights; None: what the folder's card says, else Apache 2.0.
+        theirs: the same model as a transformers folder; what is published opens with both programs then.
 
     Raises:
         UsageError: no finished model, links that leave the folder, weights that are no safetensors.
     """
-    folder = find_model(str(run))
-    found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    for file in found:
-        stay_inside(run, file)
-    model = load_config(folder)
+    folder, model, found = described(run)
     context = folder.parent if folder.name == "model" else folder
     settings, result = _yaml(context / "config.yaml"), _json(context / "result.json")
-    text = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
+    text = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else _first_card(folder, repo)
+    text = re.sub(r"(from_pretrained\(|pipeline\('video-classification', )'[^']*'", rf"\1'{repo}'", text)
     if init := settings.get("init"):
         text = text.replace(init, public_name(init))
     licence = str(licence or read_card(text).head.get("license") or DEFAULT_LICENCE)
@@ -64,13 +65,74 @@ def gather(run: Path, repo: str, licence: str | None = None) -> Package:
         if file.suffix == ".safetensors":
             check_header(file)
             files[name] = file
+        elif (folder / ONNX).exists() and name in (ONNX, f"{ONNX}.data"):
+            files[name] = file
         elif file.suffix == ".json":
             files[name] = _clean(file)
         elif name != CARD:
             left_out.append(name)
-    model = json.loads(files[CONFIG]) if isinstance(files[CONFIG], bytes) else model
-    files[CARD] = public_card(text, model, result, settings, repo, licence).encode()
+    if isinstance(files[CONFIG], bytes):
+        model = _described(json.loads(files[CONFIG]))
+    about = public_card(text, model, result, settings, repo, licence)
+    if theirs is not None:
+        files |= _both(files[CONFIG], theirs)
+        about += _opens_with(_json(theirs / CONFIG)["architectures"][0], repo)
+    files[CARD] = about.encode()
     return Package(repo, f"{model['task']} {model.get('method') or 'model'}", licence, files, left_out)
+
+
+def described(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:
+    """(folder to publish, what its config.json says in our terms, its files). Raises UsageError, also where a link leaves the folder."""
+    folder, model = _recognised(run)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    for file in found:
+        stay_inside(run, file)
+    return folder, model, found
+
+
+def _recognised(run: Path) -> tuple[Path, dict[str, Any]]:
+    config = _json(run / CONFIG) if run.is_dir() else {}
+    if isinstance(config, dict) and "model_type" in config and "architecture" not in config:
+        if not isinstance(config.get("vid"), dict):
+            raise UsageError(
+                f"{run} is a transformers folder of another program", "publish it with: hf upload, or bring it here first: vid convert"
+            )
+        return run, _described(config)
+    if (run / ONNX).is_file():
+        return run, load_config(run)
+    folder = find_model(str(run))
+    return folder, load_config(folder)
+
+
+def _described(config: dict[str, Any]) -> dict[str, Any]:
+    return config if "architecture" in config else {"method": None, **config["vid"]}
+
+
+def _first_card(folder: Path, repo: str) -> str:
+    """For an ONNX folder, which has none."""
+    if not (folder / ONNX).exists():
+        return ""
+    told = _json(folder / CONFIG).get("onnx", {})
+    facts = "".join(f"| {key} | {told[key]} |\n" for key in ("input", "output", "opset") if key in told)
+    return f"# A model in ONNX\n\n| | |\n|---|---|\n{facts}\n## Use\n\n```sh\nhf download {repo} {ONNX} {CONFIG}\n```\n"
+
+
+def _both(own: Path | bytes, theirs: Path) -> dict[str, Path | bytes]:
+    """What a model folder needs beside its own files so that transformers opens it: settings in config.json, weights, image processor."""
+    ours = json.loads(own if isinstance(own, bytes) else own.read_text(encoding="utf-8"))
+    added = {key: value for key, value in _json(theirs / CONFIG).items() if key != "vid"}
+    if shared := ours.keys() & added.keys():
+        raise UsageError(f"config.json and that of transformers both have {', '.join(sorted(shared))}", "add --no-transformers")
+    config = json.dumps({**ours, **added, "transformers_weights": THEIR_WEIGHTS}, indent=2, ensure_ascii=False) + "\n"
+    others = {file.name: file for file in sorted(theirs.glob("*.json")) if file.name != CONFIG}
+    return {CONFIG: config.encode(), THEIR_WEIGHTS: theirs / WEIGHTS, **others}
+
+
+def _opens_with(kind: str, repo: str) -> str:
+    auto = "AutoModelForVideoClassification" if kind == "VideoMAEForVideoClassification" else kind
+    lines = [f"from transformers import AutoImageProcessor, {auto}", ""]
+    lines += [f'model = {auto}.from_pretrained("{repo}")', f'processor = AutoImageProcessor.from_pretrained("{repo}")']
+    return "\n## With transformers\n\n```python\n" + "\n".join(lines) + "\n```\n"
 
 
 def check_header(file: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tasks.core.convert_onnx import write_onnx
 from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
 from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.setup import card
-from tasks.core.errors import UsageError
+from tasks.core.errors import NoCounterpart, UsageError
 from tasks.core.nn import videomae
 from tasks.core.nn.config import VitConfig
 from tasks.core.talk import Talk
@@ -105,9 +105,9 @@ def _transformers_names(model: VitConfig, depth: int) -> Names:
 
 
 def _decoder_config(autoencoder: MaskedAutoencoder, target: dict[str, Any]) -> dict[str, Any]:
-    """The decoder's part of config.json; UsageError for a target whose loss transformers does not have."""
+    """The decoder's part of config.json; NoCounterpart for a target whose loss transformers does not have."""
     if target["kind"] != "pixels":
-        raise UsageError(f"transformers' VideoMAE reconstructs pixels, this model {target['kind']}", "--to onnx takes any model")
+        raise NoCounterpart(f"transformers' VideoMAE reconstructs pixels, this model {target['kind']}", "--to onnx takes any model")
     dim = autoencoder.proj.out_features
     return {
         "architectures": [ARCHITECTURE],

@@ -16,6 +16,7 @@ from tasks.classify.config import FinetuneConfig, HeadConfig
 from tasks.classify.model import Classifier
 from tasks.core.cards import local_places, public_name, public_preset, read_card, scrub
 from tasks.core.checkpoint import load_config, load_weights, save_model
+from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.engine.run import Run
 from tasks.core.engine.setup import card, provenance
 from tasks.core.errors import UsageError
@@ -48,7 +49,7 @@ def run(tmp_path):
         "architecture": VIT.model_dump(),
         "head": HeadConfig().model_dump(),
         "labels": ["left", "right"],
-        "preprocessing": {"image_size": 16, "frames": 2, "stride_s": 0.08, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+        "preprocessing": {**video_preprocessing(VIT, [0.5] * 3, [0.25] * 3, 2), "stride_s": 0.08},
         "metrics": {"top1": 87.5, "n": 8, "views": "5x3"},
         "provenance": provenance(made, config),
     }
@@ -197,7 +198,7 @@ def test_publish_use_and_publish_again(hub, run, tmp_path):
     dry, dry_json = session(nowhere, tmp_path, [*publish, "--dry-run"], [*publish, "--dry-run", "--json"])
     assert (dry[0], hub.requests) == (0, [])
     told = json.loads(dry_json[1])
-    assert told["card"] == published(run).card
+    assert told["card"].startswith(published(run).card)  # a word on transformers follows
     assert {row["file"]: row["bytes"] for row in told["files"]}["model.safetensors"] == (run / "model/model.safetensors").stat().st_size
     assert "## Results" in dry[1]
 
@@ -341,4 +342,6 @@ def test_what_cannot_be_published(run, tmp_path, vid):
     assert "leads out of its folder" in refused(run, "--repo", "org/name")
     (run / "model" / "notes.json").unlink()
     (run / "model" / "model.safetensors").write_bytes(b"PK\x03\x04")
-    assert "not a safetensors file" in refused(run, "--repo", "org/name")
+    assert "is a pickle, which is never read" in refused(run, "--repo", "org/name")
+    (run / "model" / "model.safetensors").write_bytes(b"x" * 20)
+    assert "not a safetensors file" in refused(run, "--repo", "org/name", "--no-transformers")

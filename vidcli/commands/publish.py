@@ -1,23 +1,30 @@
 """`vid publish`."""
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vidcli import options
 from vidcli.console import console
 
+if TYPE_CHECKING:
+    from tasks.core.publish import Package
+
 HELP = """Put a trained model on the Hugging Face Hub.
 
 What is sent: the weights (safetensors), the configuration, and a model card with task, data, preset, numbers and their protocol,
-hardware and licence. Places on this machine, its name and yours are not. The same command again makes a new commit only where
+hardware and licence. A masked or classify model that transformers can represent is sent in its form too, so that from_pretrained and
+pipelines open the repository; --no-transformers halves the size. What vid convert --to transformers or --to onnx wrote can be sent as it
+is. Places on this machine, its name and yours are not. The same command again makes a new commit only where
 something changed. The token is the one of `hf auth login` or HF_TOKEN."""
 
 EXAMPLES = options.examples(
     "vid publish runs/mine-ssv2 --repo org/name --dry-run",
     "vid publish runs/mine-ssv2 --repo org/name --private",
     "vid publish runs/mine-ssv2 --repo org/name --license cc-by-nc-4.0",
+    "vid publish mine-onnx --repo org/name-onnx",
 )
 
 
@@ -31,6 +38,9 @@ def command(
             "--license", metavar="NAME", help="Licence of the weights [default: the one in the folder's model card, else apache-2.0]."
         ),
     ] = None,
+    transformers: Annotated[
+        bool, typer.Option("--transformers/--no-transformers", help="Send the weights under the names of transformers too.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files, sizes and the card; send nothing.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -40,11 +50,43 @@ def command(
     from tasks.core import hub
     from tasks.core.publish import gather
 
-    talk = console()
-    package = gather(run, hub.repository(repo), licence)
+    talk, repo = console(), hub.repository(repo)
+    with tempfile.TemporaryDirectory(prefix="vid-publish-") as folder:
+        theirs = transformers_form(run, Path(folder) / "theirs", talk) if transformers else None
+        return send(gather(run, repo, licence, theirs), private, licence is None, dry_run, talk)
+
+
+def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
+    """The model as a transformers folder; None where it has none, said where a user could expect one."""
+    from tasks.core.convert_transformers import TOLERANCE
+    from tasks.core.errors import NoCounterpart
+    from tasks.core.publish import described
+    from tasks.core.talk import Quiet
+    from vidcli.commands.convert import ARCHITECTURES, export_transformers
+
+    folder, model, _ = described(run)
+    if model["task"] not in ARCHITECTURES.values() or "architecture" not in model or "onnx" in model:
+        return None
+    try:
+        told = export_transformers(folder, out, Quiet())
+    except (NoCounterpart, KeyError) as error:
+        reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error.message
+        talk.info(f"not sent in the form of transformers: {reason}")
+        return None
+    if told["max_difference"] > TOLERANCE:
+        talk.warn(f"outputs in transformers differ by up to {told['max_difference']:.1e}: its last layer norm has epsilon 1e-5")
+    if model.get("preprocessing", {}).get("crop") == "motion":
+        talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
+    return out
+
+
+def send(package: "Package", private: bool, default_licence: bool, dry_run: bool, talk: Any) -> int:
+    """Shows what would be sent, or sends it."""
+    from tasks.core import hub
+
     for name in package.left_out:
         talk.info(f"not sent: {name} (a model is safetensors, JSON and its card)")
-    if licence is None:
+    if default_licence:
         talk.info(f"licence: {package.licence} (another one: --license NAME)")
     if dry_run:
         rows = [{"file": name, "bytes": size} for name, size in package.sizes().items()]

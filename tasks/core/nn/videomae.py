@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from tasks.core.convert import Names, Tensors, read_pth, state_dict
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import InputError, NoCounterpart
 from tasks.core.nn.config import SIZES, VitConfig
 
 LAST_NORM_EPS = 1e-5
@@ -152,7 +152,7 @@ def vit_config(source: Path, dim: int, depth: int, heads: int, **settings: Any) 
 
 
 def config_to_transformers(config: VitConfig, model: str) -> dict[str, Any]:
-    """The encoder's part of a VideoMAE config.json. UsageError names what transformers cannot represent."""
+    """The encoder's part of a VideoMAE config.json. NoCounterpart names what transformers cannot represent."""
     wrong = []
     if config.pos == "sincos3d":
         wrong.append("pos is sincos3d, transformers computes sincos1d")
@@ -161,7 +161,7 @@ def config_to_transformers(config: VitConfig, model: str) -> dict[str, Any]:
     if config.input != "rgb":
         wrong.append(f"input is {config.input}, there it is rgb")
     if wrong:
-        raise UsageError(f"transformers' VideoMAE cannot represent {model}: {'; '.join(wrong)}", "--to onnx takes any model")
+        raise NoCounterpart(f"transformers' VideoMAE cannot represent {model}: {'; '.join(wrong)}", "--to onnx takes any model")
     dim, depth, heads = config.widths()
     return {
         "model_type": "videomae",
