@@ -65,10 +65,14 @@ class Store:
             ) from None
         except OSError as error:
             raise UsageError(f"cannot write to {self.out}: {error.strerror}", "choose another --out") from None
-        with self._together():
-            self._check()
-            (self.out / ".done").mkdir(exist_ok=True)
-            self._describe()
+        try:
+            with self._together():
+                self._check()
+                (self.out / ".done").mkdir(exist_ok=True)
+                self._describe()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Lets another process take up the shard."""
