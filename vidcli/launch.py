@@ -115,7 +115,8 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
     console().info(f"launching: {shown(line, bool(processes))}")
     with tempfile.TemporaryDirectory(prefix="vid-exit-") as name:
         place = line.index("-m", 2)  # the launcher's logs go away with the folder
-        return _supervise([*line[:place], "--log_dir", f"{name}/log", *line[place:]], {**environment, EXIT_DIR: name}, Path(name))
+        agent = [line[0], "-m", "vidcli.agent", *line[3:place], "--log_dir", f"{name}/log", *line[place:]]
+        return _supervise(agent, {**environment, EXIT_DIR: name}, Path(name))
 
 
 def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path) -> int:
