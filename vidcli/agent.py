@@ -1,5 +1,6 @@
 """The process between `vid` and its workers: Accelerate's launcher, which says in one line what it would say in a page of traceback."""
 
+import logging
 import signal
 import sys
 
@@ -10,6 +11,7 @@ def main() -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    logging.disable(logging.WARNING)  # what it does to workers that do not end is told by their exit codes
     try:
         launch()
     except SignalException:  # `vid` has told it to end the workers

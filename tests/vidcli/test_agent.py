@@ -28,6 +28,7 @@ def test_no_traceback(monkeypatch, capsys, raised, code, said):
         if raised:
             raise raised
 
+    monkeypatch.setattr(agent.logging, "disable", lambda level: None)
     monkeypatch.setitem(sys.modules, "accelerate.commands.launch", types.SimpleNamespace(main=launch))
     assert agent.main() == code
     assert capsys.readouterr().err == said
