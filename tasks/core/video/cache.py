@@ -18,7 +18,7 @@ from tasks.core.video.guard import Lethal, first_look, guarded
 from tasks.core.video.index import VideoIndex
 from tasks.core.video.media import require_file
 
-VERSION = 5
+VERSION = 6
 REFUSED_S = 86_400.0  # a crash or a hang may have been the machine's fault
 _MEMORY = 4096
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()

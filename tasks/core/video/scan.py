@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Pts = list[int | None]
 
 _BROADCAST = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v")
+_TIMELESS = ("avi", "mpegvideo", "h264", "hevc", "m4v", "av1", "obu")
 _FAR = 32  # packets; no encoder stores a frame so far from its place in time
 _PROBED_KEYS = {2**i for i in range(6)}
 # Where every packet becomes exactly one frame; elsewhere fields, invisible frames and "not coded" marks are packets too.
@@ -148,6 +149,7 @@ def read_frames(path: str, packets: Packets, fault: Fault | None) -> Frames:
             out.shorten(out.last_key(len(out.pts)), f"damaged after frame {len(out.pts)}: {error}")
     _end_at_lost_frames(out, packets)
     _end_at_gap(out, packets.facts.header_frames)
+    _end_at_broken_times(out, packets.facts.container)
     return out
 
 
@@ -246,6 +248,18 @@ def _end_at_gap(frames: Frames, header_frames: int) -> None:
     wide = np.flatnonzero(steps[tail:] > 1.5 * usual)
     if len(wide) and np.abs(steps[:tail] - usual).max() <= max(1, usual // 10):
         frames.shorten(tail + int(wide[0]) + 1, "cut short: frames are missing before the last one")
+
+
+def _end_at_broken_times(frames: Frames, container: str) -> None:
+    """Where times that run forward step back or stop once or twice, something is lost or stands there twice; were they put right by
+    counting, frames on both sides would carry wrong times. Times that do so all along are none, and counting is all there is.
+    """
+    if container in _TIMELESS or not frames.pts or None in frames.pts[:2]:
+        return
+    steps = enumerate(pairwise(frames.pts))
+    breaks = [number for number, (now, after) in steps if now is not None and (after is None or after < now)]
+    if breaks and len(breaks) <= max(2, len(frames.pts) // 50):
+        frames.shorten(breaks[0] + 1, f"damaged: the times step back after frame {breaks[0]}")
 
 
 def _facts(container: "av.container.InputContainer") -> StreamFacts:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from painted import read_number, write_video
 
+from tasks.core.video import scan
 from tasks.core.video.index import build_index
 from tasks.core.video.reader import VideoError, open_video
 
@@ -55,3 +56,31 @@ def test_times_that_no_clock_can_tell_apart_are_refused(tmp_path, rate):
     path.write_bytes(content.replace(struct.pack("<II", 1, 30), struct.pack("<II", 1, rate), 1))
     with pytest.raises(VideoError, match="frame times make no sense"):
         build_index(path)
+
+
+def test_times_that_step_back_end_the_video(tmp_path):
+    path = write_video(tmp_path / "twice.mkv", 40, gop_size=10)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[whole.find(b"\x1f\x43\xb6\x75") : whole.rfind(b"\x1c\x53\xbb\x6b")])  # its clusters again
+    with open_video(path) as reader:
+        assert reader.damage == "damaged: the times step back after frame 39"
+        assert np.allclose(np.diff(reader.pts), 1 / 30, atol=1e-3)
+        assert [read_number(picture) for _, _, picture in reader.frames()] == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("container", "pts", "kept"),
+    [
+        ("matroska", [*range(50), *range(30, 60)], 50),
+        ("mpegts", [*range(50), None, *range(50, 60)], 50),
+        ("matroska", [number + 5 * (number % 3 == 0) for number in range(60)], 60),  # none to be trusted: a broken muxer
+        ("matroska", [number // 2 for number in range(60)], 60),  # coarse
+        ("avi", [*range(50), *range(30, 60)], 80),  # counted, not stored
+        ("matroska", [None] * 60, 60),
+    ],
+)
+def test_where_times_end(container, pts, kept):
+    frames = scan.Frames(pts=list(pts), key=[True] * len(pts))
+    scan._end_at_broken_times(frames, container)
+    assert len(frames.pts) == kept
+    assert bool(frames.damage) == (kept < len(pts))
