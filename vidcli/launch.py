@@ -154,7 +154,7 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
             signal.signal(number, handler)
     codes = exit_codes(folder)
     if failed := [code for code in codes if code]:
-        return failed[0]
+        return next((code for code in failed if code != 1), 1)  # 1: also of those that only lost the others
     if child.returncode == 0:
         return 0
     return (130 if received[0] == signal.SIGINT else 75) if received else 1

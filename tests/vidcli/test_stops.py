@@ -147,6 +147,14 @@ def test_workers_that_start_late_are_told_too(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.glob("*.code")} == {"0.code": "75", "1.code": "75"}
 
 
+def test_the_cause_is_told_before_what_it_did_to_the_others(tmp_path):
+    """A worker may notice that another is gone before that one has left its code."""
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(tmp_path), "pass"])
+    for rank, code in ((1, 1), (0, 75), (2, 1)):
+        (tmp_path / f"{rank}.code").write_text(str(code))
+    assert process.wait(60) == 75
+
+
 def test_a_launcher_without_workers_ends_at_once(tmp_path):
     waits = "print('ready', flush=True); import signal; signal.pause()"
     process = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(tmp_path), waits], stdout=subprocess.PIPE, text=True)
