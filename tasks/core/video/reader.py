@@ -159,7 +159,7 @@ def open_video(
             return decord_reader.DecordReader(path, threads=threads)
         if decord_reader.proven(path, decord_ok):
             try:
-                return decord_reader.DecordReader(path, threads=threads)
+                return decord_reader.DecordReader(path, threads=threads, or_pyav=True)
             except VideoError:
                 pass  # whatever decord objects to, PyAV decides
     from tasks.core.video.pyav_reader import PyavReader

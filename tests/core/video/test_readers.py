@@ -189,6 +189,20 @@ class TestDecord:
         cache.keep_decord_verdict(video, False)
         assert open_video(video).backend == "pyav"
 
+    def test_where_it_fails_after_all_pyav_goes_on(self, tmp_path, monkeypatch):
+        path = write_video(tmp_path / "a.mp4", 20, gop_size=10)
+        cache.keep_decord_verdict(path, True)
+        with open_video(path) as reader:
+            assert reader.backend == "decord"
+
+            def fail(numbers):
+                raise RuntimeError("avcodec_send_packet")
+
+            monkeypatch.setattr(reader._reader, "get_batch", fail)
+            assert [read_number(picture) for _, _, picture in reader.frames()] == list(range(20))
+            assert reader.backend == "pyav"
+        assert cache.decord_verdict(path) is False
+
     def test_a_probe_finds_its_wrong_frames(self, tmp_path):
         path = write_video(tmp_path / "b.avi", codec="mpeg4", max_b_frames=2, gop_size=24, bit_rate=800_000)
         found = cache.index_of(path)
