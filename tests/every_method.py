@@ -1,8 +1,11 @@
-"""Every method that can be trained, on toy footage; runnable: `python every_method.py FOLDER N...` trains all of them in worlds of N
-processes each, one after the other in `FOLDER/N/METHOD`, with the same 8 videos a step. It needs the folders of the tests on its path.
+"""Every method that can be trained, on toy footage; runnable: `python every_method.py FOLDER WORLD...` trains them in worlds of so many
+processes, one after the other in `FOLDER/WORLD/METHOD`, with the same 8 videos a step. `N-shard` splits the weights, `N-split` and
+`N-whole` go on with split or whole weights from the last checkpoint but one of `FOLDER/N` or `FOLDER/N-shard`. It needs the folders of the
+tests on its path.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +26,7 @@ from tasks.classify.config import FinetuneConfig as ClassifyConfig
 from tasks.core.engine.run import Run
 
 VIDEOS, STEPS = 8, 3
+SHARDED = ("videomae", "adamae", "tats", "classify")
 SAMPLERS = {
     "videomae": {"name": "tube"},
     "adamae": {"name": "adamae", "heads": 2, "dropout": 0.0},
@@ -34,7 +38,7 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     """(name, task, verb, configuration) of every method, with `rows` videos per process. Noise that each process draws for itself
     (dropout, drop path) is off; batch norms are those of all processes.
     """
-    train = {"epochs": STEPS, "batch_size": rows, "log_every_steps": 1, "precision": "fp32"}
+    train = {"epochs": STEPS, "batch_size": rows, "log_every_steps": 1, "precision": "fp32", "save_every_steps": 1}
     optim = {"base_lr": 1e-3, "scale_lr": False, "warmup_epochs": 0}
     videos = {"preload": True, "workers": 0, "train": [str(data / "videos.csv")]}
     shared = {"train": train, "optim": optim}
@@ -59,8 +63,6 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     slow = {"name": "sgd", "scale_lr": False, "base_lr": 1e-4}  # its gradients are steep: steps of any size double the last bit in no time
     pretrain = {"data": {**videos, "clip": clip}, "visualize": 0, "train": train, "optim": slow, "contrast": contrast}
     yield "cvclr", "boundaries", "pretrain", pretrain_helpers.config(**pretrain)
-    still = {"model": {**pretrain_helpers.ENCODER, "motion": None, "shift": False}}
-    yield "vclr", "boundaries", "pretrain", pretrain_helpers.config(**{**pretrain, **still, "contrast": {**contrast, "clip_tasks": False}})
     yield (
         "gebd",
         "boundaries",
@@ -82,24 +84,42 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
 
 def write_data(folder: Path) -> Path:
     """Toy footage with labels and boundaries, pseudo-anomalies made from it, a frame encoder."""
-    anomaly_toys.footage(folder / "footage", VIDEOS, 20)
+    anomaly_toys.footage(folder / "footage", VIDEOS, 14)
     anomaly_toys.pseudo(folder / "pseudo", folder / "footage")
     anomaly_toys.vit_folder(folder / "vit")
-    rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.5" for number in range(VIDEOS)]
+    rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.4" for number in range(VIDEOS)]
     (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
     return folder
 
 
-def train_all(data: Path, out: Path) -> None:
-    """Trains every method as one process of the world it finds."""
+def train_all(data: Path, out: Path, names: tuple[str, ...] | None = None, shard: bool = False) -> None:
+    """Trains every method (or those of `names`) as one process of the world it finds."""
     torch.set_num_threads(1)
     for name, task, verb, config in methods(data, VIDEOS // int(os.environ["WORLD_SIZE"])):
+        if names is not None and name not in names:
+            continue
+        if shard:
+            config = config.model_copy(update={"train": config.train.model_copy(update={"shard": True})})
         with closing(Run.open(out / name, config, task, verb, ["test"])) as run:
             import_module(f"tasks.{task}.{verb}").run(config, run)
+
+
+def without_the_last_step(run: Path, copy: Path) -> None:
+    """A finished run as it was before its last step."""
+    shutil.copytree(run, copy)
+    for checkpoint in copy.glob(f"checkpoints/step-{STEPS:08d}*"):
+        shutil.rmtree(checkpoint)
+    shutil.rmtree(copy / "model")
+    (copy / "result.json").unlink()
 
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     data = write_data(root / "data")
-    for processes in map(int, sys.argv[2:]):
-        worlds.fork_world(processes, partial(train_all, data, root / str(processes)))
+    for world in sys.argv[2:]:
+        processes, _, kind = world.partition("-")
+        if kind in ("split", "whole"):
+            for name in SHARDED:
+                without_the_last_step(root / (processes if kind == "split" else f"{processes}-shard") / name, root / world / name)
+        chosen = {"names": SHARDED, "shard": kind != "whole"} if kind else {}
+        worlds.fork_world(int(processes), partial(train_all, data, root / world, **chosen))

@@ -238,8 +238,8 @@ def table(args: argparse.Namespace) -> None:
         both = clips * (flops["encoder"] + flops["decoder"])
         memory = "" if args.no_memory else f"{memory_of(name, args, clips):.0f}"
         print(
-            f"| {name} | {seconds[name]:.4f} | {seconds[next(iter(THEIRS))] / seconds[name]:.2f} | {seconds[name] / seconds['VideoMAE']:.2f} "
-            f"| {both / 1e9:.1f} G, {100 * both / seconds[name] / peak:.0f} % | {memory} |"
+            f"| {name} | {seconds[name]:.4f} | {seconds[next(iter(THEIRS))] / seconds[name]:.2f} "
+            f"| {seconds[name] / seconds['VideoMAE']:.2f} | {both / 1e9:.1f} G, {100 * both / seconds[name] / peak:.0f} % | {memory} |"
         )
 
 

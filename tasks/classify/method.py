@@ -16,6 +16,8 @@ class Classification(Method):
     A batch has `video` `(B, T, 3, S, S)` float32 and `target` `(B, n_classes)` float32, whose rows sum to one.
     """
 
+    shardable = True
+
     def __init__(self, config: FinetuneConfig, model: VitConfig, n_classes: int):
         super().__init__()
         self.optim = config.optim

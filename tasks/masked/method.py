@@ -21,6 +21,8 @@ class MaskedPretraining(Method):
     A batch has `video`, `(B, T, 3, S, S)` float32 normalised by `augment.mean` and `augment.std`.
     """
 
+    shardable = True
+
     def __init__(self, config: PretrainConfig):
         super().__init__()
         self.config = config

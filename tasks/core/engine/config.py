@@ -38,6 +38,7 @@ class TrainConfig(Config):
     accumulate: int = Field(1, ge=1, description="micro-batches per optimizer step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on the CPU")
     compile: bool = Field(False, description="torch.compile the model")
+    shard: bool = Field(False, description="split weights, gradients and optimizer states over the processes (FSDP), for large models")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights, per step")
     save_every_s: float = Field(1800, gt=0, description="wall-clock seconds between checkpoints")
     save_every_epochs: int | None = Field(None, ge=1)

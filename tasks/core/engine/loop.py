@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom, seed_global
 from tasks.core.engine.run import Run
 from tasks.core.engine.schedule import WarmupCosine, scaled
+from tasks.core.engine.sharding import Shards, own_preparation, wanted
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.engine.state import Checkpoints
 from tasks.core.engine.tally import Best, Window, collect
@@ -38,15 +40,16 @@ def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = 
     if precision == "auto":
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
         precision = "fp32" if on_cpu else "fp16" if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" else "bf16"
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        log_with="tensorboard" if train.tensorboard else None,
-        project_dir=str(run.folder) if run else None,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=uneven)],
-    )
-    if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+    with own_preparation():
+        accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with="tensorboard" if train.tensorboard else None,
+            project_dir=str(run.folder) if run else None,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=uneven)],
+        )
+    if accelerator.distributed_type.value in ("DEEPSPEED", "MEGATRON_LM"):
         raise UsageError(
-            f"training under {accelerator.distributed_type.value} is not supported yet", "choose MULTI_GPU in: accelerate config"
+            f"training under {accelerator.distributed_type.value} is not supported yet", "choose MULTI_GPU or FSDP in: accelerate config"
         )
     if accelerator.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -102,21 +105,25 @@ class Trainer:
         self.run, self.accelerator, self.train, self.optim = run, accelerator, train, optim
         self.loader, self.prepare, self.evaluate = loader, prepare, evaluate
         self.rows = train.batch_size * repeats
-        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.talk)
         self.per_epoch, self.total = run_length(train, micro_per_epoch)
         world = accelerator.num_processes
         self.effective = train.batch_size * train.accumulate * world
         self.schedules = schedules(method, optim, self.effective, self.per_epoch, self.total)
+        self._best_weights = copy.deepcopy(method) if best_of and evaluate else None
+        if train.compile:
+            compile_regions(method)
+        self.shards = Shards(method, accelerator, train) if wanted(train) else None
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.talk, self.shards)
         specs = method.optimizers()
         self.clip = {name: spec.clip_grad for name, spec in specs.items()}
         settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
         made = [make_optimizer(spec.groups, settings[name], accelerator.device) for name, spec in specs.items()]
         self.best_of, self.patience, self.best = best_of, patience, Best()
-        self._best_weights = copy.deepcopy(method) if best_of and evaluate else None
-        if train.compile:
-            compile_regions(method)
         self.method = method
-        self.model, *optimizers = accelerator.prepare(method, *made)
+        if self.shards:
+            self.model, optimizers = self.shards.prepared(made)
+        else:
+            self.model, *optimizers = accelerator.prepare(method, *made)
         self.optimizers = dict(zip(specs, optimizers, strict=True))
         self.ema = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=False) if train.ema else None
         self.step, self.evaluated, self.window = 0, 0, Window()
@@ -127,7 +134,9 @@ class Trainer:
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
-        """The module to evaluate and to publish: the moving average where there is one."""
+        """The module to evaluate and to publish: the moving average where there is one, a whole copy where weights are split."""
+        if self.shards:
+            return self.shards.plain
         return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     @property
@@ -161,6 +170,8 @@ class Trainer:
             self._save()
             if number := self._agree(stop.received)[0]:
                 self._stop_here(number, saved=True)
+        if self.shards:
+            self.shards.whole()
         if self.train.tensorboard:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
@@ -216,7 +227,7 @@ class Trainer:
             with span("augment"):
                 ready = self.prepare(used, accelerator.device)
             last = micro == self.train.accumulate - 1
-            with torch.enable_grad() if last else accelerator.no_sync(self.model):
+            with nullcontext() if last else self.shards.unsynced() if self.shards else accelerator.no_sync(self.model):
                 with span("forward"):
                     losses = self.model(ready, rng, progress)
                 with span("backward"):
@@ -274,6 +285,7 @@ class Trainer:
         if accelerator.mixed_precision == "fp16":
             accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip[phase] or math.inf)
+        norm = norm.full_tensor() if self.shards else norm
         logs[f"{phase}_grad_norm" if phase != MAIN else "grad_norm"] = norm
         own_loss = logs["loss" if phase == MAIN else f"{phase}_loss"].detach()
         keys = sorted(logs)
@@ -348,7 +360,11 @@ class Trainer:
             if number := self._agree(self.stop.received)[0]:
                 self._stop_here(number)
 
+        if self.shards:
+            self.shards.whole().to(self.accelerator.device)
         self._last_eval = self.evaluate(self.evaluated_model, stop)
+        if self.shards:
+            self.shards.plain.to("cpu")
         self.evaluated = self.step
         if self._best_weights is not None and self.best.take(self.step, self.best_of, self._last_eval):
             self._best_weights.load_state_dict(self.evaluated_model.state_dict())

@@ -44,7 +44,13 @@ class Method(nn.Module):
     The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an
     optimizer
     step of its own (key `optimizers()[phase]`).
+
+    Attributes:
+        shardable: weights change through the optimizers only and every layer is used by calling it, so that they may be split over
+            processes (`train.shard`).
     """
+
+    shardable = False
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         """Losses of one micro-batch: `loss` is minimised, other entries (detached scalars) are logged. `batch` is None outside the

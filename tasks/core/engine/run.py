@@ -39,7 +39,16 @@ MACHINE_KEYS = {  # may differ between the parts of one run: they change no numb
 }
 
 
-ADJUSTABLE = ("optim.", "augment.", "train.epochs", "train.max_steps", "train.precision", "train.compile", "train.eval_every_epochs")
+ADJUSTABLE = (
+    "optim.",
+    "augment.",
+    "train.epochs",
+    "train.max_steps",
+    "train.precision",
+    "train.compile",
+    "train.shard",
+    "train.eval_every_epochs",
+)
 """Settings that a run which has begun may go on with: they change numbers, not shapes, data or the order of the videos."""
 FIXED = ("optim.name",)
 

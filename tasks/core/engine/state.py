@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
+from tasks.core.engine.sharding import Shards
 from tasks.core.errors import StorageError, UsageError
 from tasks.core.files import cannot_write, replacing, write_text
 from tasks.core.talk import Quiet, Talk
@@ -25,10 +26,11 @@ class Checkpoints:
 
     A folder `step-00000012` counts only with its DONE marker, which is written last. Model and optimizer states are written by
     Accelerate, so that
-    DDP and FSDP share one path; each process adds what is its own.
+    one and many processes share one path, or by `shards` in the same files; each process adds what is its own.
     """
 
-    def __init__(self, folder: Path, keep: int, talk: Talk | None = None):
+    def __init__(self, folder: Path, keep: int, talk: Talk | None = None, shards: Shards | None = None):
+        self.shards = shards
         self.folder, self.keep, self.talk = folder, keep, talk or Quiet()
         self._newest: tuple[Path | None] | None = None
 
@@ -70,7 +72,10 @@ class Checkpoints:
         if again and accelerator.is_main_process:
             shutil.copytree(before, partial, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DONE, SUMS))
         elif not again:
-            accelerator.save_state(str(partial), safe_serialization=True)
+            if self.shards is not None:
+                self.shards.save(partial)
+            else:
+                accelerator.save_state(str(partial), safe_serialization=True)
             torch.save(own, partial / f"own-{accelerator.process_index}.pt")
         if accelerator.is_main_process:
             for name, module in extra_modules.items():
@@ -145,7 +150,10 @@ class Checkpoints:
         newest = self.newest(accelerator)
         if newest is None:
             return None
-        accelerator.load_state(str(newest))
+        if self.shards is not None:
+            self.shards.load(newest)
+        else:
+            accelerator.load_state(str(newest))
         for name, module in extra_modules.items():
             module.load_state_dict(torch.load(newest / f"{name}.pt", map_location="cpu", weights_only=True))
         own_file = newest / f"own-{accelerator.process_index}.pt"
