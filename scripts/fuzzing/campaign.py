@@ -145,9 +145,12 @@ class Campaign:
             for one, found in self._culprits(name, made, ended, batch):
                 self._defect(name, one, f"{found.defects[0]}; run: {shlex.join(found.line)}")
             return
-        kinds = {str(one.path): one.kind for one in made}
+        by_path = {str(one.path): one for one in made}
         for path, told in ended.told.items():
-            self.table[kinds[path], name][told] += 1
+            one = by_path[path]
+            self.table[one.kind, name][told] += 1
+            if told == commands.REPORTED and one.kind in HARMLESS and commands.COMMANDS[name].takes_sound:
+                self._defect(name, one, f"a sound file is not taken; run: {shlex.join(ended.line)}")
 
     def _culprits(self, name: str, made: list[Made], ended: commands.Ended, batch: str) -> Iterator[tuple[Made | None, commands.Ended]]:
         """The files that alone (beside sound ones) show a defect; None where only all of them together do."""

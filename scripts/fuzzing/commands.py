@@ -34,11 +34,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line. codes: how it may end, beside 3 where no file of the batch can be read. told: where it names the files it reports."""
+    """A command line. told: where it names the files it reports. codes: how it may end. takes_sound: and takes sound files."""
 
     line: Callable[[Place], list[str]]
     told: str = "json"
     codes: tuple[int, ...] = (0, 4)
+    takes_sound: bool = True
 
 
 def _train(preset: str, *more: str, verb: str = "pretrain", toy: tuple[str, ...] = _TOY) -> Command:
@@ -51,13 +52,13 @@ def _train(preset: str, *more: str, verb: str = "pretrain", toy: tuple[str, ...]
 
 COMMANDS: dict[str, Command] = {
     "data index": Command(lambda p: ["data", "index", str(p.manifest), "-o", str(p.out / "list.csv")], "nothing", (0,)),
-    "data check": Command(lambda p: ["data", "check", str(p.manifest), "--timeout", "60", *_LINES]),
+    "data check": Command(lambda p: ["data", "check", str(p.manifest), "--timeout", "60", *_LINES], takes_sound=False),  # copies
     "detect-boundaries": Command(
         lambda p: ["detect-boundaries", str(p.manifest), "--out", str(p.out), "--write", "json,csv,edl,html", "--save-scores", *_LINES]
     ),
     "detect-anomalies": Command(
-        lambda p: ["detect-anomalies", str(p.manifest), "--set", "first_part=0.9", *_LINES], codes=(0, 3, 4)
-    ),  # 3: two seconds may be too little to learn from
+        lambda p: ["detect-anomalies", str(p.manifest), "--set", "first_part=0.9", *_LINES], codes=(0, 3, 4), takes_sound=False
+    ),  # two seconds may be too little to learn from
     "anomalies of sound": Command(
         lambda p: [
             *("detect-anomalies", str(p.manifest), "--normal", str(p.sound), "--out", str(p.out), "--write", "json,csv,html,mp4"),
