@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from tasks.core.engine.signals import stopping
+from tasks.core.engine.signals import cause, stopping
 from tasks.core.errors import VidError
 from tasks.core.files import cannot_write
 from vidcli import __version__, launch, options
@@ -115,6 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         except (Exception, KeyboardInterrupt) as error:
             deaf()
+            if not isinstance(error, VidError) and not cannot_write(error):
+                error = cause(error)
             code = 130 if isinstance(error, KeyboardInterrupt) else explain(error, talk)
         finally:
             deaf()

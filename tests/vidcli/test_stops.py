@@ -1,5 +1,6 @@
 """Signals to a command, its launcher and its workers, and what else keeps a run from going on: exit codes and one clear line."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -36,6 +37,19 @@ def test_a_signal_that_comes_twice_ends_with_its_code(toy, vid, monkeypatch, num
     assert found == code
     assert err.count("stopped by a signal outside of training; run is as it was") == 1
     assert "Traceback" not in err
+
+
+def test_a_signal_that_comes_out_as_another_error(toy, vid, monkeypatch):
+    """Amid an import it leaves a module half made, and the library stumbles over that."""
+
+    def stumble(run):
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    strike_in(monkeypatch, stumble)
+    code, _, err = vid(*TRAIN, "run")
+    assert (code, "bug" in err, "stopped by a signal" in err) == (75, False, True)
 
 
 def test_a_signal_before_the_command_has_begun(toy, vid, monkeypatch):

@@ -12,7 +12,7 @@ from tasks.core.errors import Interrupted, Preempted, VidError
 _HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _ECHO_S = 2.0  # a batch system may send one signal to a process directly and again through its parent
 _open: list[str] = []  # messages of the `stopping` blocks that are entered
-_told: list[tuple[int, float]] = []  # the signal that one of them has raised an error for, which a library may have swallowed; when
+_told: list[tuple[int, float, VidError | None]] = []  # signal, when, and the error raised for it, which a library may have swallowed
 
 
 class StopFlag:
@@ -30,7 +30,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         if _told:
-            self.received, self._first = _told[0]
+            self.received, self._first, _ = _told[0]
         for number in _HANDLED:
             self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -65,8 +65,8 @@ def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
         if os.getpid() != owner:
             return
         if not _told:
-            _told.append((number, time.monotonic()))
-            raise exit_for(number)(message, hint)
+            _told.append((number, time.monotonic(), exit_for(number)(message, hint)))
+            raise _told[0][2]
         if number == signal.SIGINT and time.monotonic() - _told[0][1] > _ECHO_S:
             os._exit(Interrupted.exit_code)
 
@@ -74,13 +74,18 @@ def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
     _open.append(message)
     previous = {number: signal.signal(number, leave) for number in _HANDLED}
     try:
-        yield lambda: _told.append((0, time.monotonic()))
+        yield lambda: _told.append((0, time.monotonic(), None))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         _open.remove(message)
         if not _open:
             _told.clear()
+
+
+def cause(error: BaseException) -> BaseException:
+    """The error of the signal that came before `error`, where there was one: raised amid an import, it may come out as any other error."""
+    return next((raised for _, _, raised in _told if raised is not None), error)
 
 
 def exit_for(number: int) -> type[VidError]:
