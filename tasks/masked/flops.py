@@ -24,7 +24,7 @@ def visible_tokens(config: PretrainConfig) -> int:
 
 def step_flops(config: PretrainConfig) -> dict[str, int]:
     """Forward pass of one clip: `encoder` (embedding and blocks on visible tokens), `decoder` (projection, blocks on all tokens, pixels of
-    masked ones), `sampler` (one pass of its network, and the embedding of the tokens that only it looks at).
+    masked ones), `sampler` (one pass of its network, and the embedding of tokens for it alone).
 
     A fixed rule (random, tube) costs nothing. TATS draws at random for its first `warmup_epochs`; what is given here is a step after them.
     """
@@ -36,15 +36,15 @@ def training_flops(config: PretrainConfig) -> dict[str, int]:
     """Forward and backward of one clip, same keys as `step_flops`: three times the forward pass.
 
     The policy of TATS draws without gradient and then learns in `ppo_epochs` passes of its own, 1 + 3 `ppo_epochs` times its forward pass;
-    with `keep_graph` and `every: 1` the first of them is the one that drew.
+    with `keep_graph` and `every: 1` the first of them is the one that drew. The tokens it looks at are embedded without gradient.
     """
     once = step_flops(config)
     trained = {part: TRAINING * flops for part, flops in once.items()}
     if isinstance(config.sampler, TATSSampler):
-        hidden = embed_flops(config.model.n_tokens() - visible_tokens(config), config.model)
+        embedding = embed_flops(config.model.n_tokens(), config.model)
         shared = config.sampler.keep_graph and config.sampler.every == 1 and config.train.accumulate == 1
         passes = (0 if shared else 1) + TRAINING * config.sampler.ppo_epochs
-        trained["sampler"] = TRAINING * hidden + passes * (once["sampler"] - hidden)
+        trained["sampler"] = embedding + passes * (once["sampler"] - embedding)
     return trained
 
 
@@ -59,12 +59,11 @@ def decoder_flops(config: PretrainConfig, seen: int) -> int:
 
 
 def sampler_flops(config: PretrainConfig, seen: int) -> int:
-    """One pass of the sampler over all tokens, and the embedding of those the encoder does not see."""
+    """One pass of the sampler over all tokens, and the embedding of those that the encoder does not share."""
     sampler, model, n = config.sampler, config.model, config.model.n_tokens()
     dim = model.widths()[0]
-    hidden = embed_flops(n - seen, model)
     if isinstance(sampler, AdaMAESampler):
-        return hidden + block_flops(n, dim) + linear_flops(n, dim, 1)
+        return embed_flops(n - seen, model) + block_flops(n, dim) + linear_flops(n, dim, 1)
     if not isinstance(sampler, TATSSampler):
         return 0
     if sampler.attention == "trajectory":
@@ -72,4 +71,4 @@ def sampler_flops(config: PretrainConfig, seen: int) -> int:
     else:
         attention = self_attention_flops(n, dim)
     critic = linear_flops(1, n, units := sampler.value_hidden or n // 2) + linear_flops(1, units, 1)
-    return hidden + sampler.blocks * (attention + mlp_flops(n, dim)) + linear_flops(n, dim, 1) + critic
+    return embed_flops(n, model) + sampler.blocks * (attention + mlp_flops(n, dim)) + linear_flops(n, dim, 1) + critic

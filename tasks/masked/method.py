@@ -46,10 +46,12 @@ class MaskedPretraining(Method):
         """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
         mae = self.autoencoder
         with span("sample"):
-            tokens = mae.embed(mae.encoder.cubes(video)) if self.sampler.needs_tokens else None
+            shared = self.sampler.teaches_tokenizer
+            with torch.set_grad_enabled(torch.is_grad_enabled() and shared):
+                tokens = mae.embed(mae.encoder.cubes(video)) if self.sampler.needs_tokens else None
             choice = self.sampler.choose(tokens, len(video), rng, progress)
         with span("encode"):
-            seen = mae.embed(mae.encoder.cubes(video, choice.visible)) if tokens is None else take(tokens, choice.visible)
+            seen = take(tokens, choice.visible) if shared else mae.embed(mae.encoder.cubes(video, choice.visible))
             encoded = mae.encode(seen, choice.visible)
         with span("decode"):
             prediction = mae.decode(encoded, choice.visible, choice.masked)

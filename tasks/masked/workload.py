@@ -27,9 +27,9 @@ def kept(config: PretrainConfig) -> dict[str, Kept]:
     model, n, seen = config.model, config.model.n_tokens(), visible_tokens(config)
     dim = model.widths()[0]
     narrow, hidden, pixels = config.decoder.dim or dim // 2, n - seen, 3 * model.tubelet * model.patch**2
-    looks = isinstance(config.sampler, AdaMAESampler | TATSSampler)
+    shares = isinstance(config.sampler, AdaMAESampler)
     return {
-        "encoder": encoder_kept(model, seen, n if looks else seen),
+        "encoder": encoder_kept(model, seen, n if shares else seen),
         "decoder": block_kept(n, narrow) * (config.decoder.depth - 1)
         + block_kept(n, narrow, hidden)
         + Kept(hidden * (narrow + pixels), hidden * narrow + seen * dim),

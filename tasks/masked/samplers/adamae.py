@@ -22,6 +22,7 @@ class AdaMAE(Sampler):
     """
 
     needs_tokens = True
+    teaches_tokenizer = True
 
     def __init__(self, config: AdaMAESampler, model: VitConfig, mask_ratio: float):
         super().__init__(model, mask_ratio)

@@ -49,11 +49,11 @@ class Sampler(nn.Module):
     """Base of the samplers.
 
     `needs_tokens` says whether all tokens must be embedded before the choice; a sampler that does not look at the video leaves the
-    autoencoder to
-    embed visible tokens only.
+    autoencoder to embed visible tokens only. `teaches_tokenizer`: its loss reaches the tokenizer through them.
     """
 
     needs_tokens = False
+    teaches_tokenizer = False
 
     def __init__(self, model: VitConfig, mask_ratio: float):
         super().__init__()
