@@ -90,7 +90,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
         result = final_numbers(run)
         if config.visualize:
             batch = next(iter(loader(0)))
-            shown = prepare({key: value[: config.visualize] for key, value in batch.items()}, torch.device("cpu"))
+            shown = prepare({key: value[: config.visualize] for key, value in batch.items() if key != "read_s"}, torch.device("cpu"))
             result["picture"] = str(draw(run, shown["video"][:, 0], shown["holes"], accelerator.device))
         run.finish(result)
     accelerator.wait_for_everyone()
