@@ -43,7 +43,7 @@ def our_step(config: Any, sampler: str, clips: int, device: Any, bf16: bool, com
     """A function that takes one step, after the sampler's warm-up."""
     import torch
 
-    from tasks.core.engine.loop import compile_regions
+    from tasks.core.engine.accelerator import compile_regions
     from tasks.core.engine.method import MAIN, Progress
     from tasks.core.engine.optim import make_optimizer
     from tasks.core.engine.random import BatchRandom

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.objective import paired, replaced
-from tasks.core.engine.loop import Batch
+from tasks.core.engine.spare import Batch
 from tasks.core.profile import moved
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.config import AugmentConfig, DataConfig

@@ -15,11 +15,13 @@ from tasks.anomalies.method import Discrimination, Reconstruction
 from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_used
 from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
 from tasks.core.engine import setup
+from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run
 from tasks.core.engine.signals import StopFlag, exit_for
+from tasks.core.engine.spare import Batch
 from tasks.core.video.loader import StepSampler
 from tasks.core.video.manifest import read_sources
 

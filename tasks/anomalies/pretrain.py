@@ -13,8 +13,8 @@ from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import run_length
 from tasks.core.engine.run import Run, hash_rows, read_metrics
+from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
 from tasks.core.video.loader import StepSampler
 

@@ -13,10 +13,13 @@ from tasks.boundaries.weights import check_encoder, check_weights, load_encoder
 from tasks.boundaries.windows import micro_batches, trainable, window_loader
 from tasks.core.checkpoint import find_model, load_config, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import Batch, Trainer, make_accelerator, run_length, schedules
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import MAIN
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.schedule import run_length, schedules
+from tasks.core.engine.spare import Batch
 from tasks.core.errors import InputError, UsageError
 from tasks.core.profile import moved
 from tasks.core.video.config import ClipConfig

@@ -10,7 +10,8 @@ from tasks.boundaries.method import TASKS, ClipContrast
 from tasks.boundaries.weights import check_encoder, load_encoder
 from tasks.core.checkpoint import load_strict, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError

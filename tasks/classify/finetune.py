@@ -13,9 +13,11 @@ from tasks.classify.model import drop_final_norm
 from tasks.classify.views import Outputs, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run
+from tasks.core.engine.spare import Batch
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize

@@ -6,9 +6,11 @@ import torch
 
 from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run
+from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.core.profile import moved

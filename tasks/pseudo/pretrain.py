@@ -12,9 +12,11 @@ from torch import Tensor
 
 from tasks.core.checkpoint import load_strict, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.loop import Batch, Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, read_metrics
+from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.files import replacing, write_json
 from tasks.core.profile import moved

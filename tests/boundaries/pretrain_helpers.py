@@ -11,7 +11,8 @@ import torch
 from tasks.boundaries.config import PretrainConfig
 from tasks.boundaries.exchange import encode_shuffled, row_counts
 from tasks.boundaries.method import ClipContrast
-from tasks.core.engine.loop import Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, process_rank

@@ -1,78 +1,31 @@
 """The training loop: any method, any number of processes, resumable at every step."""
 
 import copy
-import itertools
 import math
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object, parse_flag_from_env
+from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tasks.core.engine.accelerator import compile_regions
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.engine.method import MAIN, Method, Progress
 from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom, seed_global
 from tasks.core.engine.run import Run
-from tasks.core.engine.schedule import WarmupCosine, scaled
-from tasks.core.engine.sharding import Shards, own_preparation, wanted
+from tasks.core.engine.schedule import run_length, schedules
+from tasks.core.engine.sharding import Shards, wanted
 from tasks.core.engine.signals import StopFlag, exit_for
+from tasks.core.engine.spare import Batch, Spares
 from tasks.core.engine.state import Checkpoints
 from tasks.core.engine.tally import Best, Window, collect
-from tasks.core.errors import Diverged, InputError, UsageError
+from tasks.core.errors import Diverged, UsageError
 from tasks.core.profile import clock, span
-
-Batch = dict[str, Any]
-
-
-def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = False) -> Accelerator:
-    """The Accelerator of a training run: bf16 on CUDA unless told otherwise, TensorBoard where asked for.
-
-    Args:
-        uneven: some parameters get no gradient in some backward passes (methods with phases).
-    """
-    precision = train.precision
-    if precision == "auto":
-        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-        precision = "fp32" if on_cpu else "fp16" if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" else "bf16"
-    with own_preparation():
-        accelerator = Accelerator(
-            mixed_precision="no" if precision == "fp32" else precision,
-            log_with="tensorboard" if train.tensorboard else None,
-            project_dir=str(run.folder) if run else None,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=uneven)],
-        )
-    if accelerator.distributed_type.value in ("DEEPSPEED", "MEGATRON_LM"):
-        raise UsageError(
-            f"training under {accelerator.distributed_type.value} is not supported yet", "choose MULTI_GPU or FSDP in: accelerate config"
-        )
-    if accelerator.device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
-    return accelerator
-
-
-def run_length(train: TrainConfig, micro_per_epoch: int) -> tuple[int, int]:
-    """(optimizer steps per epoch, total steps)."""
-    per_epoch = max(1, micro_per_epoch // train.accumulate)
-    total = per_epoch * train.epochs
-    return per_epoch, min(total, train.max_steps) if train.max_steps else total
-
-
-def schedules(method: Method, optim: OptimConfig, global_batch: int, per_epoch: int, total: int) -> dict[str, WarmupCosine]:
-    """One schedule per optimizer; a further optimizer keeps the main one's shape (warm-up length, floor relative to its peak)."""
-    warmup = min(round(optim.warmup_epochs * per_epoch), max(0, total - 1))
-    made = {}
-    for name, spec in method.optimizers().items():
-        share = spec.base_lr / optim.base_lr
-        lr, low, first = (scaled(v, global_batch, optim.scale_lr) for v in (spec.base_lr, optim.min_lr * share, optim.warmup_lr * share))
-        made[name] = WarmupCosine(lr, total, warmup, low, first)
-    return made
 
 
 class Trainer:
@@ -129,8 +82,7 @@ class Trainer:
         self.step, self.evaluated, self.window = 0, 0, Window()
         self._last_save = time.monotonic()
         self._last_eval: dict[str, float] = {}
-        self._unreadable = 0
-        self._spares = itertools.islice(_from_start(loader), 100)
+        self._spares = Spares(loader, world == 1)
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
@@ -217,7 +169,7 @@ class Trainer:
                 batch = next(batches)
             waited += time.perf_counter() - asked
             self.run.skip(batch["skipped"], self.train.strict)
-            used = self._usable(batch)
+            used = self._spares.usable(batch)
             if used is None:
                 continue
             clips += len(batch["video"])
@@ -248,26 +200,6 @@ class Trainer:
         self._timing = {"clips": clips * world, "clips_per_s": clips * world / seconds, "wait_share": waited / seconds}
         if profile := clock():
             profile.step_done(clips, read_s)
-
-    def _usable(self, batch: Batch) -> Batch | None:
-        """The batch itself; where no video of it could be read, the last good one (its loss counts zero) or, alone, nothing."""
-        if len(batch["video"]):
-            self._unreadable = 0
-            if self.accelerator.num_processes > 1:
-                self._spare = batch
-            return batch
-        self._unreadable += 1
-        if self._unreadable >= 100:
-            raise InputError("none of the last 100 batches held a readable video", "run: vid data check MANIFEST")
-        if self.accelerator.num_processes == 1:
-            return None
-        while not hasattr(self, "_spare"):
-            spare = next(self._spares, None)
-            if spare is None:
-                raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
-            if len(spare["video"]):
-                self._spare = spare
-        return self._spare
 
     def _set_learning_rates(self) -> float:
         for name, optimizer in self.optimizers.items():
@@ -402,15 +334,3 @@ class Trainer:
         }
         self.checkpoints.save(self.accelerator, self.step, state, self.method.extra_state(), self._kept)
         self._last_save = time.monotonic()
-
-
-def _from_start(loader: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
-    """The first batches of a run, opened only when asked for."""
-    yield from loader(0)
-
-
-def compile_regions(module: torch.nn.Module) -> None:
-    """Compiles every submodule that says it may be (`compile_region = True`: transformer blocks), one graph for all alike."""
-    for part in module.modules():
-        if getattr(part, "compile_region", False):
-            part.compile()

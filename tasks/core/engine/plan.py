@@ -13,8 +13,7 @@ import torch
 from pydantic import Field
 
 from tasks.core.config import Config, build
-from tasks.core.engine.loop import run_length
-from tasks.core.engine.schedule import scaled
+from tasks.core.engine.schedule import run_length, scaled
 from tasks.core.errors import UsageError
 from tasks.core.nn.memory import FLOAT, Kept
 

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.method import Method
+
 
 @dataclass(frozen=True)
 class WarmupCosine:
@@ -35,3 +38,21 @@ class WarmupCosine:
 def scaled(value: float, global_batch: int, scale: bool) -> float:
     """Linear scaling rule: `value * global_batch / 256` when `scale` is set."""
     return value * global_batch / 256 if scale else value
+
+
+def run_length(train: TrainConfig, micro_per_epoch: int) -> tuple[int, int]:
+    """(optimizer steps per epoch, total steps)."""
+    per_epoch = max(1, micro_per_epoch // train.accumulate)
+    total = per_epoch * train.epochs
+    return per_epoch, min(total, train.max_steps) if train.max_steps else total
+
+
+def schedules(method: Method, optim: OptimConfig, global_batch: int, per_epoch: int, total: int) -> dict[str, WarmupCosine]:
+    """One schedule per optimizer; a further optimizer keeps the main one's shape (warm-up length, floor relative to its peak)."""
+    warmup = min(round(optim.warmup_epochs * per_epoch), max(0, total - 1))
+    made = {}
+    for name, spec in method.optimizers().items():
+        share = spec.base_lr / optim.base_lr
+        lr, low, first = (scaled(v, global_batch, optim.scale_lr) for v in (spec.base_lr, optim.min_lr * share, optim.warmup_lr * share))
+        made[name] = WarmupCosine(lr, total, warmup, low, first)
+    return made

@@ -11,9 +11,9 @@ import torch
 
 from tasks.core.cards import hardware
 from tasks.core.config import Config
-from tasks.core.engine.loop import run_length, schedules
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
 from tasks.core.talk import Talk

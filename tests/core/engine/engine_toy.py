@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from tasks.core.config import Config
+from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.engine.loop import Trainer, make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom

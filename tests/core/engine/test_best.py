@@ -6,7 +6,8 @@ import pytest
 import torch
 from engine_toy import Toy, ToyConfig, batches
 
-from tasks.core.engine.loop import Trainer, make_accelerator
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run, read_metrics
 from tasks.core.errors import Preempted
 

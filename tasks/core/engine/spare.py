@@ -1,0 +1,50 @@
+"""What stands in for a batch of which no video could be read."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tasks.core.errors import InputError
+
+Batch = dict[str, Any]
+
+
+class Spares:
+    """Keeps the last good batch, because processes must step together: its loss counts zero where it stands in.
+
+    Args:
+        loader: from the number of micro-batches to pass over, the batches of a run. alone: whether the run has one process.
+    """
+
+    def __init__(self, loader: Callable[[int], Iterable[Batch]], alone: bool):
+        self._alone, self._last, self._unreadable = alone, None, 0
+        self._first = itertools.islice(_from_start(loader), 100)
+
+    def usable(self, batch: Batch) -> Batch | None:
+        """The batch itself; where no video of it could be read, the last good one or, alone, nothing.
+
+        Raises:
+            InputError: a hundred batches in a row, or the first hundred of this process, held nothing.
+        """
+        if len(batch["video"]):
+            self._unreadable = 0
+            if not self._alone:
+                self._last = batch
+            return batch
+        self._unreadable += 1
+        if self._unreadable >= 100:
+            raise InputError("none of the last 100 batches held a readable video", "run: vid data check MANIFEST")
+        if self._alone:
+            return None
+        while self._last is None:
+            spare = next(self._first, None)
+            if spare is None:
+                raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
+            if len(spare["video"]):
+                self._last = spare
+        return self._last
+
+
+def _from_start(loader: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
+    """The first batches of a run, opened only when asked for."""
+    yield from loader(0)
