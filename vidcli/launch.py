@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from tasks.core.errors import UsageError
+from tasks.core.interpreter import same_modules
 from vidcli import accelerate_file
 from vidcli.console import console
 
@@ -107,7 +108,7 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
         raise UsageError("--processes is for the CPU and --gpus for GPUs: give one of them")
     line = launch_line(worker_arguments(arguments), processes or gpus or 1, bool(processes))
     environment = {name: value for name, value in os.environ.items() if name not in WORLD}
-    environment |= {"PET_SIGNALS_TO_HANDLE": "SIGHUP", TYPED: shlex.join(arguments)}
+    environment |= {"PET_SIGNALS_TO_HANDLE": "SIGHUP", TYPED: shlex.join(arguments), **same_modules()}
     if processes:
         environment["ACCELERATE_USE_CPU"] = "true"
     else:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from socket import socketpair
 
 from tasks.core.errors import VidError
+from tasks.core.interpreter import same_modules
 from tasks.core.video.index import VideoIndex, build_index
 from tasks.core.video.reader import VideoError
 
@@ -50,6 +51,7 @@ def first_look(path: str, full: bool) -> VideoIndex:
 
     Raises:
         VideoError: as `build_index`, and where the decoder raises something unforeseen. Lethal: it crashes or does not end.
+        VidError: no process can be had to look at files.
     """
     if _own_risk:
         return build_index(path, full)
@@ -83,10 +85,9 @@ class _Looker:
     """A process that makes one index after the other."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
+        self.owner, self._answered = os.getpid(), False
         ours, theirs = socketpair()
         line = _ONE_LINE.format(fd=theirs.fileno(), parent=self.owner)
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited: a signal to the group is for others to act upon
         try:
             self._process = subprocess.Popen(
@@ -94,7 +95,7 @@ class _Looker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": paths},
+                env={**os.environ, **same_modules()},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -106,16 +107,21 @@ class _Looker:
         return self._process.poll() is None
 
     def ask(self, path: str, full: bool) -> VideoIndex | Exception | None:
-        """The index, why there is none, or None where the process had ended before."""
+        """The index, why there is none, or None where the process had ended before; VidError where it cannot begin."""
         try:
             self._pipe.send((path, full))
             if self._pipe.poll(LIMIT_S):
-                return self._pipe.recv()
+                answer = self._pipe.recv()
+                self._answered = True
+                return answer
             self.kill()
             return Lethal(path, f"its decoder gave no answer within {LIMIT_S:g} s")
         except (EOFError, OSError):
             code = self._process.wait()
             self._pipe.close()
+            if code >= 0 and not self._answered:  # a decoder ends it by a signal
+                hint = "what it said stands above; see that the environment of this command lets it start Python"
+                raise VidError(f"the process that looks at video files does not start (exit {code})", hint) from None
             return Lethal(path, f"its decoder crashed (exit {code})") if code else None
 
     def kill(self) -> None:

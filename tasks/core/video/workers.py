@@ -5,10 +5,13 @@ import multiprocessing
 import signal
 import sys
 from multiprocessing.context import BaseContext
+from unittest import mock
 from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader
+
+from tasks.core.interpreter import same_modules
 
 _SIGNALS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)}
 _running: "WeakSet[DataLoader]" = WeakSet()
@@ -28,7 +31,8 @@ def worker_context() -> BaseContext:
     context.set_forkserver_preload(["tasks.core.video.loader"])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        ensure_running()
+        with mock.patch.dict("os.environ", same_modules()):
+            ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context

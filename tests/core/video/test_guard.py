@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 from painted import write_video
 
+from tasks.core.errors import VidError
 from tasks.core.video import cache, guard
 from tasks.core.video.children import run_children
 from tasks.core.video.reader import VideoError, open_video
@@ -110,3 +113,34 @@ def test_threads_look_at_the_same_time(tmp_path, bad_decoder):
         thread.join()
     assert all(cache.index_of(path) is not None for path in paths)
     assert 1 <= len(guard._idle) <= 3
+
+
+def test_a_process_that_cannot_begin_is_no_fault_of_the_file(tmp_path, bad_decoder, monkeypatch):
+    good = named(tmp_path, "good")
+    for ending in ("raise SystemExit(1)", "pass"):
+        monkeypatch.setattr(guard, "_ONE_LINE", ending)
+        with pytest.raises(VidError, match="does not start") as caught:
+            open_video(good)
+        assert not isinstance(caught.value, VideoError)
+    monkeypatch.setattr(guard, "_ONE_LINE", DECODER)
+    assert open_video(good).n_frames == 6
+
+
+def test_modules_of_the_working_folder_are_not_taken_for_ours(tmp_path):
+    """Neither where a file is first looked at nor in loader processes."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "tasks.py").write_text("")
+    named(tmp_path, "a"), named(tmp_path, "b")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tasks.core.video.config import DataConfig\n"
+        "from tasks.core.video.loader import make_train_loader\n"
+        "from tasks.core.video.manifest import index_path\n"
+        "if __name__ == '__main__':\n"
+        f"    rows = index_path({str(tmp_path)!r})\n"
+        "    batch = next(iter(make_train_loader(rows, DataConfig(clip={'frames': 2}, workers=1), None, 2)))\n"
+        "    print(len(batch['video']), batch['skipped'])\n"
+    )
+    env = {**os.environ, "VID_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path / "here", env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("2 []", 0), done.stderr
