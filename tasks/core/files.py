@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary), temporary):
+        if error.errno is not None and error.filename in (None, str(temporary), temporary):
             error.filename, error.filename2 = str(path), None
         raise
     finally:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
 import pytest
 
+from tasks.core.errors import Preempted
 from vidcli import app
 
 TRAIN = ("pretrain", "-p", "toy/small", "--data", "x", "--out")
@@ -79,7 +79,7 @@ def test_edited_settings_are_listed(toy, vid, monkeypatch):
 
     def stop(run):
         run.log_metrics(kind="train", step=1)
-        raise conftest.Preempted("stopped")
+        raise Preempted("stopped")
 
     with monkeypatch.context() as patched:
         strike_in(patched, stop)
