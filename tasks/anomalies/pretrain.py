@@ -13,7 +13,7 @@ from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
 from tasks.core.engine import setup
-from tasks.core.engine.run import Run, hash_rows, read_metrics
+from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
 from tasks.core.video.loader import StepSampler
@@ -29,7 +29,8 @@ def check(config: PretrainConfig) -> None:
     if config.init:
         found = load_config(find_model(config.init))
         wanted = config.model.model_dump(exclude={"norm"})
-        if found["task"] != "anomalies" or {k: found["architecture"]["autoencoder"].get(k) for k in wanted} != wanted:
+        own = found["architecture"]["autoencoder"] if found["task"] == "anomalies" else None
+        if not isinstance(own, dict) or {k: own.get(k) for k in wanted} != wanted:
             raise UsageError(
                 f"{config.init} is no anomaly model with autoencoders of this size", "take over its model settings with --config"
             )
@@ -104,7 +105,7 @@ def summary(run: Run, config: PretrainConfig, parts: list[str]) -> dict[str, Any
     """Steps and last logged loss of every part."""
     told: dict[str, Any] = {"run": str(run.folder), "model": str(run.folder / "model"), "parts": parts}
     for part in parts:
-        last = [row for row in read_metrics(run.folder / part / "metrics.jsonl") if row["kind"] == "train"][-1]
+        last = last_logged(run.folder / part / "metrics.jsonl")
         told |= {f"{part}_steps": last["step"], f"{part}_loss": last["loss"]}
     return {**told, "pseudo": config.pseudo, "n_skipped": len(run.skipped)}
 

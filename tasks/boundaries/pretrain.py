@@ -13,7 +13,7 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.run import Run
+from tasks.core.engine.run import Run, last_logged
 from tasks.core.errors import UsageError
 
 
@@ -88,9 +88,7 @@ def name(config: PretrainConfig) -> str:
 
 def final_numbers(run: Run) -> dict[str, Any]:
     """Steps and the last logged losses."""
-    from tasks.core.engine.run import read_metrics
-
-    last = [r for r in read_metrics(run.metrics_file) if r["kind"] == "train"][-1]
+    last = last_logged(run.metrics_file)
     return {
         "run": str(run.folder),
         "model": str(run.folder / "model"),

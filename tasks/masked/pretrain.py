@@ -9,7 +9,7 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.run import Run
+from tasks.core.engine.run import Run, last_logged
 from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
@@ -100,9 +100,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
 
 def final_numbers(run: Run, config: PretrainConfig) -> dict[str, Any]:
     """Steps and the last logged reconstruction error."""
-    from tasks.core.engine.run import read_metrics
-
-    last = [r for r in read_metrics(run.metrics_file) if r["kind"] == "train"][-1]
+    last = last_logged(run.metrics_file)
     return {
         "run": str(run.folder),
         "model": str(run.folder / "model"),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.run import Run, read_metrics
+from tasks.core.engine.run import Run, last_logged
 from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.files import replacing, write_json
@@ -91,12 +92,17 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
         publish(run, config, trained, rows)
         result = final_numbers(run)
         if config.visualize:
-            batch = next(iter(loader(0)))
-            shown = prepare({key: value[: config.visualize] for key, value in batch.items() if key != "read_s"}, torch.device("cpu"))
+            shown = prepare(first(loader(0), config.visualize), torch.device("cpu"))
             result["picture"] = str(draw(run, shown["video"][:, 0], shown["holes"], accelerator.device))
         run.finish(result)
     accelerator.wait_for_everyone()
     return run.result
+
+
+def first(batches: Iterable[Batch], count: int) -> Batch:
+    """`video`, `size` and `seed` of at most `count` clips of the first batch in which there are any."""
+    batch = next(batch for batch in batches if len(batch["video"]))
+    return {key: batch[key][:count] for key in ("video", "size", "seed")}
 
 
 def mask_scale_px(config: PretrainConfig) -> int:
@@ -114,10 +120,9 @@ def preprocessing(config: PretrainConfig) -> dict[str, Any]:
 
 def final_numbers(run: Run) -> dict[str, Any]:
     """Steps, and the last logged losses of both stages."""
-    logged = [record for record in read_metrics(run.metrics_file) if record["kind"] == "train"]
-    last = {key: value for record in logged for key, value in record.items() if key in ("reconstruction", "denoising")}
-    steps = logged[-1]["step"]
-    return {"run": str(run.folder), "model": str(run.folder / "model"), "steps": steps, **last, "n_skipped": len(run.skipped)}
+    last = last_logged(run.metrics_file)
+    losses = {key: last[key] for key in ("reconstruction", "denoising") if key in last}
+    return {"run": str(run.folder), "model": str(run.folder / "model"), "steps": last["step"], **losses, "n_skipped": len(run.skipped)}
 
 
 def publish(run: Run, config: PretrainConfig, method: LatentInpainting, rows: list) -> None:

@@ -1,5 +1,6 @@
 """Training of the inpainting model: losses, both stages, the published folder, resuming."""
 
+import itertools
 import signal
 
 import numpy as np
@@ -11,7 +12,8 @@ from tasks.core.checkpoint import find_model, load_config, load_weights
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, read_metrics
-from tasks.core.errors import Preempted, UsageError
+from tasks.core.errors import InputError, Preempted, UsageError
+from tasks.core.video.sampler import StepSampler
 from tasks.pseudo import pretrain
 from tasks.pseudo.config import GenerateConfig
 from tasks.pseudo.inpaint import inpaint
@@ -178,6 +180,22 @@ def test_a_run_publishes_a_folder_that_both_worlds_can_read(videos, tmp_path):
     frames, masks = tiny_models.frames(2), np.zeros((2, 48, 64), bool)
     masks[:, 10:30, 10:30] = True
     assert (inpaint(loaded.filler, frames, masks, [0, 1])[~masks] == frames[~masks]).all()
+
+
+def test_a_run_whose_first_and_last_batch_cannot_be_read(videos, tmp_path):
+    (videos / "broken.mp4").write_bytes(b"no video")  # the first of five rows
+    orders = ((seed, [keys[0][0] for keys in itertools.islice(StepSampler(5, 1, seed=seed), 7)]) for seed in itertools.count())
+    seed = next(seed for seed, order in orders if order[0] == order[6] == 0)
+    result = run_in(tmp_path / "run", settings(videos, batch_size=1, max_steps=7, seed=seed))
+    assert (result["steps"], result["n_skipped"]) == (7, 1)
+    assert {"reconstruction", "denoising"} <= set(result)
+    assert (tmp_path / "run" / "pictures" / "fills.png").stat().st_size > 1000
+
+
+def test_a_run_of_which_nothing_can_be_read(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="none of the videos"):
+        run_in(tmp_path / "run", settings(tmp_path / "broken.mp4"))
 
 
 def test_latents_of_the_published_model_are_standardised(videos, tmp_path):

@@ -147,12 +147,14 @@ class Trainer:
         self.run.rewind_metrics(self.step, self.evaluated)
 
     def _train(self) -> None:
-        batches = iter(self.loader(self.step * self.train.accumulate))
+        batches, begun = iter(self.loader(self.step * self.train.accumulate)), self.step
         self.model.train()
         with self.run.talk.progress("training", self.total, "step", start=self.step) as bar:
             while self.step < self.total and not self._given_up:
                 self._one_step(batches, bar)
                 self._after_step()
+        if not begun:
+            self._spares.require_any()
 
     def _one_step(self, batches: Any, bar: Any) -> None:
         started = time.perf_counter()

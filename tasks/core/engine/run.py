@@ -270,6 +270,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def last_logged(path: Path) -> dict[str, Any]:
+    """Training numbers of a metrics.jsonl, each as it was last logged: a step of which no video could be read has no loss."""
+    return {key: value for record in read_metrics(path) if record["kind"] == "train" for key, value in record.items()}
+
+
 def read_skipped(path: Path) -> dict[str, str]:
     """Path -> reason of a skipped.csv, {} where there is none; a torn last line is ignored."""
     if not path.exists():

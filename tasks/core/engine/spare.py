@@ -1,7 +1,7 @@
 """What stands in for a batch of which no video could be read."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tasks.core.errors import InputError
@@ -17,8 +17,7 @@ class Spares:
     """
 
     def __init__(self, loader: Callable[[int], Iterable[Batch]], alone: bool):
-        self._alone, self._last, self._unreadable = alone, None, 0
-        self._first = itertools.islice(_from_start(loader), 100)
+        self._loader, self._alone, self._last, self._unreadable, self._any = loader, alone, None, 0, False
 
     def usable(self, batch: Batch) -> Batch | None:
         """The batch itself; where no video of it could be read, the last good one or, alone, nothing.
@@ -27,7 +26,7 @@ class Spares:
             InputError: a hundred batches in a row, or the first hundred of this process, held nothing.
         """
         if len(batch["video"]):
-            self._unreadable = 0
+            self._unreadable, self._any = 0, True
             if not self._alone:
                 self._last = batch
             return batch
@@ -36,15 +35,13 @@ class Spares:
             raise InputError("none of the last 100 batches held a readable video", "run: vid data check MANIFEST")
         if self._alone:
             return None
-        while self._last is None:
-            spare = next(self._first, None)
-            if spare is None:
-                raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
-            if len(spare["video"]):
-                self._last = spare
+        if self._last is None:
+            self._last = next((spare for spare in itertools.islice(self._loader(0), 100) if len(spare["video"])), None)
+            self._any = self._last is not None
+            self.require_any()
         return self._last
 
-
-def _from_start(loader: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
-    """The first batches of a run, opened only when asked for."""
-    yield from loader(0)
+    def require_any(self) -> None:
+        """Raises InputError where no batch so far held anything."""
+        if not self._any:
+            raise InputError("none of the videos of this training set could be read", "run: vid data check MANIFEST")
