@@ -35,7 +35,8 @@ class Cursor:
     further back, in the end to the start of the file. Where timestamps cannot be trusted the frames are counted from the start.
 
     After `expect` the decoder need not make the pictures in between that no other picture refers to (H.264's non-reference pictures, in
-    usual files about half of all); those that it makes are the same.
+    usual files about half of all); those that it makes are the same. Behind the last of them all are made, so that who reads block by
+    block goes on where he stands.
     """
 
     def __init__(self, path: str, index: Times, threads: int | None = None):
@@ -46,21 +47,20 @@ class Cursor:
         self._frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._next: int | None = None
         self._held: tuple[int, av.VideoFrame] | None = None
-        self._expected: frozenset[int] | None = None  # ticks
-        self._sparse = False  # pictures have been left out since the last start
+        self._expected: frozenset[int] = frozenset()  # ticks; empty: any
+        self._until = 0  # the last of them
 
     def expect(self, numbers: np.ndarray | None) -> None:
         """The only frames that will be fetched from here on, as far as is known; None: any."""
         skips = numbers is not None and self._index.seekable and self._index.codec in SKIPPABLE
-        self._expected = frozenset(self._index.ticks[numbers].tolist()) if skips else None
-        if self._sparse:
-            self._start(iter(()))
+        self._expected = frozenset(self._index.ticks[numbers].tolist()) if skips else frozenset()
+        self._until = max(self._expected, default=0)
 
     def fetch(self, target: int) -> "av.VideoFrame":
         """Decode frame `target`; raises VideoError where it cannot be had."""
         if self._held is not None and self._held[0] == target:
             return self._held[1]
-        if self._expected is not None and int(self._index.ticks[target]) not in self._expected:
+        if self._expected and int(self._index.ticks[target]) not in self._expected:
             self.expect(None)
         ahead = self._next is not None and self._next <= target and not self._seek_pays(target)
         if ahead and self._advance(target):
@@ -94,7 +94,7 @@ class Cursor:
         return self._index.seekable and self._key_before(target) > self._next + WORTH_A_SEEK
 
     def _start(self, frames: Iterator[tuple[int, "av.VideoFrame"]]) -> None:
-        self._frames, self._next, self._held, self._sparse = frames, None, None, False
+        self._frames, self._next, self._held = frames, None, None
 
     def _advance(self, target: int) -> bool:
         av = import_av()
@@ -146,11 +146,10 @@ class Cursor:
 
     def _leave_out(self, packet: "av.Packet") -> None:
         """Tells the decoder whether it may leave out the picture in this packet where no other refers to it."""
-        skip = self._expected is not None and packet.pts is not None and packet.pts not in self._expected
+        skip = bool(self._expected) and packet.pts is not None and packet.pts < self._until and packet.pts not in self._expected
         if skip != self._leaving_out:
             packet.stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
             self._leaving_out = skip
-        self._sparse = self._sparse or skip
 
     def _is_key(self, ticks: int) -> bool:
         """Whether decoding may start at the keyframe packet of this time: it is in the index, or an edit list hides it before frame 0."""

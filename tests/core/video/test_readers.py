@@ -51,6 +51,22 @@ def test_pictures_that_nothing_refers_to_are_left_out_and_the_others_stay_exact(
             assert [read_number(picture) for picture in reader.get([number + 3, number + 9])] == [number + 3, number + 9]
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_blocks_one_after_the_other_are_decoded_once(tmp_path, monkeypatch, stride):
+    from tasks.core.video import cursor
+
+    path = write_video(tmp_path / "b.mp4", n=120, gop_size=60)
+    starts = []
+    whole = cursor.Cursor._seek
+    monkeypatch.setattr(cursor.Cursor, "_seek", lambda *a: (starts.append(a), whole(*a))[1])
+    with open_video(path) as reader:
+        starts.clear()
+        wanted = range(0, 120, stride)
+        found = [read_number(picture) for first in range(0, len(wanted), 4) for picture in reader.get(wanted[first : first + 4])]
+    assert found == list(wanted)
+    assert len(starts) <= 2  # once per group of pictures
+
+
 def test_helpers():
     assert scaled_size(240, 320, 120) == (120, 160)
     assert scaled_size(320, 240, 120) == (160, 120)
@@ -180,29 +196,6 @@ class TestDecord:
             assert [read_number(picture) for picture in one.get(numbers, short_side=32)] == numbers
             assert [read_number(picture) for _, _, picture in one.frames(30)] == list(range(30, 60))
 
-    def test_auto_takes_it_only_where_it_was_shown_exact(self, video):
-        assert open_video(video).backend == "pyav"
-        assert open_video(video, decord_ok=True).backend == "decord"
-        cache.keep_decord_verdict(video, True)
-        assert open_video(video).backend == "decord"
-        assert open_video(video, decord_ok=False).backend == "pyav"
-        cache.keep_decord_verdict(video, False)
-        assert open_video(video).backend == "pyav"
-
-    def test_where_it_fails_after_all_pyav_goes_on(self, tmp_path, monkeypatch):
-        path = write_video(tmp_path / "a.mp4", 20, gop_size=10)
-        cache.keep_decord_verdict(path, True)
-        with open_video(path) as reader:
-            assert reader.backend == "decord"
-
-            def fail(numbers):
-                raise RuntimeError("avcodec_send_packet")
-
-            monkeypatch.setattr(reader._reader, "get_batch", fail)
-            assert [read_number(picture) for _, _, picture in reader.frames()] == list(range(20))
-            assert reader.backend == "pyav"
-        assert cache.decord_verdict(path) is False
-
     def test_a_probe_finds_its_wrong_frames(self, tmp_path):
         path = write_video(tmp_path / "b.avi", codec="mpeg4", max_b_frames=2, gop_size=24, bit_rate=800_000)
         found = cache.index_of(path)
@@ -218,7 +211,7 @@ class TestDecord:
         (tmp_path / "c.mkv").write_bytes(content[: len(content) // 2])
         with pytest.raises(VideoError, match="not readable with decord"):
             open_video(tmp_path / "c.mkv", "decord")
-        assert open_video(tmp_path / "c.mkv", decord_ok=True).backend == "pyav"
+        assert open_video(tmp_path / "c.mkv").backend == "pyav"
 
 
 def test_a_missing_package_is_named(video, monkeypatch):
