@@ -14,14 +14,15 @@ from pydantic import Field
 
 from tasks.core.config import Config, build
 from tasks.core.engine.schedule import run_length, scaled
+from tasks.core.engine.sharding import wanted
 from tasks.core.errors import UsageError
 from tasks.core.nn.memory import FLOAT, Kept
 
-DEVICES = {  # dense bf16 (V100: fp16) TFLOP/s of matrix products, memory in 10^9 bytes: NVIDIA's data sheets
-    "v100": (125.0, 32.0),
-    "a100": (312.0, 80.0),
-    "h100": (989.0, 80.0),
-    "h200": (989.0, 141.0),
+DEVICES = {  # NVIDIA's data sheets: dense TFLOP/s of matrix products in bf16 (V100: fp16) and of float32 (TF32; V100: as it is), 10^9 bytes
+    "v100": (125.0, 15.7, 32.0),
+    "a100": (312.0, 156.0, 80.0),
+    "h100": (989.0, 494.5, 80.0),
+    "h200": (989.0, 494.5, 141.0),
 }
 GIB = 2**30
 
@@ -43,6 +44,11 @@ class Workload:
     kept: dict[str, Kept]
     clip: int
     trained: int | None = None
+
+    @property
+    def changed(self) -> int:
+        """Parameters with gradients."""
+        return self.parameters if self.trained is None else self.trained
 
 
 class Assumptions(Config):
@@ -117,7 +123,7 @@ def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assump
     lines += [Line(f"forward_{part}", flops / 1e9, "GFLOP/clip", "computed") for part, flops in work.forward.items()]
     training = sum(work.training.values())
     lines.append(Line("training", training / 1e9, "GFLOP/clip", "computed", "forward and backward"))
-    memory, peak_gb = memory_lines(work, config, world), assumed.gpu_gb or DEVICES[assumed.device][1]
+    memory, peak_gb = memory_lines(work, config, world), assumed.gpu_gb or DEVICES[assumed.device][2]
     lines += memory
     needed = sum(line.value for line in memory) * (1 + assumed.overhead)
     lines.append(Line("gpu_memory", peak_gb, "GB", "given" if {"gpu_gb", "device"} & given else "assumed", assumed.device))
@@ -132,9 +138,9 @@ def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assump
     lines += [
         Line("step", step_s, "s", "computed", speed),
         Line("run", days, "days", "computed", f"{speed}; {days * 24 * world:.0f} GPU hours"),
-        Line("exchange", exchanged(work, world) / step_s / 1e9, "GB/s", "computed", "each way per GPU, to hide the gradients' exchange"),
+        Line("exchange", exchanged(work, train, world) / step_s / 1e9, "GB/s", "computed", "each way per GPU, to hide the exchange"),
     ]
-    return lines + data_lines(config, rows, videos, batch / step_s, assumed, given) + disk_lines(work, train)
+    return lines + data_lines(config, rows, videos, batch / step_s, assumed, given) + disk_lines(work, config)
 
 
 def mixed(precision: str) -> bool:
@@ -143,19 +149,18 @@ def mixed(precision: str) -> bool:
 
 
 def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
-    """Memory of one GPU by what holds it."""
-    trained = work.parameters if work.trained is None else work.trained
-    sgd, half = config.optim.name == "sgd", mixed(config.train.precision)
-    states = trained * FLOAT * (1 if sgd else 2)
+    """Memory of one GPU by what holds it; of split weights a GPU keeps its share, and 16-bit copies of all while it computes."""
+    sgd, half, split = config.optim.name == "sgd", mixed(config.train.precision), world > 1 and wanted(config.train)
+    share, among = (world, f", split over {world}") if split else (1, "")
+    weights, gradients = work.parameters * FLOAT // share, work.changed * FLOAT // share
     clips = config.train.batch_size * config.data.repeats
     kept = {part: each.bytes(half) * clips for part, each in work.kept.items()}
     parts = {
-        "weights": (work.parameters * (FLOAT + (2 if half else 0)), "float32, and 16-bit copies" if half else "float32"),
-        "gradients": (
-            trained * FLOAT * (2 if world > 1 else 1),
-            "float32, and the buckets they are exchanged in" if world > 1 else "float32",
-        ),
-        "optimizer": (states, "SGD: momentum" if sgd else "AdamW: two moments"),
+        "weights": (weights + (2 * work.parameters if half else 0), f"float32{among}{', and 16-bit copies' if half else ''}"),
+        "gradients": (gradients, f"float32{among}")
+        if split or world == 1
+        else (2 * gradients, "float32, and the buckets they are exchanged in"),
+        "optimizer": (gradients * moments(config), f"{'SGD: momentum' if sgd else 'AdamW: two moments'}{among}"),
         "average": (work.parameters * FLOAT if config.train.ema else 0, "moving average"),
         **{f"activations_{part}": (size, f"{clips} clips") for part, size in kept.items()},
         "batch": (clips * work.clip * (1 + 2 * FLOAT), "clips in uint8, and twice in float32"),
@@ -163,9 +168,17 @@ def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
     return [Line(f"memory_{part}", size / GIB, "GiB", "computed", how) for part, (size, how) in parts.items() if size]
 
 
-def exchanged(work: Workload, world: int) -> float:
-    """Bytes that one GPU sends in a step: ring all-reduce of the gradients."""
-    return 2 * (world - 1) / world * FLOAT * (work.parameters if work.trained is None else work.trained)
+def moments(config: Any) -> int:
+    """Numbers that the optimizer keeps of each weight."""
+    return 1 if config.optim.name == "sgd" else 2
+
+
+def exchanged(work: Workload, train: Any, world: int) -> float:
+    """Bytes that one GPU sends in a step: ring all-reduce of the gradients, or split weights gathered for both passes of every
+    micro-batch and gradients scattered once.
+    """
+    sent = FLOAT * (work.changed + 2 * train.accumulate * work.parameters if wanted(train) else 2 * work.changed)
+    return (world - 1) / world * sent
 
 
 def peak_of(assumed: Assumptions, given: set[str], measure: bool, half: bool) -> tuple[float, str, str]:
@@ -175,9 +188,9 @@ def peak_of(assumed: Assumptions, given: set[str], measure: bool, half: bool) ->
     if assumed.tflops is not None:
         return assumed.tflops, "given", "--assume tflops"
     return (
-        DEVICES[assumed.device][0],
+        DEVICES[assumed.device][0 if half else 1],
         "given" if "device" in given else "assumed",
-        f"{assumed.device}, data sheet; --measure for this machine",
+        f"{assumed.device}{'' if half else ' in float32'}, data sheet; --measure for this machine",
     )
 
 
@@ -218,10 +231,11 @@ def data_lines(config: Any, rows: Any, videos: int, needed: float, assumed: Assu
     return lines
 
 
-def disk_lines(work: Workload, train: Any) -> list[Line]:
+def disk_lines(work: Workload, config: Any) -> list[Line]:
     """What the run writes."""
-    each = work.parameters * FLOAT * (3 + bool(train.ema))
-    return [Line("checkpoints", each * train.keep_last / 1e9, "GB", "computed", f"{train.keep_last} kept, of {each / 1e9:.2f} GB")]
+    kept = config.train.keep_last
+    each = FLOAT * (work.parameters * (1 + bool(config.train.ema)) + work.changed * moments(config))
+    return [Line("checkpoints", each * kept / 1e9, "GB", "computed", f"{kept} kept, of {each / 1e9:.2f} GB")]
 
 
 def spread(rows: Any, count: int) -> Any:

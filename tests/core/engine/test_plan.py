@@ -72,6 +72,30 @@ def test_one_process_in_full_precision():
     assert plan(config, frozen, world=1, videos=1000)["memory_gradients"].value == 2**-8
 
 
+def test_split_weights_take_their_share():
+    config = BigConfig(train=BigConfig().train.model_copy(update={"shard": True, "accumulate": 2}))
+    found, whole = plan(config, videos=204_800), plan(videos=204_800)
+    assert found["memory_weights"].value == 1 / 64 + 0.5  # and 16-bit copies
+    assert (found["memory_gradients"].value, found["memory_optimizer"].value) == (1 / 64, 2 / 64)
+    sent = {key: lines["exchange"].value * lines["step"].value for key, lines in (("whole", whole), ("split", found))}
+    assert sent["whole"] == pytest.approx(2 * 2**30 * 63 / 64 / 1e9)
+    assert sent["split"] == pytest.approx(sent["whole"] / 2 * 5)  # gathered four times, scattered once
+
+
+def test_full_precision_has_another_peak():
+    full = BigConfig(train=TrainConfig(precision="fp32"))
+    assert plan(full, videos=1000)["peak"].value == plan(videos=1000)["peak"].value / 2
+    assert "float32" in plan(full, videos=1000)["peak"].how
+
+
+def test_checkpoints_hold_weights_and_what_the_optimizer_keeps_of_those_that_change():
+    frozen = Workload(WORK.parameters, WORK.forward, WORK.training, WORK.kept, WORK.clip, trained=2**20)
+    assert plan(videos=1000)["checkpoints"].value == pytest.approx(2 * 3 * 2**30 / 1e9)
+    assert plan(work=frozen, videos=1000)["checkpoints"].value == pytest.approx(2 * (2**30 + 2 * 2**22) / 1e9)
+    sgd = BigConfig(optim=OptimConfig(name="sgd"))
+    assert plan(sgd, videos=1000)["checkpoints"].value == pytest.approx(2 * 2 * 2**30 / 1e9)
+
+
 def test_repeated_clips_of_a_video_count_for_the_gpu_and_not_for_the_reader():
     once, twice = (plan(BigConfig(data=DataConfig(repeats=n)), videos=204_800) for n in (1, 2))
     assert twice["step"].value == pytest.approx(2 * once["step"].value)
