@@ -1,16 +1,17 @@
 """The trained detector: a model of `vid pretrain --preset anomalies/...` over videos of any length."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, FiniteFloat
 
 from tasks.anomalies.config import PARTS, DetectConfig
 from tasks.anomalies.result import FrameScores
 from tasks.anomalies.score import Calibration, fuse, heat_levels, parts_of, scored_index
 from tasks.anomalies.stream import Networks, Raw, raw_scores
-from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
+from tasks.core.checkpoint import CONFIG, build_strict, find_model, load_config, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.metrics.anomalies import smoothed
 from tasks.core.video.clips import frame_range
@@ -18,6 +19,24 @@ from tasks.core.video.reader import VideoReader
 
 THRESHOLDS = {"paper": 0.5, "standard": 3.0}
 """What counts as anomalous where nobody says: half of the way from a video's most normal to its most anomalous frame; three deviations."""
+
+
+class _Architecture(BaseModel):
+    parts: tuple[Literal[PARTS], ...]
+
+
+class _Preprocessing(BaseModel):
+    short_side: int | None
+    stride_s: Annotated[FiniteFloat, Field(gt=0)] | None = None
+
+
+class AnomalyModel(BaseModel):
+    """What a config.json says beside the settings of its networks."""
+
+    architecture: _Architecture
+    weights: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    calibration: dict[Literal[PARTS], Calibration]
+    preprocessing: _Preprocessing
 
 
 class LearnedDetector:
@@ -39,17 +58,20 @@ class LearnedDetector:
         self.config: dict[str, Any] = load_config(folder)
         if self.config["task"] != "anomalies":
             raise UsageError(f"{reference} is no anomaly model", "train one: vid pretrain --preset anomalies/tiny --data NORMAL")
+        told = AnomalyModel.model_validate(self.config)
+        if lacking := set(told.architecture.parts) - told.calibration.keys():
+            raise UsageError(f"{folder / CONFIG} lacks calibration.{min(lacking)}", "it was edited, or made by another version")
         self.detect = config
         device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.networks = build_strict(lambda: Networks(self.config["architecture"]), load_weights(folder), str(folder))
         self.networks.to(device).eval()
         self.parts = self.networks.parts
-        self.weights = dict(zip(PARTS, config.weights or self.config["weights"], strict=True))
+        self.weights = dict(zip(PARTS, config.weights or told.weights, strict=True))
         if not sum(self.weights[part] for part in self.parts):
             raise UsageError(
                 f"the weights leave nothing of {reference}, which has {', '.join(self.parts)}", "set others: --set weights=..."
             )
-        self.calibration = {part: Calibration(**kept) for part, kept in self.config["calibration"].items()}
+        self.calibration = told.calibration
         self.threshold = THRESHOLDS[config.fusion] if config.threshold is None else config.threshold
         self.settings = {
             "threshold": self.threshold,

@@ -21,6 +21,8 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MAX_CONFIG_BYTES = 10_000_000
 MAX_SIZES = {"image_size": 16_384, "short_side": 16_384, "frames": 65_536}
 """Of `preprocessing`: videos are brought to these sizes, px and frames."""
+MAPPINGS = ("preprocessing", "provenance", "metrics", "head", "window", "merge", "decoder", "target", "calibration")
+"""Parts of a config.json that are mappings, where a task has them."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """Of a zip archive, which `torch.save` writes, and of bare pickles. A safetensors file may begin so too, but has `{` as its ninth byte."""
 
@@ -90,8 +92,21 @@ def stay_inside(folder: Path, file: Path) -> None:
     raise UsageError(f"{file} is a link that leads out of its folder", "put the file itself in its place")
 
 
+class Description(dict):
+    """A config.json, or a mapping within it: to ask for a key that it lacks is a UsageError which names the file and the key."""
+
+    def __init__(self, values: dict[str, Any], file: Path, place: str = ""):
+        super().__init__(
+            {key: Description(value, file, f"{place}{key}.") if isinstance(value, dict) else value for key, value in values.items()}
+        )
+        self.file, self.place = file, place
+
+    def __missing__(self, key: str) -> Any:
+        raise UsageError(f"{self.file} lacks {_shown(f'{self.place}{key}')}", "it was edited, or made by another version")
+
+
 def load_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder: a mapping with `task` (text) and `architecture` (a mapping)."""
+    """The config.json of a model folder: a mapping with `task` (text) and `architecture` (a mapping), see `Description`."""
     path = folder / CONFIG
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -101,8 +116,12 @@ def load_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict) or not isinstance(config.get("task"), str):
         raise UsageError(f"{path} is not the configuration of a model of this tool", "it needs 'task' and 'architecture'")
-    if not isinstance(config.get("preprocessing", {}), dict) or not isinstance(config.get("provenance", {}), dict):
-        raise UsageError(f"{path}: 'preprocessing' and 'provenance' must be mappings")
+    for key in MAPPINGS:
+        if not isinstance(config.get(key, {}), dict):
+            raise UsageError(f"{path}: '{key}' must be a mapping")
+    for key in ("preset", "init"):
+        if not isinstance(config.get("provenance", {}).get(key), str | None):
+            raise UsageError(f"{path}: provenance.{key} must be text")
     for key, largest in MAX_SIZES.items():
         size = config.get("preprocessing", {}).get(key)
         if size is not None and not (type(size) is int and 0 < size <= largest):
@@ -110,7 +129,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     labels = config.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise UsageError(f"{path}: 'labels' must be a list of names")
-    return config
+    return Description(config, path)
 
 
 def load_weights(folder: Path) -> dict[str, Any]:
@@ -128,10 +147,26 @@ def load_weights(folder: Path) -> dict[str, Any]:
         weights = load_file(path)
     except (SafetensorError, OSError, KeyError) as error:
         raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
-    bad = [name for name, tensor in weights.items() if not _finite(torch, tensor)]
+    _refuse([name for name, tensor in weights.items() if not _finite(torch, tensor)], path)
+    return weights
+
+
+def check_finite(path: Path) -> None:
+    """UsageError where a safetensors file cannot be read or not all of its values are finite; one tensor is in memory at a time."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            bad = [name for name in file.keys() if not _finite(torch, file.get_tensor(name))]  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
+    _refuse(bad, path)
+
+
+def _refuse(bad: list[str], path: Path) -> None:
     if bad:
         raise UsageError(f"{path} holds NaN or infinite weights: {_some(bad)}", "a training run diverged, or the file is damaged")
-    return weights
 
 
 def _finite(torch: Any, tensor: Any) -> bool:
@@ -185,11 +220,17 @@ def bounded_by(folder: Path) -> Iterator[None]:
 
 
 def check_fits(build: Callable[[], Any], weights: dict[str, Any], source: str) -> None:
-    """UsageError unless the module that `build()` makes takes exactly these tensors; nothing is allocated for it."""
+    """UsageError unless `build()`, which goes by a config.json, makes a module that takes exactly these tensors; nothing is allocated."""
     import torch
+    from pydantic import ValidationError
 
-    with torch.device("meta"), bounded(len(weights), sum(tensor.numel() for tensor in weights.values()), source):
-        module = build()
+    try:
+        with torch.device("meta"), bounded(len(weights), sum(tensor.numel() for tensor in weights.values()), source):
+            module = build()
+    except ValidationError:
+        raise  # it names the setting
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:  # settings of the wrong kind
+        raise UsageError(f"the {CONFIG} of {source} describes no network: {_shown(str(error))}") from error
     _compare(module, weights, source)
 
 

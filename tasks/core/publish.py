@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cards import public_card, public_name, public_preset, read_card, scrub
-from tasks.core.checkpoint import CARD, CONFIG, WEIGHTS, find_model, load_config, stay_inside
+from tasks.core.checkpoint import CARD, CONFIG, WEIGHTS, check_finite, find_model, load_config, stay_inside
 from tasks.core.errors import UsageError
 from tasks.core.hub import THEIR_WEIGHTS
 
@@ -52,10 +52,10 @@ def gather(run: Path, repo: str, licence: str | None = None, theirs: Path | None
     """
     folder, model, found = described(run)
     context = folder.parent if folder.name == "model" else folder
-    settings, result = _yaml(context / "config.yaml"), _json(context / "result.json")
-    text = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else _first_card(folder, repo)
+    settings, result = _yaml(context / "config.yaml"), _mapping(context / "result.json")
+    text = _text(folder / CARD) or _first_card(folder, repo)
     text = re.sub(r"(from_pretrained\(|pipeline\('video-classification', )'[^']*'", rf"\1'{repo}'", text)
-    if init := settings.get("init"):
+    if isinstance(init := settings.get("init"), str) and init:
         text = text.replace(init, public_name(init))
     licence = str(licence or read_card(text).head.get("license") or DEFAULT_LICENCE)
     files: dict[str, Path | bytes] = {}
@@ -64,6 +64,7 @@ def gather(run: Path, repo: str, licence: str | None = None, theirs: Path | None
         name = file.relative_to(folder).as_posix()
         if file.suffix == ".safetensors":
             check_header(file)
+            check_finite(file)
             files[name] = file
         elif (folder / ONNX).exists() and name in (ONNX, f"{ONNX}.data"):
             files[name] = file
@@ -105,7 +106,11 @@ def _recognised(run: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _described(config: dict[str, Any]) -> dict[str, Any]:
-    return config if "architecture" in config else {"method": None, **config["vid"]}
+    """UsageError where not even the task is said."""
+    told = config if "architecture" in config else {"method": None, **config["vid"]}
+    if not isinstance(told.get("task"), str):
+        raise UsageError(f"{CONFIG} does not say which task the model is for", "make the folder again: vid convert RUN --to transformers")
+    return told
 
 
 def _first_card(folder: Path, repo: str) -> str:
@@ -159,15 +164,33 @@ def _clean(file: Path) -> Path | bytes:
     return file if cleaned == value else (json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def _text(file: Path) -> str:
+    """Of a file; empty where there is none."""
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8 text") from None
+
+
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
+        return json.loads(_text(file) or "{}")
+    except (ValueError, RecursionError):
         raise UsageError(f"{file} is not valid JSON") from None
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    found = _json(file)
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} is no JSON object")
+    return found
 
 
 def _yaml(file: Path) -> dict[str, Any]:
     import yaml
 
-    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        found = yaml.safe_load(_text(file))
+    except (yaml.YAMLError, RecursionError):
+        raise UsageError(f"{file} is not valid YAML") from None
     return found if isinstance(found, dict) else {}

@@ -227,7 +227,8 @@ def giants():
     wide["preprocessing"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
     networks = {"parts": ["appearance"], "autoencoder": {"width": 1e5}, "flow": {}, "semantic": None}
     semantic = {"features": 10**9, "hidden": 10**9, "normalize": False, "encoder": {"kind": "vit", "architecture": VIT}}
-    anomaly = {"task": "anomalies", "method": "x", "weights": [1, 1, 1], "calibration": {}}
+    known = {part: {"mean": 0.0, "std": 1.0, "low": 0.0, "high": 1.0} for part in ("appearance", "semantic")}
+    anomaly = {"task": "anomalies", "method": "x", "weights": [1, 1, 1], "calibration": known, "preprocessing": {"short_side": 32}}
     return {
         "knn": (weights, vit, ["eval", "classify", "--protocol", "knn", "--gallery", "v.csv", "--data", "v.csv", "--model"]),
         "onnx": (weights, vit, ["convert", "--to", "onnx", "-o", "x"]),

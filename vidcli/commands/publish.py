@@ -48,8 +48,11 @@ def command(
 ) -> int:
     """Publish a model folder."""
     from tasks.core import hub
+    from tasks.core.errors import UsageError
     from tasks.core.publish import gather
 
+    if str(run).startswith("hf:"):
+        raise UsageError(f"{run} is on the Hub already", "name a run folder or a model folder of this machine")
     talk, repo = console(), hub.repository(repo)
     with tempfile.TemporaryDirectory(prefix="vid-publish-") as folder:
         theirs = transformers_form(run, Path(folder) / "theirs", talk) if transformers else None
@@ -69,9 +72,8 @@ def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
         return None
     try:
         told = export_transformers(folder, out, Quiet())
-    except (NoCounterpart, KeyError) as error:
-        reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error.message
-        talk.info(f"not sent in the form of transformers: {reason}")
+    except NoCounterpart as error:
+        talk.info(f"not sent in the form of transformers: {error.message}")
         return None
     if told["max_difference"] > TOLERANCE:
         talk.warn(f"outputs in transformers differ by up to {told['max_difference']:.1e}: its last layer norm has epsilon 1e-5")
