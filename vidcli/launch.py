@@ -104,15 +104,13 @@ def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) 
 
     SIGTERM, SIGINT and SIGUSR1 are passed on; the workers write a checkpoint and end, and so does this process.
     """
-    if processes and gpus:
-        raise UsageError("--processes is for the CPU and --gpus for GPUs: give one of them")
     line = launch_line(worker_arguments(arguments), processes or gpus or 1, bool(processes))
     environment = {name: value for name, value in os.environ.items() if name not in WORLD}
     environment |= {"PET_SIGNALS_TO_HANDLE": "SIGHUP", TYPED: shlex.join(arguments), **same_modules()}
     if processes:
         environment["ACCELERATE_USE_CPU"] = "true"
     else:
-        _check_gpus(gpus or 1)
+        check_gpus(gpus or 1)
     console().info(f"launching: {shown(line, bool(processes))}")
     with tempfile.TemporaryDirectory(prefix="vid-exit-") as name:
         place = line.index("-m", 2)  # the launcher's logs go away with the folder
@@ -248,7 +246,8 @@ def first_node(nodes: int) -> str:
     return done.stdout.split()[0]
 
 
-def _check_gpus(wanted: int) -> None:
+def check_gpus(wanted: int) -> None:
+    """UsageError where this machine has fewer."""
     import torch
 
     found = torch.cuda.device_count()

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -94,6 +95,10 @@ def train(
     resolved = resolve(Given(preset, config or (), flags, sets or ()), verb)
     folder = out or Path("runs") / "-".join(filter(None, (verb, resolved.slug, name)))
     talk = console()
+    if processes and gpus:
+        raise UsageError("--processes is for the CPU and --gpus for GPUs", "give one of them")
+    if len(instead := [flag for flag, given in (("--plan", plan), ("--profile", profile), ("--dry-run", dry_run)) if given]) > 1:
+        raise UsageError(f"{' and '.join(instead)} exclude each other: each is done instead of training", "give one of them")
     if plan:
         return _plan(verb, resolved, (processes or gpus or 1) * (nodes or 1), assume or [], measure)
     if nodes or assume or measure:
@@ -105,6 +110,8 @@ def train(
         return 0
     if (processes or gpus or 1) > 1 and launch.starts_here():
         return launch.relaunch(sys.argv[1:], processes, gpus)
+    if gpus == 1 and not launch.in_world():
+        launch.check_gpus(1)
     if processes:
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
@@ -176,9 +183,11 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     """Opens or takes up the run folder and trains; returns the exit code."""
     from tasks.core.engine.run import Run
     from tasks.core.engine.setup import fit_world
+    from tasks.core.errors import InputError, UsageError
     from tasks.registry import verb_module
 
     talk, module = console(), verb_module(resolved.task, verb)
+    new = not folder.exists()
     if not (folder / "result.json").exists():  # a finished run needs its data no more
         module.check(resolved.config)
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], talk, resolved.preset)
@@ -187,11 +196,23 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
         talk.result(run.result, "result")
         return 0
     talk.attach_log(folder / "log.txt")
-    settings = fit_world(folder, resolved.config, talk)
-    talk.info(f"run folder: {folder}")
-    talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
-    talk.result(module.run(settings, run), "result")
+    try:
+        settings = fit_world(folder, resolved.config, talk)
+        talk.info(f"run folder: {folder}")
+        talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
+        talk.result(module.run(settings, run), "result")
+    except (UsageError, InputError):
+        if new and run.main:
+            _clear(folder)
+        raise
     return 0
+
+
+def _clear(folder: Path) -> None:
+    """Removes the folder of a run that could not begin, a model to start from that does not fit say; what tells of videos stays."""
+    if {path.name for path in folder.rglob("*") if not path.is_dir()} <= {"config.yaml", "run.json", "log.txt", ".lock"}:
+        console().detach_log()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def training_command(verb: str, without: tuple[str, ...] = ()) -> Callable[..., int]:

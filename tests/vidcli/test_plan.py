@@ -40,3 +40,25 @@ def test_where_there_is_no_plan(vid):
     code, _, err = vid("pretrain", "--preset", "masked/tats-tiny", "--plan")
     assert code == 2
     assert "videos" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--plan --profile 3", "--plan and --profile exclude each other"),
+        ("--profile 3 --dry-run", "--profile and --dry-run exclude each other"),
+        ("--plan --dry-run", "--plan and --dry-run exclude each other"),
+        ("--processes 2 --gpus 2 --dry-run", "--processes is for the CPU"),
+        ("--processes 1 --gpus 1", "--processes is for the CPU"),
+        ("--profile 0", "'--profile'"),
+        ("--gpus 1", "GPUs found here: 0"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, message, vid, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = vid("pretrain", "--preset", "masked/tats-tiny", "--data", "videos", *flags.split())
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not list(tmp_path.iterdir())
