@@ -50,7 +50,7 @@ def test_every_help_ends_in_examples_and_fits_a_pipe(vid, command):
     assert code == 0
     examples = out[out.index("Examples:") :].splitlines()[1:]
     assert examples
-    assert all(line.strip().startswith(f"vid {command}") for line in examples)
+    assert all(line.strip().removeprefix("srun ").startswith(f"vid {command}") for line in examples)
     assert out.isascii()
     assert max(map(len, out[: out.index("Examples:")].splitlines())) <= 80
 
