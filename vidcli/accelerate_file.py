@@ -55,11 +55,13 @@ def read(path: Path, cpu: bool) -> AccelerateFile:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}", AGAIN) from None
-    if not isinstance(found, dict) or "distributed_type" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("distributed_type"), str):
         raise UsageError(f"{path} is no configuration of accelerate: it has no distributed_type", AGAIN)
-    kind, machines = str(found["distributed_type"]), found.get("num_machines") or 1
-    if not isinstance(machines, int) or machines < 1:
+    kind, machines, rank = found["distributed_type"], found.get("num_machines") or 1, found.get("machine_rank") or 0
+    if type(machines) is not int or machines < 1:
         raise UsageError(f"{path}: num_machines is {machines!r}", AGAIN)
+    if type(rank) is not int or not 0 <= rank < machines:
+        raise UsageError(f"{path}: machine_rank is {rank!r} of {machines} machines, counted from 0", AGAIN)
     if machines > 1 and not found.get("main_process_ip"):
         raise UsageError(f"{path}: {machines} machines, but no main_process_ip", AGAIN)
     if cpu:

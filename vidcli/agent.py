@@ -6,7 +6,11 @@ import sys
 
 
 def main() -> int:
-    """Starts the workers that the arguments of Accelerate's launcher describe; returns 0, or 1 where one did not end by itself."""
+    """Starts the workers that the arguments of Accelerate's launcher describe.
+
+    Returns:
+        0; 1 where a worker did not end by itself; 2 for a file of `accelerate config` that it does not understand.
+    """
     from accelerate.commands.launch import main as launch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -14,6 +18,9 @@ def main() -> int:
     logging.disable(logging.WARNING)  # what it does to workers that do not end is told by their exit codes
     try:
         launch()
+    except ValueError as error:  # of its own settings, before any worker has begun
+        sys.stderr.write(f"error: accelerate cannot launch: {' '.join(str(error).split())}\n")
+        return 2
     except SignalException:  # `vid` has told it to end the workers
         return 1
     except ChildFailedError as error:

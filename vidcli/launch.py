@@ -93,10 +93,19 @@ def starts_here() -> bool:
 
 def slurm_nodes() -> tuple[int, int] | None:
     """(nodes, number of this one) where srun started one task on each of several nodes and no launcher has taken over yet."""
-    nodes, tasks = (int(os.environ.get(f"SLURM_STEP_NUM_{what}", "1")) for what in ("NODES", "TASKS"))
+    nodes, tasks = (_told(f"SLURM_STEP_NUM_{what}", "1") for what in ("NODES", "TASKS"))
     if nodes < 2 or nodes != tasks or "TORCHELASTIC_RUN_ID" in os.environ:
         return None
-    return nodes, int(os.environ["SLURM_NODEID"])
+    return nodes, _told("SLURM_NODEID")
+
+
+def _told(variable: str, otherwise: str = "") -> int:
+    """A number that srun has set. Raises UsageError."""
+    value = os.environ.get(variable, otherwise)
+    if not value.isdecimal():
+        said = f"{variable} is {value!r}" if variable in os.environ else f"{variable} is missing"
+        raise UsageError(f"{said}: this is not a step as srun starts it", "unset the variables SLURM_*, or start it with srun")
+    return int(value)
 
 
 def relaunch(arguments: Sequence[str], processes: int | None, gpus: int | None) -> int:
@@ -154,8 +163,8 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
     codes = exit_codes(folder)
     if failed := [code for code in codes if code]:
         return next((code for code in failed if code != 1), 1)  # 1: also of those that only lost the others
-    if child.returncode == 0:
-        return 0
+    if child.returncode in (0, 2):
+        return child.returncode
     return (130 if received[0] == signal.SIGINT else 75) if received else 1
 
 
@@ -224,13 +233,13 @@ def join_slurm() -> None:
 
     Accelerate reads only the former. SLURM_STEP_NUM_TASKS is set by srun alone; a batch script sees SLURM_NTASKS too and is one process.
     """
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks < 2 or in_world():
+    if in_world() or (tasks := _told("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
-    job, step = int(os.environ.get("SLURM_JOB_ID", "0")), int(os.environ.get("SLURM_STEP_ID", "0"))
-    os.environ.update(RANK=os.environ["SLURM_PROCID"], LOCAL_RANK=os.environ["SLURM_LOCALID"], WORLD_SIZE=str(tasks))
-    os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))))
-    os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or first_node(int(os.environ.get("SLURM_STEP_NUM_NODES", "1")))
+    job, step, nodes = _told("SLURM_JOB_ID", "0"), _told("SLURM_STEP_ID", "0"), _told("SLURM_STEP_NUM_NODES", "1")
+    rank, local = _told("SLURM_PROCID"), _told("SLURM_LOCALID")
+    address = os.environ.get("MASTER_ADDR") or first_node(nodes)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(tasks), MASTER_ADDR=address)
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // nodes))
     os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 20000))
 
 

@@ -21,7 +21,12 @@ SAID = "error: process 0 of this run ended with exit code 3\nerror: process 1 of
 
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
-    [(None, 0, ""), (SignalException("told", signal.SIGHUP), 1, ""), (KILLED, 1, f"{SAID}hint: run the same command again to continue\n")],
+    [
+        (ValueError("unknown keys:\n  x"), 2, "error: accelerate cannot launch: unknown keys: x\n"),
+        (None, 0, ""),
+        (SignalException("told", signal.SIGHUP), 1, ""),
+        (KILLED, 1, f"{SAID}hint: run the same command again to continue\n"),
+    ],
 )
 def test_no_traceback(monkeypatch, capsys, raised, code, said):
     def launch():

@@ -165,6 +165,9 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
         ("distributed_type: MULTI_GPU\nnum_machines: 2", "no main_process_ip"),
         ("distributed_type: MULTI_GPU\nnum_machines: many", "num_machines is 'many'"),
         ("distributed_type: MULTI_GPU\ngpu_ids: '0,1'", "names 2"),
+        ("distributed_type: []", "it has no distributed_type"),
+        ("distributed_type: MULTI_GPU\nnum_machines: true", "num_machines is True"),
+        ("distributed_type: MULTI_GPU\nnum_machines: 2\nmachine_rank: 2\nmain_process_ip: 10.0.0.1", "machine_rank is 2 of 2"),
         ("a: [", "cannot be read"),
         ("- 1", "no configuration of accelerate"),
         ("!!python/object/apply:os.getpid []", "cannot be read"),
@@ -229,3 +232,31 @@ def test_the_printed_line_can_be_pasted(tmp_path):
     assert pasted.returncode == 0, pasted.stderr
     assert pasted.stdout == done.stdout
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_file_that_accelerate_does_not_understand_is_one_line_and_exit_2(tmp_path):
+    (tmp_path / "x.yaml").write_text("distributed_type: MULTI_GPU\nbogus_key: 3")
+    script = "import sys; from vidcli import launch; sys.exit(launch.relaunch(['presets', 'list'], 2, None))"
+    env = {**os.environ, accelerate_file.VARIABLE: str(tmp_path / "x.yaml")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("launching: ")]
+    assert line.startswith("error: accelerate cannot launch: ")
+    assert "bogus_key" in line
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "abc"}, "SLURM_STEP_NUM_TASKS is 'abc'"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID is missing"),
+    ],
+)
+def test_variables_that_srun_did_not_set(monkeypatch, step, message):
+    for name in (*PLACE, *(name for name in os.environ if name.startswith("SLURM_"))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in step.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message):
+        launch.join_slurm()
+    assert not launch.in_world()
