@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from vidcli import launch
 from vidcli.format import duration
@@ -187,18 +188,20 @@ def limits() -> Iterator[Row]:
 
 def storage(folder: Path) -> Iterator[Row]:
     """Whether a run can be written to a folder: a file, a rename over another, a lock; then the place for temporary files."""
-    folder = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    asked = folder.absolute()
+    folder = next(place for place in (asked, *asked.parents) if place.exists())
+    missing = "" if asked == folder else f"{asked} is not there yet"
     try:
         with tempfile.TemporaryDirectory(prefix=".vid-doctor-", dir=folder) as name:
             took = _write_and_rename(Path(name))
             locked = _lock(Path(name) / "lock")
     except OSError as error:
-        yield row("storage", "write", f"{folder}: {error.strerror}", "runs cannot be written here: choose another --out", "error")
+        note = "; ".join(filter(None, (missing, "runs cannot be written here: choose another --out")))
+        yield row("storage", "write", f"{folder}: {error.strerror}", note, "error")
         return
     kind, free = filesystem(folder), shutil.disk_usage(folder).free / 2**30
-    yield row(
-        "storage", "write, rename", f"{folder.resolve()}: {1000 * took:.0f} ms", f"{kind}; slow for checkpoints" if took > 2 else kind
-    )
+    note = "; ".join(filter(None, (kind, "slow for checkpoints" if took > 2 else "", missing)))
+    yield row("storage", "write, rename", f"{folder.resolve()}: {1000 * took:.0f} ms", note)
     lacking = "another process writing to the same run would not be noticed: mount it with flock, and never start a run twice"
     yield row("storage", "lock", "works" if locked else "does not work", "" if locked else lacking, _warn(not locked))
     yield row("storage", "free", f"{free:.0f} GiB", "little for checkpoints" if free < FREE_GIB else "", _warn(free < FREE_GIB))
@@ -263,13 +266,31 @@ def hub() -> Iterator[Row]:
     if HF_HUB_OFFLINE:
         yield row("hub", "network", "not asked", "HF_HUB_OFFLINE is set: hf:// only from the cache")
         return
-    target = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    host, port = _address(endpoint)
+    if host is None:
+        yield row("hub", "network", "HF_ENDPOINT is no address", "write https://HOST, or unset it", "warning")
+        return
+    proxy = None if proxy_bypass(host) else getproxies().get(urlsplit(endpoint).scheme)
+    name = host
+    if proxy:
+        host, port = _address(proxy if "://" in proxy else f"http://{proxy}")
+        name = f"the proxy to {name}" if host is None else f"{host}, the proxy to {name},"
     try:
-        socket.create_connection((target.hostname or "", target.port or (80 if target.scheme == "http" else 443)), ANSWER_S).close()
-        yield row("hub", "network", f"{target.hostname} answers")
+        socket.create_connection((host or "", port), ANSWER_S).close()
+        yield row("hub", "network", f"{name} answers")
     except OSError:
         advice = "on the login node: vid presets pull, hf download; in the job: export HF_HUB_OFFLINE=1"
-        yield row("hub", "network", f"{target.hostname} does not answer", advice, "warning")
+        yield row("hub", "network", f"{name} does not answer", advice, "warning")
+
+
+def _address(url: str) -> tuple[str | None, int]:
+    """(host, port) of a URL; without a host where it is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.scheme in ("http", "https") else None, parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return None, 0
 
 
 def _gpus() -> int:

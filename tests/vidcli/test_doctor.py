@@ -183,3 +183,41 @@ def test_models_in_the_cache_are_counted(tmp_path):
     cache, network = json.loads(done.stdout)
     assert cache["note"] == "2 repositories"
     assert network["state"] == "not asked"
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ({"HF_ENDPOINT": "nonsense"}, "HF_ENDPOINT is no address"),
+        ({"HF_ENDPOINT": "https://me:secret@127.0.0.1:99999999"}, "HF_ENDPOINT is no address"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:{closed}"}, "127.0.0.1 does not answer"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:{open}"}, "127.0.0.1 answers"),
+        ({"HF_ENDPOINT": "http://hub.invalid", "http_proxy": "127.0.0.1:{open}"}, "127.0.0.1, the proxy to hub.invalid, answers"),
+        ({"HF_ENDPOINT": "http://hub.invalid", "http_proxy": "http://:x"}, "the proxy to hub.invalid does not answer"),
+    ],
+)
+def test_the_way_to_the_hub(monkeypatch, given, state):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.socket() as listening, socket.socket() as closed:
+        for each in (listening, closed):
+            each.bind(("127.0.0.1", 0))
+        listening.listen()
+        ports = {"open": listening.getsockname()[1], "closed": closed.getsockname()[1]}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value.format(**ports))
+        row = rows_of("hub")["network"]
+    assert row["state"] == state
+    assert row["level"] == ("ok" if "answers" in state else "warning")
+
+
+def test_a_folder_that_is_not_there_yet_is_said_and_belongs_to_slurm(cleared, tmp_path, vid):
+    assert f"{tmp_path}/typo is not there yet" in rows_of("storage", tmp_path / "typo")["write, rename"]["note"]
+    assert "not there" not in rows_of("storage", tmp_path)["write, rename"]["note"]
+    code, _, err = vid("doctor", "--folder", tmp_path)
+    assert code == 2
+    assert "belongs to --slurm" in err

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasks.core.errors import UsageError
 from vidcli import __version__, options
 from vidcli.console import console
 
@@ -37,12 +38,12 @@ INSTEAD = {  # other distributions of the same module
 
 
 Slurm = typer.Option("--slurm", help="Show what a batch user needs to know: queue, job, meeting place, signals, limits, storage, Hub.")
-Folder = typer.Option("--folder", metavar="FOLDER", help="With --slurm: where runs will be written.")
+Folder = typer.Option("--folder", metavar="FOLDER", help="With --slurm: where runs will be written [default: here].")
 
 
 def command(
     slurm: Annotated[bool, Slurm] = False,
-    folder: Annotated[Path, Folder] = Path(),
+    folder: Annotated[Path | None, Folder] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -51,7 +52,9 @@ def command(
     Versions, devices, video readers, the Hub cache. Exit code 1: something essential is missing."""
     talk = console()
     if slurm:
-        return cluster(folder)
+        return cluster(folder or Path())
+    if folder is not None:
+        raise UsageError("--folder belongs to --slurm", "vid doctor --slurm --folder FOLDER")
     rows = [_row("vid", "vid", __version__), _row("python", "python", platform.python_version())]
     rows += [*packages(), *devices(), *readers(), *caches()]
     talk.table(rows, ["part", "name", "state", "note"])
