@@ -109,8 +109,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         return index
     except FileNotFoundError:
         raise UsageError(f"{folder} is no inpainting model: it has no {INDEX}", TAKES) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / INDEX} cannot be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{folder / INDEX} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def load_parts(folder: Path) -> tuple[Any, Any, Any]:

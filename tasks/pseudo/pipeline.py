@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,17 +108,16 @@ def load(config: GenerateConfig, device: torch.device) -> Loaded:
         )
     dtype = DTYPES[config.precision if config.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"]
     if reference.startswith(hub.PREFIX):
-        index = json.loads(hub.fetch_file(reference, INDEX).read_text(encoding="utf-8"))
-        repo, inner, revision = hub.parse(reference)
+        repo, inner, _ = hub.parse(reference)
         if inner:
             raise UsageError(f"{reference}: give the repository, not a file in it", f"--model hf://{repo}")
-        if not is_latent_folder(index):
-            return _pipeline(repo, {"revision": revision}, reference, config, device, dtype)
+        if not is_latent_folder(read_index(hub.fetch_file(reference, INDEX).parent)):
+            return _pipeline(None, reference, config, device, dtype)
         folder = hub.fetch_model(reference)
     else:
         folder = find_folder(reference)
         if not is_latent_folder(read_index(folder)):
-            return _pipeline(str(folder), {"local_files_only": True}, reference, config, device, dtype)
+            return _pipeline(folder, reference, config, device, dtype)
     own = _own_config(folder)
     working = own.get("preprocessing", {"size": DEFAULT_SIZE})
     parts = load_parts(folder)
@@ -135,12 +134,16 @@ def find_folder(reference: str) -> Path:
         raise UsageError(f"no model at '{reference}': the folder does not exist", "give a model folder, a run folder or hf://org/repo")
     for candidate in (folder, folder / "model"):
         if (candidate / INDEX).exists():
-            if code := next(candidate.rglob("*.py"), None):
-                raise UsageError(f"{reference} comes with code ({code.name}), which is never executed", "take a model without it")
+            _refuse_code(candidate, reference)
             return candidate
     if (folder / "config.yaml").exists():
         raise UsageError(f"the run in '{reference}' has no inpainting model (yet)", "run its command again to continue it")
     raise UsageError(f"'{reference}' is no inpainting model: it has no {INDEX}", TAKES)
+
+
+def _refuse_code(folder: Path, reference: str) -> None:
+    if code := next(folder.rglob("*.py"), None):
+        raise UsageError(f"{reference} comes with code ({code.name}), which is never executed", "take a model without it")
 
 
 def licence(folder: Path) -> str | None:
@@ -165,22 +168,33 @@ def _own_config(folder: Path) -> dict[str, Any]:
     return own if isinstance(own, dict) and own.get("task") == "pseudo" else {}
 
 
-def _pipeline(
-    source: str, options: dict[str, Any], reference: str, config: GenerateConfig, device: torch.device, dtype: torch.dtype
-) -> Loaded:
+def _pipeline(folder: Path | None, reference: str, config: GenerateConfig, device: torch.device, dtype: torch.dtype) -> Loaded:
+    """A pipeline of diffusers in a folder; None: the one on the Hub that `reference` names."""
     if find_spec("transformers") is None:
         raise UsageError(f"{reference} needs the package 'transformers' for its text encoder", "pip install 'vid-suite[text]'")
     from diffusers import AutoPipelineForInpainting
 
-    local = bounded_by(Path(source)) if Path(source).is_dir() else nullcontext()
     try:
-        with local:
-            pipeline = AutoPipelineForInpainting.from_pretrained(source, use_safetensors=True, **options).to(dtype=dtype)
-    except (OSError, ValueError, RuntimeError, AttributeError, ImportError) as error:
+        folder = folder or _fetched(reference)
+        with bounded_by(folder):
+            pipeline = AutoPipelineForInpainting.from_pretrained(folder, use_safetensors=True, local_files_only=True).to(dtype=dtype)
+    except (OSError, ValueError, RuntimeError, AttributeError, ImportError, LookupError, TypeError) as error:
         raise UsageError(
             f"{reference} cannot be loaded for inpainting: {(str(error) or type(error).__name__).splitlines()[0]}",
             "it has to be an inpainting pipeline of diffusers with weights as safetensors",
-        ) from None
+        ) from error
     filler = PipelineInpainter(pipeline, device, config.steps, config.size, config.prompt)
-    facts = {"model": reference, "kind": type(pipeline).__name__, "licence": licence(Path(source)), "provenance": None}
+    facts = {"model": reference, "kind": type(pipeline).__name__, "licence": licence(folder), "provenance": None}
     return Loaded(filler, facts)
+
+
+def _fetched(reference: str) -> Path:
+    """Local copy of the files that diffusers needs of a pipeline on the Hub, at the commit that its index came from."""
+    from diffusers import DiffusionPipeline
+
+    repo, _, commit = hub.parse(hub.pinned(reference))
+    folder = Path(DiffusionPipeline.download(repo, revision=commit, use_safetensors=True))
+    _refuse_code(folder, reference)
+    with suppress(UsageError):  # it states the licence, where there is one
+        hub.fetch_file(reference, "README.md")
+    return folder
