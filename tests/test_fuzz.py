@@ -1,5 +1,6 @@
 """The machinery of scripts/fuzz on a few files: it makes the same files again, and finds what it is there to find."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from fuzzing import campaign, commands, frames, mutations, sources
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,18 @@ def test_silence_about_a_file_is_a_defect(tmp_path):
     ended = run(tmp_path, check, [named, unnamed])
     assert ended.told == {str(named): commands.REPORTED}
     assert ended.defects == [f"nothing was said of {unnamed}"]
+
+
+def test_a_table_where_json_lines_were_promised_is_a_defect(tmp_path):
+    talks = commands.Command(lambda place: ["presets", "list", "tiny"])
+    (found,) = run(tmp_path, talks, [tmp_path / "missing.mp4"]).defects
+    assert found.startswith("stdout holds what is no record of a video: name")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fuzz", "--count", "0"], ["fuzz", "--batch", "-1"], ["soak", "--kills", "0"], ["soak", "--processes", "0"]]
+)
+def test_nothing_to_do_is_no_success(arguments):
+    done = subprocess.run([sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "at least 1" in done.stderr

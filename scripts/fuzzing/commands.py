@@ -198,9 +198,13 @@ def _listen(command: Command, place: Place, files: list[Path], stdout: str, stde
     if command.told == "json":
         records = {}
         for line in filter(None, stdout.splitlines()):
-            record = json.loads(line)
-            path = str((REPOSITORY / (record.get("video") or record["path"])).absolute())
-            records[path] = record
+            try:
+                record = json.loads(line)
+                name = record.get("video") or record["path"]
+            except (ValueError, AttributeError, KeyError):
+                ended.defects.append(f"stdout holds what is no record of a video: {line[:100]}")
+                return
+            records[str((REPOSITORY / name).absolute())] = record
         for name in names:
             record = records.get(name)
             if record is None:
