@@ -2,8 +2,11 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
 import sys
+import threading
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from unittest import mock
 from weakref import WeakSet
@@ -39,10 +42,17 @@ def worker_context() -> BaseContext:
 
 
 def begin_worker(_: int) -> None:
-    """Set up a loader process: deaf to the signals that the main process acts upon, one compute thread."""
+    """Set up a loader process: deaf to the signals that the main process acts upon, one compute thread, gone with the main process."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """torch looks at the process above, which is the fork server here, and that stays as long as one it has forked."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(0)
 
 
 def stop_at_exit(loader: DataLoader) -> None:

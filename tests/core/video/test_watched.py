@@ -2,6 +2,9 @@
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -87,3 +90,21 @@ def test_a_second_pass_begins_at_the_start(rows):
     for _ in range(2):
         assert [uid for batch in loader for uid in batch["uid"].tolist()] == [0, 1, 2]
     assert len(loader) == 3
+
+
+def test_processes_end_with_the_one_that_started_them(rows, tmp_path):
+    """Killed, it can end none of them: what they hold open (its output too) closes all the same."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from tasks.core.video.config import DataConfig\n"
+        "from tasks.core.video.loader import make_train_loader\n"
+        "from tasks.core.video.manifest import index_path\n"
+        "if __name__ == '__main__':\n"
+        f"    loader = make_train_loader(index_path({rows[0].path!r}), DataConfig(clip={{'frames': 2}}, workers=2), None, 1)\n"
+        "    next(iter(loader))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, script], env=env, stdout=subprocess.PIPE, timeout=60)  # until nobody can write to it
+    assert done.returncode == -signal.SIGKILL
