@@ -76,15 +76,18 @@ class Shards:
 
     def whole(self) -> nn.Module:
         """`plain` with the present weights; called by all processes together."""
-        self.plain.to("cpu").load_state_dict(self._weights())
+        self.plain.to("cpu").load_state_dict({name: whole_tensor(tensor) for name, tensor in self.method.state_dict().items()})
         return self.plain
 
     def save(self, folder: Path) -> None:
-        """Writes weights and optimizer states as Accelerate's `save_state` does; called by all processes together."""
+        """Writes weights and optimizer states as Accelerate's `save_state` does; called by all processes together, of which one ever has
+        them whole.
+        """
         from safetensors.torch import save_file
 
-        weights = self._weights()
-        states = [_mapped(optimizer.state_dict(), whole_tensor) for optimizer in self.optimizers]
+        kept = whole_tensor if self.accelerator.is_main_process else _helped
+        weights = {name: kept(tensor) for name, tensor in self.method.state_dict().items()}
+        states = [_mapped(optimizer.state_dict(), kept) for optimizer in self.optimizers]
         if self.accelerator.is_main_process:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / MODEL_FILE, metadata={"format": "pt"})
             for name, state in zip(optimizer_files(len(states)), states, strict=True):
@@ -107,9 +110,6 @@ class Shards:
             }
             optimizer.load_state_dict({**saved, "state": state})
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: whole_tensor(tensor) for name, tensor in self.method.state_dict().items()}
-
 
 def units(method: nn.Module) -> list[nn.Module]:
     """What is gathered and given back by itself: the blocks that stand in lists; the rest belongs to the method's own unit."""
@@ -127,6 +127,11 @@ def whole_tensor(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     return (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu()
+
+
+def _helped(value: Any) -> None:
+    """This process' part in `whole_tensor`."""
+    whole_tensor(value)
 
 
 def _like(value: torch.Tensor, split: torch.Tensor) -> torch.Tensor:
