@@ -21,6 +21,7 @@ from tasks.core.video.media import require_file
 VERSION = 6
 REFUSED_S = 86_400.0  # a crash or a hang may have been the machine's fault
 _MEMORY = 4096
+_FRAMES = 8 << 20  # of all indexes in memory: 64 MiB of times, however long the videos are
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()
 _lock = Lock()
 
@@ -54,7 +55,7 @@ def index_of(path: str | Path, full: bool = False) -> VideoIndex:
         _save(_file(key, ".npz"), index)
     with _lock:
         _memory[key] = index
-        while len(_memory) > _MEMORY:
+        while len(_memory) > _MEMORY or (len(_memory) > 1 and sum(len(each.ticks) for each in _memory.values()) > _FRAMES):
             _memory.popitem(last=False)
     return index
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from painted import read_number, write_video
 
-from tasks.core.video import scan
+from tasks.core.video import cache, scan
 from tasks.core.video.index import build_index
 from tasks.core.video.reader import VideoError, open_video
 
@@ -84,3 +84,13 @@ def test_where_times_end(container, pts, kept):
     scan._end_at_broken_times(frames, container)
     assert len(frames.pts) == kept
     assert bool(frames.damage) == (kept < len(pts))
+
+
+def test_indexes_in_memory_are_bounded_by_their_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_memory", type(cache._memory)())
+    monkeypatch.setattr(cache, "_FRAMES", 20)
+    for number in range(3):
+        assert len(cache.index_of(write_video(tmp_path / f"{number}.mp4", 8)).ticks) == 8
+    assert len(cache._memory) == 2
+    assert len(cache.index_of(write_video(tmp_path / "long.mp4", 30)).ticks) == 30  # kept, alone
+    assert len(cache._memory) == 1
