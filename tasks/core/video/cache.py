@@ -74,19 +74,6 @@ def _looked_at(path: str, key: str, full: bool) -> VideoIndex:
         raise
 
 
-def decord_verdict(path: str | Path) -> bool | None:
-    """Whether decord has been shown exact on this file; None: not examined."""
-    try:
-        return {"1": True, "0": False}.get(_file(_key(path), ".decord").read_text())
-    except OSError:
-        return None
-
-
-def keep_decord_verdict(path: str | Path, exact: bool) -> None:
-    """Remember whether decord is exact on this file."""
-    _write(_file(_key(path), ".decord"), b"1" if exact else b"0")
-
-
 def _key(path: str | Path) -> str:
     info = require_file(path)
     text = f"{VERSION}|{os.path.abspath(path)}|{info.st_size}|{info.st_mtime_ns}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.video.cache import index_of, keep_decord_verdict
+from tasks.core.video.cache import index_of
 from tasks.core.video.manifest import Row
 from tasks.core.video.reader import VideoError, open_video
 
@@ -170,7 +170,6 @@ def examine(path: str, seek: bool = True) -> Iterator[dict[str, Any]]:
 
     if importlib.util.find_spec("decord") is not None and may_try(index.container, index.codec):
         decord = _measure(path, "decord", truth, numbers)
-        keep_decord_verdict(path, decord.get("wrong") == 0)
         yield {**facts, "seek": {**facts["seek"], "decord": decord}}
 
 

@@ -38,7 +38,4 @@ def _ended(path: str, facts: dict[str, Any] | None, reason: str) -> dict[str, An
     """Facts after a violent end: all but decord's part where PyAV's had come."""
     if facts is None:
         return {"ok": False, "problems": [reason]}
-    from tasks.core.video.cache import keep_decord_verdict
-
-    keep_decord_verdict(path, False)
     return {**facts, "seek": {**facts.get("seek", {}), "decord": {"error": "hangs or crashes"}}}

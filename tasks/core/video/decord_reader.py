@@ -1,27 +1,19 @@
-"""decord behind the reader interface: used where it has been shown exact, or where it is asked for by name."""
+"""decord behind the reader interface, for those who ask for it by name: it is no faster than PyAV here, and exact on some files only."""
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tasks.core.errors import InputError
-from tasks.core.video.cache import decord_verdict, index_of, keep_decord_verdict
-from tasks.core.video.pyav_reader import PyavReader, scaled
+from tasks.core.video.cache import index_of
+from tasks.core.video.pyav_reader import scaled
 from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
-# decord 0.6 hangs or cannot open much else; nothing outside this list is ever given to it by `auto` or by a check.
+# decord 0.6 hangs or cannot open much else; nothing outside this list is ever given to it.
 CONTAINERS = ("mov", "matroska", "avi")
 CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg")
 _CHUNK = 32
-
-
-def proven(path: str | Path, said: bool | None = None) -> bool:
-    """Whether `auto` may use decord on this file: it is installed, and a manifest or the cache says that it is exact there."""
-    if said is False or importlib.util.find_spec("decord") is None:
-        return False
-    return bool(said) or decord_verdict(path) is True
 
 
 def may_try(container: str, codec: str) -> bool:
@@ -34,8 +26,6 @@ class DecordReader(VideoReader):
 
     Args:
         path: a video file. threads: of the decoder; None: decord's choice.
-        or_pyav: where decord fails later on, go on with PyAV and keep decord from the file. It was judged by some frames and with one
-            thread, and fails on sound VP9 with several.
 
     Raises:
         VideoError: decord cannot open the file or counts other frames than there are.
@@ -44,13 +34,12 @@ class DecordReader(VideoReader):
 
     backend = "decord"
 
-    def __init__(self, path: str | Path, threads: int | None = None, or_pyav: bool = False):
+    def __init__(self, path: str | Path, threads: int | None = None):
         try:
             import decord
         except ImportError as error:
             raise InputError("the decoder 'decord' needs the package 'decord'", "pip install decord, or use the decoder 'pyav'") from error
-        self._decord, self._threads, self._or_pyav = decord, threads, or_pyav
-        self._instead: PyavReader | None = None
+        self._decord = decord
         decord.logging.set_level(decord.logging.QUIET)
         self.path = str(path)
         index = index_of(self.path)
@@ -75,8 +64,6 @@ class DecordReader(VideoReader):
         return VideoError(self.path, f"decord cannot read it ({first})", "use the decoder 'pyav'")
 
     def get(self, indices: Sequence[int] | np.ndarray, short_side: int | None = None) -> np.ndarray:
-        if self._instead is not None:
-            return self._instead.get(indices, short_side)
         wanted = self._checked(indices)
         height, width = scaled_size(self.height, self.width, short_side)
         out = np.empty((len(wanted), height, width, 3), np.uint8)
@@ -85,11 +72,7 @@ class DecordReader(VideoReader):
         try:
             pictures = self._reader.get_batch(wanted.tolist()).asnumpy()
         except (self._decord.DECORDError, RuntimeError) as error:
-            if not self._or_pyav:
-                raise self._objection(error) from None
-            keep_decord_verdict(self.path, False)
-            self._reader, self._instead, self.backend = None, PyavReader(self.path, self._threads), PyavReader.backend
-            return self._instead.get(wanted, short_side)
+            raise self._objection(error) from None
         if (height, width) == (self.height, self.width):
             return pictures
         # decord's own scaling fails for widths that are no multiple of 32
@@ -106,5 +89,3 @@ class DecordReader(VideoReader):
 
     def close(self) -> None:
         self._reader = None
-        if self._instead is not None:
-            self._instead.close()

@@ -98,7 +98,7 @@ class ClipDataset(Dataset):
         began = time.perf_counter()
         try:
             with span("read and decode"):
-                reader = self.store.video(row.path) if self.store else self._reader(row.path, _said_yes(row))
+                reader = self.store.video(row.path) if self.store else self._reader(row.path)
                 picked = self._choose(reader.pts, rng, row)
                 chosen, sample.values = picked.frames, picked.values
                 frames, back = np.unique(chosen, return_inverse=True)
@@ -125,25 +125,19 @@ class ClipDataset(Dataset):
             return Picked(self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s))
         return Picked(np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)]))
 
-    def _open(self, path: str, decord_ok: bool | None = None) -> VideoReader:
+    def _open(self, path: str) -> VideoReader:
         threads = 1 if get_worker_info() is not None or self.data.preload else None
-        return open_video(path, self.data.decoder, threads=threads, decord_ok=decord_ok)
+        return open_video(path, self.data.decoder, threads=threads)
 
-    def _reader(self, path: str, decord_ok: bool | None = None) -> VideoReader:
+    def _reader(self, path: str) -> VideoReader:
         if path in self._readers:
             self._readers.move_to_end(path)
             return self._readers[path]
-        reader = self._open(path, decord_ok)
+        reader = self._open(path)
         self._readers[path] = reader
         if len(self._readers) > _OPEN_READERS:
             self._readers.popitem(last=False)[1].close()
         return reader
-
-
-def _said_yes(row: Row) -> bool | None:
-    """Whether the manifest says that decord is exact for this file; None where it says nothing."""
-    said = row.extra.get("seek_ok_decord")
-    return said in ("1", "true", "True", "yes") if said else None
 
 
 def collate(samples: list[Sample]) -> dict[str, Any]:

@@ -127,18 +127,15 @@ def is_frame_folder(path: str | Path) -> bool:
     return folder.is_dir() and any(f.suffix.lower() in IMAGE_SUFFIXES for f in folder.iterdir())
 
 
-def open_video(
-    path: str | Path, backend: str = "auto", *, threads: int | None = None, decord_ok: bool | None = None, fps: float = 25.0
-) -> VideoReader:
+def open_video(path: str | Path, backend: str = "auto", *, threads: int | None = None, fps: float = 25.0) -> VideoReader:
     """Open a video file or a folder of pictures.
 
-    `auto` takes PyAV, which is exact on every file, and decord only where it has been shown exact for this very file: by
-    `decord_ok` (a manifest's `seek_ok_decord` column) or by the verdict that `vid data check` keeps in the cache.
+    `auto` takes PyAV: with its index it is exact on every file, and it takes a third to half of decord's time (`scripts/bench masked
+    --only loader`). decord serves those who ask for it; `vid data check` says on which files it is exact.
 
     Args:
         backend: `auto`, `pyav` or `decord`; a folder of pictures always uses the frames reader.
         threads: decoder threads; None lets the decoder choose, loader workers use 1.
-        decord_ok: what a manifest says about decord on this file; None: ask the cache.
         fps: frame rate of a folder of pictures, which has no time of its own.
 
     Raises:
@@ -152,16 +149,10 @@ def open_video(
         from tasks.core.video.frames_reader import FramesReader
 
         return FramesReader(path, fps=fps)
-    if backend != "pyav":
-        from tasks.core.video import decord_reader
+    if backend == "decord":
+        from tasks.core.video.decord_reader import DecordReader
 
-        if backend == "decord":
-            return decord_reader.DecordReader(path, threads=threads)
-        if decord_reader.proven(path, decord_ok):
-            try:
-                return decord_reader.DecordReader(path, threads=threads, or_pyav=True)
-            except VideoError:
-                pass  # whatever decord objects to, PyAV decides
+        return DecordReader(path, threads=threads)
     from tasks.core.video.pyav_reader import PyavReader
 
     return PyavReader(path, threads=threads)

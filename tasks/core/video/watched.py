@@ -50,6 +50,7 @@ class WatchedLoader(DataLoader):
                     return
                 except RuntimeError as error:
                     if str(error).startswith("Caught ") or not any(sign in str(error) for sign in _GONE):
+                        self._end_all()  # now: once the error's traceback is collected their queues may go before them
                         raise
                     self._blame(error)
                 self._batches.skip = taken
@@ -67,14 +68,17 @@ class WatchedLoader(DataLoader):
         """Ends all processes and notes what they must not read again."""
         workers = self._iterator._workers
         codes = {place: worker.exitcode for place, worker in enumerate(workers) if not worker.is_alive()}
-        for worker in workers:
-            worker.kill()  # they are deaf to the signal that the loader's own end sends
-        self._iterator._shutdown_workers()
-        self._iterator = None
+        self._end_all()
         if not self._items.blame(codes) or len(self._items.bad) > MOST_DEATHS:
             reason = str(error).splitlines()[0]
             hint = "is the memory of the machine, or /dev/shm, used up?"
             raise VidError(f"loader processes end without a word ({reason})", hint) from None
+
+    def _end_all(self) -> None:
+        for worker in self._iterator._workers:
+            worker.kill()  # they are deaf to the signal that the loader's own end sends
+        self._iterator._shutdown_workers()
+        self._iterator = None
 
 
 class _Items(Dataset):

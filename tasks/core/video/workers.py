@@ -70,3 +70,6 @@ def _stop_all() -> None:
         for worker in iterator._workers:
             if worker.is_alive():
                 worker.kill()
+    for child in multiprocessing.active_children():  # of loaders that are no more
+        if child.daemon and child._start_method == "forkserver":
+            child.kill()

@@ -4,7 +4,6 @@ import shutil
 import pytest
 from painted import paint, write_video
 
-from tasks.core.video import cache
 from tasks.core.video.check import check_rows, content_hash, summary
 from tasks.core.video.manifest import Row
 
@@ -65,14 +64,12 @@ def test_summary(found):
     assert totals["codecs"]["h264 in mov"] == 3
 
 
-def test_decord_is_judged_and_the_verdict_kept(found):
+def test_decord_is_judged(found):
     pytest.importorskip("decord")
     results, _ = found
     assert results["good.mp4"].seek_ok_decord is True
     assert results["b.avi"].seek_ok_decord is False
     assert results["cut.mkv"].seek_ok_decord is None
-    assert cache.decord_verdict(results["good.mp4"].path) is True
-    assert cache.decord_verdict(results["b.avi"].path) is False
 
 
 def test_the_hash_is_of_the_content(tmp_path):

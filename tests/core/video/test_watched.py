@@ -1,6 +1,7 @@
 """A decoder that crashes or hangs in a loader process costs one video, not the run."""
 
 import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -79,6 +80,12 @@ def test_processes_that_always_die_are_not_a_matter_of_one_file(rows, monkeypatc
 def test_what_a_worker_raises_stays_what_it_is(rows):
     with pytest.raises(RuntimeError, match="the collation is wrong"):
         next(iter(data_loader(ClipDataset(rows[:1], DATA, None), EvalBatches(1, 1), DATA, collate=_broken)))
+
+
+def test_an_error_leaves_no_process_behind(rows):
+    with pytest.raises(RuntimeError, match="the collation is wrong"):
+        next(iter(data_loader(ClipDataset(rows[:1], DATA, None), EvalBatches(1, 1), DATA, collate=_broken)))
+    assert not multiprocessing.active_children()
 
 
 def _broken(samples):
