@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ LIMIT_S = 900.0
 """An item whose reading takes longer hangs; a file met for the first time may take `guard.LIMIT_S` alone."""
 MOST_DEATHS = 20
 _BEAT_S = 5.0
+_DYING_S = 5.0
 _GONE = ("exited unexpectedly", "is killed by signal")
 
 
@@ -53,6 +55,10 @@ class WatchedLoader(DataLoader):
                         self._end_all()  # now: once the error's traceback is collected their queues may go before them
                         raise
                     self._blame(error)
+                except (ConnectionError, EOFError, FileNotFoundError) as error:  # it died while it handed over a batch
+                    if not wait([worker.sentinel for worker in self._iterator._workers], _DYING_S):
+                        raise
+                    self._blame(error)
                 self._batches.skip = taken
                 batches = super().__iter__()
         finally:
@@ -64,13 +70,13 @@ class WatchedLoader(DataLoader):
             for place in self._items.overdue() if iterator is not None else ():
                 iterator._workers[place].kill()
 
-    def _blame(self, error: RuntimeError) -> None:
+    def _blame(self, error: Exception) -> None:
         """Ends all processes and notes what they must not read again."""
         workers = self._iterator._workers
         codes = {place: worker.exitcode for place, worker in enumerate(workers) if not worker.is_alive()}
         self._end_all()
         if not self._items.blame(codes) or len(self._items.bad) > MOST_DEATHS:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             hint = "is the memory of the machine, or /dev/shm, used up?"
             raise VidError(f"loader processes end without a word ({reason})", hint) from None
 

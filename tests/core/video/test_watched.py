@@ -65,6 +65,24 @@ def test_what_kills_or_hangs_is_skipped_and_named_and_all_else_comes_as_before(r
         assert torch.equal(one["video"], other["video"][kept])
 
 
+def test_a_process_that_dies_while_it_hands_over_a_batch(rows, monkeypatch):
+    whole, struck = _MultiProcessingDataLoaderIter._try_get_data, []
+    loader = data_loader(Misbehaving([rows[4], rows[0]], DATA, None, "views"), EvalBatches(2, 1), DATA, collate=collate)
+
+    def torn(self, *timeout):
+        if not struck and loader._items._reading[0, 0] == 0:
+            struck.append(self._workers[0].kill())
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return whole(self, 0.5)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", torn)
+    first, second = loader
+    assert [(os.path.basename(path), reason) for path, reason in first["skipped"]] == [
+        ("hang.mp4", "a loader process ended (exit -9) while reading it")
+    ]
+    assert second["uid"].tolist() == [1]
+
+
 class Dying(ClipDataset):
     def __getitem__(self, key):
         os._exit(7)
