@@ -128,6 +128,8 @@ def _labels(config: dict[str, Any], folder: Path) -> list[str]:
     count = config.get("num_labels", 2)
     videomae.refuse(type(count) is not int or not 0 < count <= MAX_CLASSES, folder, f"num_labels is {count!r:.40}")
     found = config.get("id2label") or {str(n): f"LABEL_{n}" for n in range(count)}
+    numbered = isinstance(found, dict) and all(str(number).isdecimal() for number in found)
+    videomae.refuse(not numbered, folder, "id2label is no mapping from numbers to names")
     by_number = {int(number): str(name) for number, name in found.items()}
     videomae.refuse(sorted(by_number) != list(range(len(by_number))), folder, "id2label does not number the classes from 0")
     return [by_number[number] for number in range(len(by_number))]

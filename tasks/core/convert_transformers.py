@@ -24,8 +24,10 @@ EPSILONS = "there the last layer norm has epsilon 1e-5 (head.norm_eps, decoder.n
 def read_transformers(folder: Path, architecture: str) -> tuple[dict[str, Any], Tensors]:
     """(config.json, tensors with one spelling of biases) of a folder of this architecture. Raises InputError."""
     config = read_json(folder / CONFIG)
-    if config.get("model_type") != "videomae" or architecture not in (config.get("architectures") or []):
-        found = ", ".join(config.get("architectures") or []) or config.get("model_type", "nothing")
+    named = config.get("architectures")
+    named = [str(name) for name in named] if isinstance(named, list) else []
+    if config.get("model_type") != "videomae" or architecture not in named:
+        found = ", ".join(named) or config.get("model_type", "nothing")
         raise InputError(f"{folder} holds {found}, not {architecture}")
     tensors = join_spellings(read_folder(folder), str(folder))
     biases = config.get("qv_bias", config.get("qkv_bias", True))
@@ -89,6 +91,8 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, t
         mean, std = found.get("image_mean", [0.5] * 3), found.get("image_std", [0.5] * 3)
         if found.get("do_normalize") is False:
             mean, std = [0.0] * 3, [1.0] * 3
+        if not all(isinstance(v, list | tuple) and len(v) == 3 and all(type(x) in (int, float) for x in v) for v in (mean, std)):
+            raise InputError(f"{folder / PROCESSOR}: image_mean and image_std must be three numbers each")
     else:
         talk.warn(f"{folder} has no {PROCESSOR}: ImageNet's mean and deviation are assumed")
     talk.info("the frame stride is not in the folder: 4 frames are assumed (preprocessing in config.json)")

@@ -242,7 +242,9 @@ def change(folder, key, value):
         ("use_mean_pooling", False, "first token"),
         ("num_attention_heads", 5, "multiple of heads"),
         ("id2label", {"1": "a", "2": "b", "3": "c"}, "from 0"),
+        ("id2label", ["a", "b", "c"], "no mapping from numbers"),
         ("architectures", ["VideoMAEForPreTraining"], "not VideoMAEForVideoClassification"),
+        ("architectures", 3, "not VideoMAEForVideoClassification"),
     ],
 )
 def test_what_this_suite_lacks_is_refused(tmp_path, key, value, message):
@@ -252,6 +254,13 @@ def test_what_this_suite_lacks_is_refused(tmp_path, key, value, message):
     with pytest.raises(InputError, match=message):
         convert(tmp_path / "theirs", "transformers", tmp_path / "again", Quiet())
     assert not (tmp_path / "again").exists()
+
+
+def test_odd_settings_of_an_image_processor_are_refused(tmp_path, reference):
+    folder = reference.save(reference.classifier(), tmp_path / "theirs")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": 3}')
+    with pytest.raises(InputError, match="three numbers each"):
+        convert(folder, "transformers", tmp_path / "ours", Quiet())
 
 
 Q = "videomae.encoder.layer.0.attention.attention."
