@@ -62,9 +62,7 @@ def cubes_at(video: torch.Tensor, index: torch.Tensor, tubelet: int, patch: int)
     b, _, c, h, w = video.shape
     columns = w // patch
     places = h // patch * columns
-    corner = (
-        index // places * tubelet * c * h + index % places // columns * patch
-    ) * columns + index % columns  # in runs of `patch`
+    corner = (index // places * tubelet * c * h + index % places // columns * patch) * columns + index % columns  # in runs of `patch`
     frame, colour, row = (torch.arange(k, device=video.device) for k in (tubelet, c, patch))
     inside = ((colour[:, None, None] + frame[:, None] * c) * h + row) * columns
     clip = torch.arange(b, device=video.device)[:, None, None] * (video[0].numel() // patch)
