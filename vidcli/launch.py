@@ -145,7 +145,7 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
 
     previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        child = subprocess.Popen(line, env=environment, start_new_session=True, preexec_fn=_ignore_signals)
+        child = subprocess.Popen(line, env=environment, start_new_session=True, preexec_fn=_own_signals)
         failed_at = None
         while child.poll() is None:
             try:
@@ -168,9 +168,10 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
     return (130 if received[0] == signal.SIGINT else 75) if received else 1
 
 
-def _ignore_signals() -> None:
+def _own_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it ends the launcher, under nohup too
 
 
 def signal_workers(folder: Path, number: int, told: set[str]) -> int:

@@ -169,9 +169,10 @@ def test_the_cause_is_told_before_what_it_did_to_the_others(tmp_path):
     assert process.wait(60) == 75
 
 
-def test_a_launcher_without_workers_ends_at_once(tmp_path):
+@pytest.mark.parametrize("before", [[], ["nohup"]])
+def test_a_launcher_without_workers_ends_at_once(tmp_path, before):
     waits = "print('ready', flush=True); import signal; signal.pause()"
-    process = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(tmp_path), waits], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*before, sys.executable, "-c", SUPERVISE, str(tmp_path), waits], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
