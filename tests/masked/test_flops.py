@@ -1,8 +1,9 @@
 """The counted operations against what torch counts while the model runs."""
 
 import pytest
+import torch
 from masked_helpers import SAMPLERS, config, method, progress, rng, video
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from tasks.masked.flops import step_flops, training_flops, visible_tokens
 
@@ -16,6 +17,12 @@ def ids(settings: dict) -> str:
     return "-".join(str(v) for v in settings.values())
 
 
+counted = pytest.mark.skipif(
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu not in flop_registry, reason="this torch does not count attention on a CPU"
+)
+
+
+@counted
 @pytest.mark.parametrize("settings", SAMPLERS + MORE, ids=ids)
 def test_forward_is_what_torch_counts(settings):
     model, clips = method(settings), 3
@@ -25,6 +32,7 @@ def test_forward_is_what_torch_counts(settings):
     assert choice.visible.shape[1] == visible_tokens(config(settings))
 
 
+@counted
 @pytest.mark.parametrize("settings", SAMPLERS, ids=ids)
 def test_training_is_what_torch_counts_but_for_gradients_of_pixels(settings):
     """The rule of three also counts gradients with respect to pixels and stored tokens, which nobody computes; small models feel it. The
