@@ -14,7 +14,8 @@ from tasks.registry import TASKS
 LOOSE = {"cvclr": 1e-2, "motion": 1e-2}
 """Steep losses, and flow that is constant but for rounding: the last bit of one step is a digit of the next."""
 
-WORLDS = ("1", "2", "4", "2-shard", "2-split", "2-whole")
+MANY = ("2", "4") if (os.cpu_count() or 1) >= 4 else ("2",)  # four on two cores that others use have hung in torch's backward pass
+WORLDS = ("1", *MANY, "2-shard", "2-split", "2-whole")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ METHODS = [name for name, *_ in every_method.methods(Path(), 8)]
 
 @pytest.mark.parametrize(
     ("method", "world"),
-    [(m, w) for m in METHODS for w in ("2", "4")] + [(m, w) for m in every_method.SHARDED for w in ("2-shard", "2-split", "2-whole")],
+    [(m, w) for m in METHODS for w in MANY] + [(m, w) for m in every_method.SHARDED for w in ("2-shard", "2-split", "2-whole")],
 )
 def test_many_processes_give_what_one_gives(worlds, method, world):
     """Split weights too, and runs that go from whole to split weights or back before their last step."""
