@@ -21,7 +21,7 @@ from tasks.core.metrics.anomalies import smoothed
 from tasks.core.report.outputs import finished as outputs_finished
 from tasks.core.talk import Talk
 from tasks.core.video.children import each
-from tasks.core.video.clips import frame_range
+from tasks.core.video.clips import duration_s, frame_range
 from tasks.core.video.inputs import Input
 from tasks.core.video.manifest import read_sources
 from tasks.core.video.reader import VideoError, VideoReader, open_video
@@ -147,13 +147,13 @@ class Detector:
         """Everything found in an open video, or in the part of it with start_s <= t < end_s."""
         start, stop = frame_range(reader.pts, start_s, end_s)
         part = reader.pts[start:stop]
-        duration_s = float(part[-1] - part[0]) + (float(np.median(np.diff(part))) if len(part) > 1 else 1 / (reader.fps or 25.0))
+        length_s = duration_s(part, reader.fps)
         if self.model is not None:
             scores, notes = self.model.score(reader, advance, start_s, end_s), self.model.notes(reader)
         else:
-            scores, notes = self._embedded(reader, start, stop, float(part[0]), duration_s, advance)
+            scores, notes = self._embedded(reader, start, stop, float(part[0]), length_s, advance)
         following = int(scores.frame[-1]) + 1 if len(scores) else stop  # the last frames may have no score
-        ends = float(reader.pts[following]) if following < stop else float(part[0]) + duration_s
+        ends = float(reader.pts[following]) if following < stop else float(part[0]) + length_s
         rules = (self.settings["threshold"], ends, self.config.min_duration_s, self.config.join_gap_s)
         return AnomalyDetection(
             path=shown,
@@ -161,7 +161,7 @@ class Detector:
             settings=self.settings,
             n_frames=reader.n_frames,
             fps=float(reader.fps),
-            duration_s=duration_s,
+            duration_s=length_s,
             start_s=float(part[0]),
             width=reader.width,
             height=reader.height,
@@ -172,11 +172,11 @@ class Detector:
         )
 
     def _embedded(
-        self, reader: VideoReader, start: int, stop: int, start_s: float, duration_s: float, advance: Callable[[int], None]
+        self, reader: VideoReader, start: int, stop: int, start_s: float, length_s: float, advance: Callable[[int], None]
     ) -> tuple[FrameScores, list[str]]:
         model, notes = self.normal, list(embedded.NOTES)
         if model is None:
-            first_s = self.config.first_part * duration_s
+            first_s = self.config.first_part * length_s
             model = embedded.fit([NormalSource(reader.path, start_s, start_s + first_s)], advance, self.config.decoder)
             notes.append(f"the first {first_s:.1f} s were taken as normal: the detector learned from them, so their own scores say little")
         scores = embedded.score_video(model, reader, advance, start, stop)

@@ -10,20 +10,16 @@ import numpy as np
 from tasks.anomalies.heat import overlay
 from tasks.anomalies.result import AnomalyDetection, Interval
 from tasks.anomalies.writers import as_record
-from tasks.core import files
-from tasks.core.report import cards, timeline
-from tasks.core.report.page import Page
+from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
 from tasks.core.video.reader import VideoReader
 
-MAX_PICTURED = 300  # intervals with pictures; more would make a page of many megabytes
 _NOUNS = ("interval", "intervals")
 
 
 def pictured(detection: AnomalyDetection) -> list[int]:
-    """Numbers of the intervals that the report shows with pictures, in order of time: all, or the `MAX_PICTURED` with the highest peaks."""
-    peaks = np.array([-interval.peak for interval in detection.intervals])
-    return sorted(np.argsort(peaks, kind="stable")[:MAX_PICTURED].tolist())
+    """Numbers of the intervals that the report shows with pictures, in order of time: all, or those with the highest peaks."""
+    return detections.highest([interval.peak for interval in detection.intervals])
 
 
 def pictures(detection: AnomalyDetection, reader: VideoReader, advance: Callable[[int], None] = lambda n: None) -> list[np.ndarray]:
@@ -56,34 +52,11 @@ def write_report(path: Path, detection: AnomalyDetection, thumbnails: Sequence[n
     shown = pictured(detection) if thumbnails is not None else []
     if thumbnails is not None and len(thumbnails) != len(shown):
         raise ValueError(f"{len(thumbnails)} pictures for {len(shown)} intervals")
-    record = as_record(detection)
-    n = len(detection.intervals)
-    page = Page(Path(record["video"]).name or record["video"], _subtitle(record))
-    if detection.damage:
-        page.markup(f'<p class="warning" role="note">The video is damaged: {escape(detection.damage)}</p>')
-    targets = [f"{'interval' if shown else 'row'}-{i + 1}" for i in range(n)]
-    page.markup(_timeline(detection, targets), timeline.STYLE + cards.STYLE)
-    if not n:
-        page.text(_why_none(detection))
-    if shown:
-        page.section("Peaks")
-        if len(shown) < n:
-            page.text(f"Pictures of the {len(shown)} intervals with the highest peaks out of {n}.")
-        page.markup(_cards(detection, dict(zip(shown, thumbnails, strict=True))))
-    if n:
-        page.section("All intervals").markup(_table(detection.intervals, targets))
-    page.section("Details").facts(_facts(record))
-    for note in detection.notes:
-        page.text(f"{note[:1].upper()}{note[1:]}.")
-    page.markup(timeline.script())
-    files.write_text(path, page.html())
-
-
-def _subtitle(record: Mapping[str, Any]) -> str:
-    n = len(record["intervals"])
-    size = f"{record['width']}×{record['height']}"
-    facts = f"{clock(record['duration_s'])} · {record['n_frames']} frames · {record['fps']:.5g} fps · {size} · {record['method']}"
-    return f"{n} {_NOUNS[n != 1]} · {facts}"
+    record, n = as_record(detection), len(detection.intervals)
+    targets = detections.targets(_NOUNS[0], n, bool(shown))
+    cut = ("Peaks", "the highest peaks", len(shown), _cards(detection, dict(zip(shown, thumbnails, strict=True)))) if shown else None
+    drawing, table = _timeline(detection, targets), _table(detection.intervals, targets)
+    detections.write_page(path, record, _NOUNS, n, drawing, _why_none(detection), cut, table, _facts(record))
 
 
 def _why_none(detection: AnomalyDetection) -> str:
@@ -148,13 +121,6 @@ def _table(intervals: Sequence[Interval], targets: Sequence[str]) -> str:
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, object]:
+    facts = {"frames scored": len(record["frames"]["t"]), "first frame at (s)": f"{record['start_s']:g}"}
     top = record["peak"]
-    facts = {
-        "video": record["video"],
-        "method": record["method"],
-        "frames scored": len(record["frames"]["t"]),
-        "first frame at (s)": f"{record['start_s']:g}",
-    }
-    if top is not None:
-        facts["highest score"] = f"{top['score']:.4g} at {clock(top['t'])} (frame {top['frame']})"
-    return facts | cards.flat(record["settings"])
+    return facts if top is None else {**facts, "highest score": f"{top['score']:.4g} at {clock(top['t'])} (frame {top['frame']})"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.anomalies.result import AnomalyDetection, FrameScores
 from tasks.core import files
-from tasks.core.report.outputs import named, readable
+from tasks.core.report.outputs import named, readable, video_facts
 from tasks.core.video.reader import VideoReader
 
 SUFFIXES = {"json": ".anomalies.json", "csv": ".anomalies.csv", "html": ".html", "mp4": ".anomalies.mp4"}
@@ -80,12 +80,7 @@ def as_record(detection: AnomalyDetection) -> dict[str, Any]:
         "method": detection.method,
         "intervals": [{**vars(interval), "peak": shortest(np.array([interval.peak]))[0]} for interval in detection.intervals],
         "peak": None if highest is None else {name: columns[name][highest] for name in ("score", "t", "frame")},
-        "n_frames": int(detection.n_frames),
-        "fps": float(detection.fps),
-        "duration_s": float(detection.duration_s),
-        "start_s": float(detection.start_s),
-        "width": int(detection.width),
-        "height": int(detection.height),
+        **video_facts(detection),
         "settings": detection.settings,
         "notes": list(detection.notes),
         "damage": detection.damage,

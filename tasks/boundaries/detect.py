@@ -20,7 +20,7 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.report.outputs import finished as outputs_finished
 from tasks.core.talk import Talk
 from tasks.core.video.children import each
-from tasks.core.video.clips import frame_range
+from tasks.core.video.clips import duration_s, frame_range
 from tasks.core.video.inputs import Input, path_hash
 from tasks.core.video.reader import VideoError, VideoReader, open_video
 
@@ -226,14 +226,13 @@ class Detector:
         else:
             scores = self.model.score(reader, advance, start_s, end_s)
         part = reader.pts[start:stop]
-        last = float(np.median(np.diff(part))) if len(part) > 1 else 1 / (reader.fps or 25.0)
         return Detection(
             path=shown,
             method=self.method,
             settings=self.settings,
             n_frames=reader.n_frames,
             fps=float(reader.fps),
-            duration_s=float(part[-1] - part[0]) + last,
+            duration_s=duration_s(part, reader.fps),
             start_s=float(part[0]),
             width=reader.width,
             height=reader.height,

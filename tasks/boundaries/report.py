@@ -1,27 +1,22 @@
 """The report of one video: a self-contained HTML page with a timeline and the pictures on each side of every boundary."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tasks.boundaries.result import Detection
 from tasks.boundaries.writers import as_record
-from tasks.core import files
-from tasks.core.report import cards, timeline
-from tasks.core.report.page import Page
+from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
 
-MAX_PICTURED = 300  # boundaries with thumbnails; more would make a page of many megabytes
+_NOUNS = ("boundary", "boundaries")
 _AFTER_S = 0.25  # right after a boundary most of the picture is still the same
 
 
 def pictured(detection: Detection) -> list[int]:
-    """Numbers of the boundaries that the report shows with thumbnails, in order of time: all, or the `MAX_PICTURED` that score highest."""
-    scores = np.array([-boundary.score for boundary in detection.boundaries])
-    return sorted(np.argsort(scores, kind="stable")[:MAX_PICTURED].tolist())
+    """Numbers of the boundaries that the report shows with thumbnails, in order of time: all, or those that score highest."""
+    return detections.highest([boundary.score for boundary in detection.boundaries])
 
 
 def thumbnail_frames(detection: Detection) -> list[tuple[int, int]]:
@@ -54,32 +49,12 @@ def write_report(path: Path, detection: Detection, thumbnails: Sequence[tuple[np
     shown = pictured(detection) if thumbnails is not None else []
     if thumbnails is not None and len(thumbnails) != len(shown):
         raise ValueError(f"{len(thumbnails)} pairs of thumbnails for {len(shown)} boundaries")
-    record = as_record(detection)
-    n = len(detection.boundaries)
-    page = Page(Path(record["video"]).name or record["video"], _subtitle(record))
-    if detection.damage:
-        page.markup(f'<p class="warning" role="note">The video is damaged: {escape(detection.damage)}</p>')
-    targets = [f"{'boundary' if shown else 'row'}-{i + 1}" for i in range(n)]
-    page.markup(_timeline(detection, targets), timeline.STYLE + cards.STYLE)
-    if not n:
-        page.text(_why_none(detection))
-    if shown:
-        page.section("Before and after")
-        if len(shown) < n:
-            page.text(f"Pictures of the {len(shown)} boundaries with the highest scores out of {n}.")
-        page.markup(_cards(detection, shown, thumbnails))
-    if n:
-        page.section("All boundaries").markup(_table(detection, targets))
-    page.section("Details").facts(_facts(record, len(detection.scores)))
-    page.markup(timeline.script())
-    files.write_text(path, page.html())
-
-
-def _subtitle(record: Mapping[str, Any]) -> str:
-    n = len(record["boundaries"])
-    count = f"{n} boundaries" if n != 1 else "1 boundary"
-    size = f"{record['width']}×{record['height']}"
-    return f"{count} · {clock(record['duration_s'])} · {record['n_frames']} frames · {record['fps']:.5g} fps · {size} · {record['method']}"
+    record, n = as_record(detection), len(detection.boundaries)
+    targets = detections.targets(_NOUNS[0], n, bool(shown))
+    pictures = ("Before and after", "the highest scores", len(shown), _cards(detection, shown, thumbnails)) if shown else None
+    facts = {"candidates scored": len(detection.scores), "first frame at (s)": f"{record['start_s']:g}"}
+    drawing, table = _timeline(detection, targets), _table(detection, targets)
+    detections.write_page(path, record, _NOUNS, n, drawing, _why_none(detection), pictures, table, facts)
 
 
 def _why_none(detection: Detection) -> str:
@@ -96,7 +71,7 @@ def _timeline(detection: Detection, targets: Sequence[str]) -> str:
     ]
     threshold = detection.settings.get("threshold")
     curve = Curve("score", scores.t, scores.score)
-    return timeline.timeline([curve], marks, detection.start_s, detection.duration_s, threshold, ("boundary", "boundaries"))
+    return timeline.timeline([curve], marks, detection.start_s, detection.duration_s, threshold, _NOUNS)
 
 
 def _cards(detection: Detection, shown: Sequence[int], thumbnails: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
@@ -114,13 +89,3 @@ def _cards(detection: Detection, shown: Sequence[int], thumbnails: Sequence[tupl
 def _table(detection: Detection, targets: Sequence[str]) -> str:
     rows = [(clock(b.t), f"{b.t:.6f}", str(b.frame), f"{b.score:.4f}") for b in detection.boundaries]
     return cards.table(("time", "t (s)", "frame", "score"), rows, targets)
-
-
-def _facts(record: Mapping[str, Any], n_scores: int) -> dict[str, object]:
-    facts = {
-        "video": record["video"],
-        "method": record["method"],
-        "candidates scored": n_scores,
-        "first frame at (s)": f"{record['start_s']:g}",
-    }
-    return facts | cards.flat(record["settings"])

@@ -14,6 +14,7 @@ import numpy as np
 from tasks.boundaries.result import Detection, Scores
 from tasks.core.errors import InputError
 from tasks.core.files import replacing
+from tasks.core.report.outputs import video_facts
 
 SUFFIX = ".scores.csv"
 _VERSION = 1
@@ -50,12 +51,7 @@ def write_scores(path: Path, detection: Detection) -> None:
         "video": detection.path,
         "method": detection.method,
         "settings": detection.settings,
-        "n_frames": int(detection.n_frames),
-        "fps": float(detection.fps),
-        "duration_s": float(detection.duration_s),
-        "start_s": float(detection.start_s),
-        "width": int(detection.width),
-        "height": int(detection.height),
+        **video_facts(detection),
         "damage": detection.damage,
         "part": None if detection.part is None else list(detection.part),
         "file_start_s": float(detection.file_start_s),

@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.boundaries.result import Detection
 from tasks.core import files
-from tasks.core.report.outputs import named, readable
+from tasks.core.report.outputs import named, readable, video_facts
 
 SUFFIXES = {"json": ".boundaries.json", "csv": ".boundaries.csv", "edl": ".edl", "html": ".html"}
 _NTSC = (15, 24, 30, 48, 60)  # counts per second that also exist slowed down by 1000/1001
@@ -71,12 +71,7 @@ def as_record(detection: Detection) -> dict[str, Any]:
         "video": readable(detection.path),
         "method": detection.method,
         "boundaries": [{"t": float(b.t), "frame": int(b.frame), "score": float(b.score)} for b in detection.boundaries],
-        "n_frames": int(detection.n_frames),
-        "fps": float(detection.fps),
-        "duration_s": float(detection.duration_s),
-        "start_s": float(detection.start_s),
-        "width": int(detection.width),
-        "height": int(detection.height),
+        **video_facts(detection),
         "settings": detection.settings,
         "damage": detection.damage,
         "part": None if detection.part is None else list(detection.part),

@@ -45,7 +45,7 @@ def run(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path, wo
     if shard.count > 1:
         talk.info(shard.said(len(own), len(inputs)))
     maker = Maker(config, inputs, out)
-    store = Store(out, settings_of(config), maker.facts, shard)
+    store = Store(out, settings_of(config), maker.facts, shard, talk)
     store.open()
     try:
         work = partial(one, maker)

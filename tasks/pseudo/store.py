@@ -8,23 +8,22 @@ pseudo.json     settings, versions, model, finished videos
 """
 
 import csv
-import fcntl
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.core import locks
 from tasks.core.engine.run import differences, environment
 from tasks.core.errors import UsageError
 from tasks.core.files import replacing, write_json, write_text
 from tasks.core.shard import Shard
+from tasks.core.talk import Quiet, Talk
 from tasks.pseudo.pictures import write_flow, write_picture
 
 FORMAT = 1
@@ -48,25 +47,17 @@ class Store:
         UsageError: the folder holds something else, pseudo-anomalies made with other settings, or another process writes this shard.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], facts: dict[str, Any], shard: Shard):
+    def __init__(self, out: Path, settings: dict[str, Any], facts: dict[str, Any], shard: Shard, talk: Talk | None = None):
         self.out, self.settings, self.facts, self.shard = Path(out), settings, facts, shard
+        self.talk = talk or Quiet()
         self._lock: Any = None
 
     def open(self) -> None:
         """Makes the folder or takes it up again."""
+        lock = self.out / f".shard-{self.shard.number}-of-{self.shard.count}.lock"
+        self._lock = locks.hold(lock, f"shard {self.shard} of {self.out}", self.talk)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.out / f".shard-{self.shard.number}-of-{self.shard.count}.lock", "w")  # noqa: SIM115 - held until close
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise UsageError(
-                f"another process is writing shard {self.shard} of {self.out}", "wait for it, or choose another --out"
-            ) from None
-        except OSError as error:
-            raise UsageError(f"cannot write to {self.out}: {error.strerror}", "choose another --out") from None
-        try:
-            with self._together():
+            with locks.one_at_a_time(self.out / ".lock"):
                 self._check()
                 (self.out / ".done").mkdir(exist_ok=True)
                 self._describe()
@@ -82,7 +73,7 @@ class Store:
 
     def index(self) -> None:
         """Puts `videos.csv`, `manifest.csv` and `pseudo.json` together from everything that is finished, whoever finished it."""
-        with self._together():
+        with locks.one_at_a_time(self.out / ".lock"):
             names = self._finished_names()
             rows = [json.loads((self.out / ".done" / f"{name}.json").read_text(encoding="utf-8"))["video"] for name in names]
             text = io.StringIO()
@@ -119,13 +110,6 @@ class Store:
 
     def _finished_names(self) -> list[str]:
         return sorted(path.name.removesuffix(".json") for path in (self.out / ".done").glob("*.json") if not path.name.startswith("."))
-
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """One process at a time: who comes later sees everything that came before."""
-        with open(self.out / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 class VideoWriter:

@@ -11,9 +11,9 @@ import pytest
 from found_anomalies import detection, scores_of, write_yard
 from PIL import Image
 
-from tasks.anomalies import report
 from tasks.anomalies.heat import overlay
 from tasks.anomalies.report import pictured, pictures, write_report
+from tasks.core.report import detections
 from tasks.core.video.reader import open_video
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -88,7 +88,7 @@ def test_a_threshold_above_everything_is_drawn_too(tmp_path):
 
 
 def test_the_highest_have_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_PICTURED", 2)
+    monkeypatch.setattr(detections, "MAX_PICTURED", 2)
     assert pictured(detection(THREE)) == [0, 2]
     page = page_of(tmp_path, detection(THREE))
     assert [alt for _, alt in images(page)][::2] == ["peak of interval 1", "peak of interval 3"]

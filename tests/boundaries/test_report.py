@@ -12,9 +12,9 @@ import pytest
 from detection_helpers import detection
 from PIL import Image
 
-from tasks.boundaries import report
 from tasks.boundaries.report import pictured, thumbnail_frames, write_report
 from tasks.boundaries.result import Boundary, Scores
+from tasks.core.report import detections
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "img", "br", "line", "polygon", "polyline"}
@@ -82,7 +82,7 @@ def test_two_boundaries_on_one_frame():
 
 
 def test_the_strongest_have_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_PICTURED", 2)
+    monkeypatch.setattr(detections, "MAX_PICTURED", 2)
     found = detection(boundaries=[Boundary(i / 25, i, score) for i, score in ((10, 0.7), (20, 0.9), (30, 0.6), (40, 0.8))])
     assert pictured(found) == [1, 3]
     assert [before for before, _ in thumbnail_frames(found)] == [19, 39]

@@ -1,8 +1,6 @@
 """Run folders: what a training run writes, and how the same command finds it again."""
 
 import csv
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tasks.core import hub
+from tasks.core import hub, locks
 from tasks.core.config import Config
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import write_json, write_text
@@ -51,10 +49,6 @@ ADJUSTABLE = (
 )
 """Settings that a run which has begun may go on with: they change numbers, not shapes, data or the order of the videos."""
 FIXED = ("optim.name",)
-
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""Of network file systems that are mounted without locks."""
 
 
 def adjustable(key: str) -> bool:
@@ -117,19 +111,7 @@ class Run:
         return run
 
     def _prepare_folder(self, target: Path, saved: dict) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held for the life of the run
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise UsageError(
-                f"another process is writing to the run folder {self.folder}", "wait for it, or choose another --out"
-            ) from None
-        except OSError as error:
-            if self._lock is None or error.errno not in _NO_LOCKS:
-                raise UsageError(f"cannot write to the run folder {self.folder}: {error.strerror}", "choose another --out") from None
-            self.talk.warn(f"the file system of {self.folder} has no locks: see to it that no other process writes there")
+        self._lock = locks.hold(self.folder / ".lock", f"the run folder {self.folder}", self.talk)
         for torn in self.folder.rglob(".*.tmp") if target.exists() else self.folder.glob(".config.yaml.*.tmp"):
             shutil.rmtree(torn) if torn.is_dir() else torn.unlink()  # of a process that was killed: the lock is ours
         if target.exists():

@@ -1,4 +1,4 @@
-"""Files that a detector writes per video: their names, and whether they are there already."""
+"""Files that a detector writes per video: their names, what all their records hold, and whether they are there already."""
 
 import json
 import os
@@ -25,6 +25,12 @@ def named(folder: Path, name: str, kinds: Sequence[str], suffixes: Mapping[str, 
             guess = f"did you mean '{near[0]}'? " if near else ""
             raise UsageError(f"cannot write '{kind}'", f"{guess}known: {', '.join(suffixes)}")
     return [folder / f"{name}{suffixes[kind]}" for kind in dict.fromkeys(kinds)]
+
+
+def video_facts(detection: Any) -> dict[str, int | float]:
+    """`n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` of a detection as plain numbers."""
+    kinds = {"n_frames": int, "fps": float, "duration_s": float, "start_s": float, "width": int, "height": int}
+    return {name: kind(getattr(detection, name)) for name, kind in kinds.items()}
 
 
 def finished(

@@ -27,6 +27,15 @@ def frame_range(pts: np.ndarray, start_s: float | None, end_s: float | None) -> 
     return low, high
 
 
+def duration_s(pts: np.ndarray, fps: float | None) -> float:
+    """Seconds from the start of the first of these frames to the end of the last, which stays as long as they do in the median.
+
+    Args:
+        pts: (n,) presentation times, seconds, increasing, n >= 1. fps: for a single frame; None or 0: 25.
+    """
+    return float(pts[-1] - pts[0]) + (float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / (fps or 25.0))
+
+
 @dataclass(frozen=True)
 class ClipSampler:
     """Picks `frames` frames.
