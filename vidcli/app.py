@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from tasks.core.engine.signals import cause, stopping
-from tasks.core.errors import VidError
+from tasks.core.errors import UsageError, VidError
 from tasks.core.files import cannot_write
 from vidcli import __version__, launch, options
 from vidcli.commands import (
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     talk = reset()
     with stopping("stopped by a signal; what is finished is written", "run the same command again to continue") as deaf:
         try:
-            launch.join()
+            _join(sys.argv[1:])
             talk = reset()  # now it knows its rank
             code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
         except SystemExit as error:
@@ -126,6 +126,16 @@ def main(arguments: list[str] | None = None) -> int:
         for number in launch.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
     return code
+
+
+def _join(arguments: list[str]) -> None:
+    """Joins the world this process was started in; `vid doctor` goes on alone where the others cannot be found, and says so."""
+    try:
+        launch.join()
+    except UsageError:
+        verb = next((word for word in arguments if not word.startswith("-")), None)
+        if verb != "doctor" or not launch.in_world():
+            raise
 
 
 def explain(error: Exception, talk: Console) -> int:

@@ -29,7 +29,7 @@ PROGRAMS = {
     "scontrol": "names the first node of a job, and requeues it: without it set MASTER_ADDR, and submit again by hand",
     "squeue": "tells the time left",
 }
-SHM_GIB, FILES, FREE_GIB = 2, 4096, 10
+SHM_GIB, FILES, FREE_GIB = 2, 1024, 10
 """Below these a warning: shared memory for clips on their way from reader processes, open files, space for checkpoints."""
 ANSWER_S = 3.0
 
@@ -63,7 +63,7 @@ def job() -> Iterator[Row]:
     yield row("job", "job", f"{number}{array}", "an array shares the inputs of a command among its jobs (--shard)" if array else "")
     nodes, tasks = _number("SLURM_JOB_NUM_NODES", 1), _number("SLURM_NTASKS", 1)
     yield row("job", "nodes", nodes, env.get("SLURM_JOB_NODELIST", ""))
-    yield _tasks(nodes, tasks)
+    yield _tasks(tasks)
     gpus = _gpus()
     per_node = max(1, tasks // nodes)
     if gpus and per_node not in (1, gpus):
@@ -82,7 +82,7 @@ def job() -> Iterator[Row]:
     )
 
 
-def _tasks(nodes: int, tasks: int) -> Row:
+def _tasks(tasks: int) -> Row:
     started = _number("SLURM_STEP_NUM_TASKS", 0)
     if not started:
         note = "not inside srun: vid is one process here" + (", put srun before it" if tasks > 1 else "")
@@ -131,12 +131,9 @@ def world() -> Iterator[Row]:
 
 def signals() -> Iterator[Row]:
     """Whether this process would hear of the end of its job in time."""
-    deaf = [s.name for s in (signal.SIGTERM, signal.SIGUSR1) if signal.getsignal(s) == signal.SIG_IGN]
-    blocked = [s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGUSR1}]
-    note = "something before vid ignores them: no checkpoint is written when the job ends" if deaf or blocked else "a checkpoint, exit 75"
-    yield row(
-        "signals", "TERM, USR1", f"ignored: {', '.join(deaf + blocked)}" if deaf or blocked else "heard", note, _warn(bool(deaf or blocked))
-    )
+    blocked = sorted(s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGUSR1})
+    note = "something before vid blocks them: no checkpoint is written when the job ends" if blocked else "a checkpoint, exit 75"
+    yield row("signals", "TERM, USR1", f"blocked: {', '.join(blocked)}" if blocked else "heard", note, _warn(bool(blocked)))
     number = os.environ.get("SLURM_JOB_ID")
     if number is None:
         return
@@ -178,7 +175,7 @@ def limits() -> Iterator[Row]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     few = files != resource.RLIM_INFINITY and files < FILES
     shown = "unlimited" if files == resource.RLIM_INFINITY else files
-    yield row("limits", "open files", shown, f"with many workers: ulimit -n {FILES * 16}" if few else "", _warn(few and files < 1024))
+    yield row("limits", "open files", shown, f"with many workers: ulimit -n {FILES * 64}" if few else "", _warn(few))
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).total / 2**30

@@ -233,15 +233,18 @@ def join_slurm() -> None:
     """Under `srun` with several tasks: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT from SLURM's variables.
 
     Accelerate reads only the former. SLURM_STEP_NUM_TASKS is set by srun alone; a batch script sees SLURM_NTASKS too and is one process.
+
+    Raises:
+        UsageError: variables that srun did not set, or the first node is not known; then all but MASTER_ADDR are set.
     """
     if in_world() or (tasks := _told("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
     job, step, nodes = _told("SLURM_JOB_ID", "0"), _told("SLURM_STEP_ID", "0"), _told("SLURM_STEP_NUM_NODES", "1")
     rank, local = _told("SLURM_PROCID"), _told("SLURM_LOCALID")
-    address = os.environ.get("MASTER_ADDR") or first_node(nodes)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(tasks), MASTER_ADDR=address)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(tasks))
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // nodes))
     os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 20000))
+    os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or first_node(nodes)
 
 
 def first_node(nodes: int) -> str:

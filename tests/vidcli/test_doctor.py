@@ -81,7 +81,7 @@ def test_a_job_as_it_should_be(in_job):
     rows = rows_of("job")
     assert rows["nodes"]["state"] == "2"
     assert (rows["gpus"]["state"], rows["gpus"]["level"]) == ("8 on this node", "ok")
-    assert rows["time left"]["state"] == "1d 2h 3m" or "26" in rows["time left"]["state"]
+    assert rows["time left"]["state"] == "26:03:04"
     assert cluster.time_left("77") == 26 * 3600 + 3 * 60 + 4
     assert rows_of("world")["MASTER_ADDR"]["state"] == "192.0.2.7 = 192.0.2.7"
     told = rows_of("signals")
@@ -139,20 +139,44 @@ def test_threads_that_nobody_limited(in_job, monkeypatch):
     assert (row["state"], row["level"]) == ("not set", "warning")
 
 
-def test_signals_that_something_took_away():
-    code = "import json; from vidcli import cluster; print(json.dumps(list(cluster.signals())))"
-    ignore = lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # noqa: E731
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, preexec_fn=ignore)
-    (row, *_) = json.loads(done.stdout)
-    assert (row["state"], row["level"]) == ("ignored: SIGUSR1", "warning")
+def as_started(folder, variables=None, blocked=()):
+    """`vid doctor --slurm` in a process of its own, with signals that whoever started it has blocked: (exit code, rows, stderr)."""
+    words = [sys.executable, "-m", "vidcli", "doctor", "--slurm", "--folder", folder, "--json"]
+    block = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # noqa: E731
+    env = {**os.environ, **(variables or {})}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, preexec_fn=block)
+    return done.returncode, {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}, done.stderr
+
+
+def test_signals_that_something_took_away(cleared, tmp_path):
+    code, rows, err = as_started(tmp_path, blocked=(signal.SIGUSR1,))
+    assert (code, rows["TERM, USR1"]["state"]) == (0, "blocked: SIGUSR1"), err
+    assert "warning: TERM, USR1: blocked: SIGUSR1: something before vid blocks them" in err
+    assert rows_of("signals")["TERM, USR1"]["state"] == "heard"
+
+
+STEP = {**JOB, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "n[1-2]"}
+
+
+def test_a_step_whose_first_node_cannot_be_found(cleared, tmp_path):
+    """It says so in a row; other commands end there. Only the first task prints the table."""
+    first = {**STEP, "PATH": str(cleared), "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    code, rows, err = as_started(tmp_path, first)
+    assert (code, rows["MASTER_ADDR"]["level"]) == (1, "error"), err
+    assert "set MASTER_ADDR before srun" in rows["MASTER_ADDR"]["note"]
+    assert rows["tasks"]["state"] == "2"
+    assert as_started(tmp_path, {**first, "SLURM_PROCID": "1", "SLURM_NODEID": "1"})[:2] == (1, {})
+    words = [sys.executable, "-m", "vidcli", "presets", "list"]
+    other = subprocess.run(words, env={**os.environ, **first}, capture_output=True, text=True, timeout=60)
+    assert (other.returncode, other.stderr.splitlines()[-1]) == (2, "hint: set MASTER_ADDR before srun")
 
 
 def test_few_files_and_little_shared_memory(cleared, monkeypatch):
     usage = cluster.shutil.disk_usage("/")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (cluster.FILES - 1, 4096))
     monkeypatch.setattr(cluster.shutil, "disk_usage", lambda _: usage._replace(total=64 * 2**20, free=2**20))
     rows = rows_of("limits")
-    assert (rows["open files"]["state"], rows["open files"]["level"]) == ("256", "warning")
+    assert (rows["open files"]["state"], rows["open files"]["level"]) == (str(cluster.FILES - 1), "warning")
     if "/dev/shm" in rows:
         assert rows["/dev/shm"]["level"] == "warning"
     assert rows_of("storage", cluster.Path.cwd())["free"]["level"] == "warning"

@@ -118,9 +118,9 @@ def readers() -> list[dict[str, Any]]:
     try:
         import decord  # noqa: F401 - importing it is the test
 
-        rows.append(_row("reader", "decord", "usable", "used for files where it has been shown exact"))
+        rows.append(_row("reader", "decord", "usable", "by --decoder decord; vid data check says on which files it is exact"))
     except Exception as error:
-        rows.append(_row("reader", "decord", f"not usable: {error}", "PyAV is used for everything"))
+        rows.append(_row("reader", "decord", f"not usable: {error}", "PyAV reads everything without it"))
     rows.append(_row("reader", "frame folders", "usable" if _installed("pillow") else "missing pillow"))
     return rows
 

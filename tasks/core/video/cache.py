@@ -1,4 +1,4 @@
-"""Indexes and decoder verdicts, kept in memory and on disk so that a file is examined once."""
+"""Indexes, and files that no decoder survives, kept in memory and on disk so that a file is examined once."""
 
 import hashlib
 import io

@@ -69,8 +69,8 @@ def check_rows(
 ) -> Iterator[CheckResult]:
     """Check every row, each file once, in separate processes; results come in the order of the rows.
 
-    A file on which a decoder hangs or crashes is reported like any other unreadable one. Indexes and the verdict on decord stay in the
-    cache, where readers find them.
+    A file on which a decoder hangs or crashes is reported like any other unreadable one. Indexes stay in the cache,
+    where readers find them.
 
     Args:
         workers: processes; None: one per core, at most 8.
