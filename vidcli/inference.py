@@ -1,7 +1,9 @@
 """What commands that go through videos one by one have in common: results as they come, a table, the exit code."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from vidcli.console import console
@@ -45,8 +47,32 @@ def report(
     return 0 if not bad else 4 if good else 3
 
 
-def own_share(inputs: list[Any], given: str | None, key: Callable[[Any], str]) -> list[Any]:
-    """The inputs of this job: the share `K/N`, else that of its place in a SLURM array, else all; says which."""
+def kinds_to_write(write: str | None, suffixes: Mapping[str, str]) -> tuple[str, ...]:
+    """The kinds of files that `--write LIST` names, after the JSON record, which tells what the others were made with.
+
+    Args:
+        suffixes: the kinds there are -> how their files' names end.
+
+    Raises:
+        UsageError: the list is empty, or names an unknown kind.
+    """
+    from tasks.core.errors import UsageError
+    from tasks.core.report.outputs import named
+
+    kinds = [kind.strip() for kind in (write or "").split(",") if kind.strip()]
+    if write is not None and not kinds:
+        raise UsageError("--write names nothing", f"of {', '.join(suffixes)}")
+    found = tuple(dict.fromkeys(("json", *kinds)))
+    named(Path(), "", found, suffixes)
+    return found
+
+
+def own_share(inputs: list[Any], given: str | None, key: Callable[[Any], str] = attrgetter("name")) -> list[Any]:
+    """The inputs of this job: the share `K/N`, else that of its place in a SLURM array, else all; says which.
+
+    Args:
+        key: unique, and the same on every machine; by default the name of an input's outputs, which does not change with where it lies.
+    """
     from tasks.core.shard import chosen
 
     shard = chosen(given)

@@ -36,7 +36,8 @@ class Output:
     """What is written, and where.
 
     Attributes:
-        folder: None: nothing is written. kinds: of `writers.SUFFIXES`. overwrite: redo what is there.
+        folder: None: nothing is written. kinds: of `writers.SUFFIXES`; without `json` nothing tells later what the others were made with.
+        overwrite: redo what is there.
     """
 
     folder: Path | None = None
@@ -61,7 +62,8 @@ def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int,
         talk.warn("fusion 'paper' scores each video relative to itself, to which --fail-above can say little: --set fusion=standard")
     if output.folder is not None:
         make_folder(output.folder)
-    if any(output.folder is None or output.overwrite or finished(detector, output, source) is None for source in inputs):
+    again = output.folder is None or output.overwrite
+    if detector.model is None and (again or any(finished(detector, output, source) is None for source in inputs)):
         detector.learn(talk, min(1, workers))
     here = 0 if config.model else workers  # a model stays where its memory is
     work = partial(one, detector, output)
@@ -89,7 +91,7 @@ def finished(detector: "Detector", output: Output, source: Input) -> dict[str, A
     """The record of an input whose outputs are all there, made with the same settings where a JSON file tells; else None."""
     wanted = outputs(output.folder, source.name, output.kinds)
     kept = output.folder / f"{source.name}{SUFFIXES['json']}"
-    record = outputs_finished(wanted, kept, source.shown, detector.method, detector.settings)
+    record = outputs_finished(wanted, kept, source.shown, detector.method, detector.settings, source.row.path)
     if record is not None and detector.config.fail_above is not None and "peak" not in record:
         return None  # only the JSON file tells how high the scores went
     return record
@@ -127,9 +129,7 @@ class Detector:
         self.settings = {"threshold": threshold, "smoothing_s": config.smoothing_s, **shape, **learned_from}
 
     def learn(self, talk: Talk, workers: int = 0) -> None:
-        """Learns from the normal footage, if there is any; `workers` 1: in a process of its own, which may hang or crash."""
-        if self.model is not None:
-            return
+        """Without a model: learns from the normal footage, if there is any; `workers` 1: in a process of its own, which may hang or crash."""
         if not self.sources:
             talk.info(f"the first {100 * self.config.first_part:g} % of each video is taken as normal (--normal gives other footage)")
             return

@@ -61,6 +61,25 @@ def test_found_written_and_measured(yard, vid, monkeypatch):
         assert results[0][name] == results[1][name] == results[2][name]
 
 
+def test_a_changed_video_is_done_again(yard, vid):
+    call = ["detect-anomalies", "videos/v0.mp4", "--normal", "quiet", "--out", "found", "--write", "html", "--json", "-q"]
+    vid(*call)
+    assert records(vid(*call)[1])[0]["skipped"]
+    write_yard(yard / "videos" / "v0.mp4", (25, 40), 50, 9)
+    later = (yard / "found" / "v0.html").stat().st_mtime + 5
+    os.utime(yard / "videos" / "v0.mp4", (later, later))
+    assert "skipped" not in records(vid(*call)[1])[0]
+
+
+@pytest.mark.parametrize("kinds", [[], ["--write", "csv"]])
+def test_other_settings_are_noticed_whatever_was_written(yard, vid, kinds):
+    call = ["detect-anomalies", "videos/v0.mp4", "--first-part", "0.45", "--out", "found", *kinds, "--json", "-q"]
+    vid(*call)
+    assert records(vid(*call)[1])[0]["skipped"]
+    for change in (["--threshold", "0.9"], ["--smooth", "0.3"]):
+        assert "skipped" not in records(vid(*call, *change)[1])[0]
+
+
 def test_alarms_and_failures_as_exit_codes(yard, vid):
     call = ["detect-anomalies", "videos", "--normal", "quiet", "--out", "found", "-q"]
     code, _, err = vid(*call, "--fail-above", "0.01")
@@ -119,6 +138,7 @@ def test_protocols_of_the_command_line(yard, vid):
     [
         (["--write", "mpg4", "--out", "x"], "did you mean 'mp4'"),
         (["--write", "csv"], "--out FOLDER"),
+        (["--write", ",", "--out", "x"], "names nothing"),
         (["--first-part", "1"], "first_part"),
         (["--model", "nowhere"], "nowhere"),
         (["--model", "nowhere", "--normal", "quiet"], "exclude each other"),

@@ -125,6 +125,18 @@ def test_the_jobs_of_an_array_share_the_videos(videos, vid, monkeypatch):
     assert "shard 2/2 (SLURM array)" in err
 
 
+def test_shares_do_not_depend_on_where_the_folder_lies(videos, vid):
+    for number in range(2, 6):
+        write_video(videos / f"v{number}.mp4", number)
+    shares = []
+    for folder in ("videos", "mounted-elsewhere"):
+        videos.rename(videos.with_name(folder))
+        found = records(vid("detect-boundaries", folder, "--shard", "1/2", "--json", "-q")[1])
+        shares.append([os.path.basename(r["video"]) for r in found])
+        videos.with_name(folder).rename(videos)
+    assert shares[0] == shares[1]
+
+
 def test_a_changed_video_is_done_again(videos, vid):
     call = ["detect-boundaries", "videos/v0.mp4", "--out", "found", "--json", "-q"]
     vid(*call)

@@ -10,7 +10,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import own_share, report, short
+from vidcli.inference import kinds_to_write, own_share, report, short
 
 EXAMPLES = options.examples(
     "vid detect-anomalies yard.mp4",
@@ -40,7 +40,7 @@ Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org
 Normal = typer.Option(metavar="PATH", help="Normal footage of the same camera: video, folder or manifest. Repeatable.")
 FirstPart = typer.Option(metavar="SHARE", help="Without --model and --normal: share of each video that is normal [default: 0.25].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
-Write = typer.Option(metavar="LIST", help="Of json, csv, html, mp4 [default: json].")
+Write = typer.Option(metavar="LIST", help="csv, html, mp4, besides the JSON record.")
 Threshold = typer.Option(metavar="S", help="Least score of an anomalous frame [default: 0.5, or the model's own].")
 FailAbove = typer.Option(metavar="S", help="Exit with 10 if any frame scores more than this.")
 MinDuration = typer.Option(metavar="SECONDS", min=0, help="Shorter intervals are dropped [default: 0].")
@@ -82,7 +82,7 @@ def command(
     Exit code 0: every video was read; 4: some could not be; 3: none. With --fail-above S, 10: every video was read and a frame scored
     more than S; all files are written before."""
     from tasks.anomalies.detect import Output, run
-    from tasks.anomalies.writers import outputs
+    from tasks.anomalies.writers import SUFFIXES
     from tasks.core.errors import UsageError
     from tasks.core.video.children import default_workers
     from tasks.core.video.inputs import gather
@@ -90,15 +90,13 @@ def command(
 
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "anomalies").config
-    kinds = tuple(kind.strip() for kind in (write or "json").split(",") if kind.strip())
-    output = Output(out, kinds, overwrite)
-    outputs(out or Path(), "", output.kinds)  # names unknown kinds before any video is read
+    output = Output(out, kinds_to_write(write, SUFFIXES), overwrite)
     if write and out is None:
         raise UsageError("--write needs a folder", "add --out FOLDER")
     alarms: list[str] = []
     found = run(
         settings,
-        own_share(gather(videos, sys.stdin), shard, lambda source: f"{source.row.path}\t{source.name}"),
+        own_share(gather(videos, sys.stdin), shard),
         output,
         default_workers(workers),
         console(),

@@ -9,7 +9,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import own_share, report, short
+from vidcli.inference import kinds_to_write, own_share, report, short
 
 EXAMPLES = options.examples(
     "vid detect-boundaries talk.mp4",
@@ -68,7 +68,7 @@ def command(
     Exit code 0: every video was read; 4: some could not be; 3: none."""
     from tasks.boundaries.detect import Output, run, score_files
     from tasks.boundaries.detect import from_scores as again
-    from tasks.boundaries.writers import outputs
+    from tasks.boundaries.writers import SUFFIXES
     from tasks.core.errors import UsageError
     from tasks.core.files import make_folder
     from tasks.core.video.children import default_workers
@@ -77,11 +77,7 @@ def command(
 
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "boundaries").config
-    kinds = [kind.strip() for kind in (write or "").split(",") if kind.strip()]
-    if write is not None and not kinds:
-        raise UsageError("--write names nothing", "of json, csv, edl, html")
-    output = Output(out, tuple(dict.fromkeys(("json", *kinds))), save_scores, overwrite)
-    outputs(out or Path(), "", output.kinds)  # names unknown kinds before any video is read
+    output = Output(out, kinds_to_write(write, SUFFIXES), save_scores, overwrite)
     if (save_scores or write) and out is None:
         raise UsageError("--write and --save-scores need a folder", "add --out FOLDER")
     if out is not None:
@@ -93,7 +89,7 @@ def command(
     else:
         found = run(
             settings,
-            own_share(gather(videos, sys.stdin), shard, lambda source: f"{source.row.path}\t{source.name}"),
+            own_share(gather(videos, sys.stdin), shard),
             output,
             default_workers(workers),
             console(),

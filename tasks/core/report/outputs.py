@@ -34,20 +34,20 @@ def video_facts(detection: Any) -> dict[str, int | float]:
 
 
 def finished(
-    wanted: Sequence[Path], record_file: Path, shown: str, method: str, settings: Mapping[str, Any], video: str | None = None
+    wanted: Sequence[Path], record_file: Path, shown: str, method: str, settings: Mapping[str, Any], video: str
 ) -> dict[str, Any] | None:
     """The record of a video whose files are all there, younger than it and made with the same settings as far as its JSON file tells.
 
     Args:
-        wanted: the files. record_file: the JSON file that holds the record, looked at where there is one. video: its path.
-        shown: the video as it was named. method, settings: what the record must have been made with.
+        wanted: the files. record_file: the JSON file that holds the record, looked at where there is one.
+        shown: the video as it was named. method, settings: what the record must have been made with. video: its path.
 
     Returns:
         the record (only `video` where there is no JSON file) with `files` and `"skipped": True`; None where there is work to do.
     """
     if not all(path.is_file() for path in wanted):
         return None
-    if video is not None and os.path.exists(video) and min(p.stat().st_mtime for p in wanted) < os.path.getmtime(video):
+    if os.path.exists(video) and min(p.stat().st_mtime for p in wanted) < os.path.getmtime(video):
         return None
     record = {"video": shown}
     if record_file.exists():
