@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import time
 
 import pytest
 import torch
@@ -276,10 +275,8 @@ def loaded(tmp_path_factory):
     for name, (weights, config, command) in giants().items():
         save_model(folder / name, weights, {"method": "x", **config}, "# card")
         commands.append([*command[:1], name, *command[1:]] if command[0] == "convert" else [*command, name])
-    started = time.monotonic()
     with Hub() as hub:
         said = python(LITTLE_MEMORY, environment(hub, folder / "home", OMP_NUM_THREADS="1"), folder, json.dumps(commands))
-    assert time.monotonic() - started < 60
     return dict(zip(giants(), json.loads(said.splitlines()[-1]), strict=True))
 
 

@@ -13,7 +13,7 @@ from worlds import free_port
 def place(tmp_path_factory):
     """(folder, videos, variables with srun on the PATH, losses of one process)."""
     folder = tmp_path_factory.mktemp("place")
-    programs = toy_world.write_programs(folder / "bin", free_port() // 16)
+    programs = toy_world.write_programs(folder / "bin")
     env = toy_world.environment(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}", VID_CACHE=str(folder / "cache"))
     videos = toy_world.write_videos(folder / "videos")
     started = run(toy_world.command(videos, folder / "one", 8), env)
@@ -22,6 +22,7 @@ def place(tmp_path_factory):
 
 
 def run(words, env):
+    env = {**env, "MASTER_PORT": str(free_port())}
     return subprocess.run([str(word) for word in words], env=env, capture_output=True, text=True, timeout=200)
 
 

@@ -14,7 +14,7 @@ import os, subprocess, sys
 nodes, each, command = int(sys.argv[2]), int(sys.argv[4]), sys.argv[5:]
 tasks = []
 for rank in range(nodes * each):
-    step = {{"STEP_NUM_NODES": nodes, "STEP_NUM_TASKS": nodes * each, "STEP_ID": 0, "STEP_NODELIST": "node[0-1]", "JOB_ID": {job}}}
+    step = {{"STEP_NUM_NODES": nodes, "STEP_NUM_TASKS": nodes * each, "STEP_ID": 0, "STEP_NODELIST": "node[0-1]", "JOB_ID": 77}}
     place = {{"PROCID": rank, "LOCALID": rank % each, "NODEID": rank // each, "NTASKS": nodes * each}}
     told = {{f"SLURM_{{name}}": str(value) for name, value in (step | place).items()}}
     tasks.append(subprocess.Popen(command, env=os.environ | told))
@@ -25,10 +25,10 @@ SCONTROL = """#!/bin/sh
 """
 
 
-def write_programs(folder: Path, job: int) -> Path:
-    """A folder for the PATH with srun and scontrol; ports follow from the number of the job."""
+def write_programs(folder: Path) -> Path:
+    """A folder for the PATH with srun and scontrol."""
     folder.mkdir()
-    for name, text in (("srun", SRUN.format(python=sys.executable, job=job)), ("scontrol", SCONTROL)):
+    for name, text in (("srun", SRUN.format(python=sys.executable)), ("scontrol", SCONTROL)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return folder

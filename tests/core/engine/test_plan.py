@@ -113,7 +113,7 @@ def test_files_are_measured(tmp_path):
     assert (found["videos"].value, found["video_size"].origin) == (3, "measured")
     assert found["video_size"].value == pytest.approx(size / 1e6)
     assert found["decoding"].origin == "measured"
-    assert found["decoding"].value > 1
+    assert found["decoding"].value > 0
     nowhere = plan(rows=Rows.of([Row("/nowhere/1.mp4")]))
     assert (nowhere["video_size"].origin, nowhere["decoding"].origin) == ("unknown", "unknown")
 
