@@ -157,7 +157,8 @@ class Checkpoints:
         for name, module in extra_modules.items():
             module.load_state_dict(torch.load(newest / f"{name}.pt", map_location="cpu", weights_only=True))
         own_file = newest / f"own-{accelerator.process_index}.pt"
-        own = torch.load(own_file, map_location=accelerator.device, weights_only=True) if own_file.exists() else []
+        device = accelerator.device if accelerator.device.type != "cpu" else "cpu"  # in a world of processes its name is cpu:0
+        own = torch.load(own_file, map_location=device, weights_only=True) if own_file.exists() else []
         return json.loads((newest / "state.json").read_text(encoding="utf-8")), own
 
 

@@ -3,7 +3,8 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -18,6 +19,7 @@ LIMIT_S = 900.0
 MOST_DEATHS = 20
 _BEAT_S = 5.0
 _DYING_S = 5.0
+Collate = Callable[[list[Any]], Any]
 _GONE = ("exited unexpectedly", "is killed by signal")
 
 
@@ -28,13 +30,14 @@ class WatchedLoader(DataLoader):
     started anew at the batch that is due, without the item that was being read; but for it batches are as without the accident.
 
     Raises:
-        VidError: processes died MOST_DEATHS times, or one died reading nothing.
+        VidError: processes died MOST_DEATHS times, or one died reading nothing; and those that the data set raises.
     """
 
-    def __init__(self, dataset: Dataset, batch_sampler: Iterable[list[Key]], num_workers: int, **settings: Any):
+    def __init__(self, dataset: Dataset, batch_sampler: Iterable[list[Key]], num_workers: int, collate_fn: Collate, **settings: Any):
         self._items = _Items(dataset, num_workers)
         self._batches = _From(batch_sampler)
-        super().__init__(self._items, batch_sampler=self._batches, num_workers=num_workers, **settings)
+        collate = partial(_collate, collate_fn)
+        super().__init__(self._items, batch_sampler=self._batches, num_workers=num_workers, collate_fn=collate, **settings)
 
     def __iter__(self) -> Iterator[Any]:
         self._batches.skip = 0
@@ -47,16 +50,14 @@ class WatchedLoader(DataLoader):
             while True:
                 try:
                     for batch in batches:
+                        if isinstance(batch, VidError):
+                            raise batch
                         taken += 1
                         yield batch
                     return
-                except RuntimeError as error:
-                    if str(error).startswith("Caught ") or not any(sign in str(error) for sign in _GONE):
+                except Exception as error:
+                    if not self._died(error):
                         self._end_all()  # now: once the error's traceback is collected their queues may go before them
-                        raise
-                    self._blame(error)
-                except (ConnectionError, EOFError, FileNotFoundError) as error:  # it died while it handed over a batch
-                    if not wait([worker.sentinel for worker in self._iterator._workers], _DYING_S):
                         raise
                     self._blame(error)
                 self._batches.skip = taken
@@ -69,6 +70,14 @@ class WatchedLoader(DataLoader):
             iterator = self._iterator
             for place in self._items.overdue() if iterator is not None else ():
                 iterator._workers[place].kill()
+
+    def _died(self, error: Exception) -> bool:
+        """Whether an error means that a process is gone, not that it met something."""
+        if isinstance(error, RuntimeError):
+            return not str(error).startswith("Caught ") and any(sign in str(error) for sign in _GONE)
+        if isinstance(error, ConnectionError | EOFError | FileNotFoundError):  # while it handed over a batch
+            return bool(wait([worker.sentinel for worker in self._iterator._workers], _DYING_S))
+        return False
 
     def _blame(self, error: Exception) -> None:
         """Ends all processes and notes what they must not read again."""
@@ -108,7 +117,10 @@ class _Items(Dataset):
             return self.dataset.refused(key, self.bad[key[0]])
         mine = self._reading[get_worker_info().id]
         mine[1], mine[0] = time.monotonic(), key[0]
-        item = self.dataset[key]
+        try:
+            item = self.dataset[key]
+        except VidError as error:  # torch would make a long text of it
+            item = error
         mine[0] = -1.0
         return item
 
@@ -126,6 +138,11 @@ class _Items(Dataset):
             ended = f"a loader process ended (exit {codes[place]}) while reading it"
             self.bad[index] = f"reading it did not end within {LIMIT_S:g} s" if place in late else ended
         return bool(found)
+
+
+def _collate(collate: Collate, samples: list[Any]) -> Any:
+    """The batch, or the first error among its samples."""
+    return next((sample for sample in samples if isinstance(sample, VidError)), None) or collate(samples)
 
 
 class _From:

@@ -10,8 +10,18 @@ from painted import read_number, write_video
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video import store
 from tasks.core.video.config import DataConfig
-from tasks.core.video.loader import ClipDataset, Picked, StepSampler, collate, default_workers, make_eval_loader, make_train_loader
+from tasks.core.video.loader import (
+    ClipDataset,
+    Picked,
+    StepSampler,
+    collate,
+    data_loader,
+    default_workers,
+    make_eval_loader,
+    make_train_loader,
+)
 from tasks.core.video.manifest import Row
+from tasks.core.video.sampler import EvalBatches
 
 LABELS = ["even", "odd"]
 
@@ -149,6 +159,20 @@ def test_unreadable_rows_are_dropped_and_named(rows, tmp_path, preload):
     nothing = batches[1]
     assert nothing["video"].shape[0] == 0
     assert all(len(nothing[key]) == 0 for key in ("size", "label", "uid", "seed", "clip", "path"))
+
+
+class Unusable(ClipDataset):
+    def __getitem__(self, key):
+        raise UsageError("this cannot be", "do something else")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_for_a_person_keeps_its_words_on_the_way_out_of_a_process(rows, workers):
+    settings = data(workers=workers)
+    loader = data_loader(Unusable(rows, settings, None), EvalBatches(len(rows), 2), settings)
+    with pytest.raises(UsageError) as raised:
+        next(iter(loader))
+    assert (raised.value.message, raised.value.hint) == ("this cannot be", "do something else")
 
 
 def test_a_part_of_a_video(rows):
