@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tasks.core.errors import UsageError
 
 TRAINING = ("pretrain", "finetune")
-SHARDED = ("detect-boundaries", "detect-anomalies", "gen-pseudo", "data")
+SHARDED = ("detect-boundaries", "detect-anomalies", "gen-pseudo", "data check")
 """Commands that take their share of the inputs from the array they run in."""
 
 
@@ -41,7 +41,7 @@ def script(command: Sequence[str], job: Job) -> str:
 
     Every task of `srun` joins the world that SLURM describes (`vidcli.launch`), so no launcher stands between the queue's signal and
     the training loop. USR1 reaches the tasks `warn_s` before the time is up; they write a checkpoint and exit 75, and the job requeues
-    itself. A command that starts its own launcher (`--processes`) finds the variables that keep torchrun from ending workers early.
+    itself. Who puts a launcher into the file (torchrun) finds the variables that keep it from ending workers early.
 
     Raises:
         UsageError: options that contradict the command.
@@ -105,6 +105,8 @@ def _checked(command: Sequence[str], job: Job) -> str:
         raise UsageError(
             f"an array would train the same run {job.array} times at once", "leave out --array; --nodes and --gpus share one run"
         )
+    if verb == "data":
+        verb = " ".join(command[:2])  # the others of its commands write one file of all inputs
     if job.array is not None and verb not in SHARDED:
         raise UsageError(f"vid {verb} does not share its inputs in an array", f"those that do: {', '.join(SHARDED)}")
     if verb not in TRAINING and job.nodes * max(1, job.gpus) > 1:

@@ -41,6 +41,8 @@ def test_the_file_asks_for_what_was_asked(vid):
         (["--", "pretrain", "--gpus", "8"], "second launcher"),
         (["--array", "4", "--", "pretrain"], "at once"),
         (["--array", "4", "--", "doctor"], "does not share"),
+        (["--array", "4", "--", "data", "index", "videos", "-o", "all.csv"], "vid data index does not share"),
+        (["--array", "4", "--", "data", "import", "some.json", "-o", "all.csv"], "vid data import does not share"),
         (["--gpus", "2", "--", "detect-boundaries", "x"], "one process"),
     ],
 )
@@ -48,6 +50,14 @@ def test_contradictions(vid, arguments, words):
     code, out, err = vid("slurm", *arguments)
     assert (code, out) == (2, "")
     assert words in err
+
+
+@pytest.mark.parametrize(
+    "command", [["data", "check", "all.csv"], ["detect-anomalies", "x"], ["detect-boundaries", "x"], ["gen-pseudo", "x"]]
+)
+def test_commands_that_share_their_inputs(vid, command):
+    code, out, err = vid("slurm", "--array", "4", "--", *command)
+    assert (code, "#SBATCH --array=0-3" in out.splitlines()) == (0, True), err
 
 
 def tool(folder, name, text):

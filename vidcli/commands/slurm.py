@@ -19,6 +19,7 @@ EXAMPLES = options.examples(
     "vid slurm --submit --account lab --setup 'source ~/vid/bin/activate' -- detect-anomalies cameras/ --normal quiet/ --out found",
 )
 
+Array = typer.Option(metavar="N", min=1, help="N jobs that share the inputs (detect-*, gen-pseudo, data check).")
 Setup = typer.Option(metavar="LINE", help="Shell line before the command (module load, activate). Repeatable.")
 Sbatch = typer.Option(metavar="OPTION", help="Further sbatch option, e.g. --constraint=h100. Repeatable.")
 
@@ -33,15 +34,11 @@ def command(
     memory: Annotated[str | None, typer.Option("--mem", metavar="SIZE", help="Memory per node, e.g. 128G.")] = None,
     partition: Annotated[str | None, typer.Option(metavar="NAME", help="Partition.")] = None,
     account: Annotated[str | None, typer.Option(metavar="NAME", help="Account.")] = None,
-    array: Annotated[int | None, typer.Option(metavar="N", min=1, help="N jobs that share the inputs (detect-*, gen-pseudo).")] = None,
+    array: Annotated[int | None, Array] = None,
     warn: Annotated[int, typer.Option(metavar="SECONDS", min=30, help="Time to write a checkpoint before the limit.")] = 300,
     log: Annotated[str, typer.Option(metavar="PATTERN", help="Log file, as sbatch names it.")] = "slurm-%x-%A.log",
-    setup: Annotated[
-        list[str] | None, typer.Option(metavar="LINE", help="Shell line before the command (module load, activate). Repeatable.")
-    ] = None,
-    sbatch: Annotated[
-        list[str] | None, typer.Option(metavar="OPTION", help="Further sbatch option, e.g. --constraint=h100. Repeatable.")
-    ] = None,
+    setup: Annotated[list[str] | None, Setup] = None,
+    sbatch: Annotated[list[str] | None, Sbatch] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Hand it to sbatch instead of printing it.")] = False,
     debug: options.Debug = False,
 ) -> int:
@@ -51,7 +48,7 @@ def command(
     checkpoint, exits with 75 and is requeued. Nothing is submitted without --submit."""
     from vidcli.batch import Job, script
 
-    words = [word for word in context.args if word != "--"] if context.args[:1] == ["--"] else list(context.args)
+    words = list(context.args)
     job = Job(
         name=name or f"vid-{words[0] if words else ''}",
         nodes=nodes,
