@@ -129,7 +129,7 @@ class Detector:
         self.settings = {"threshold": threshold, "smoothing_s": config.smoothing_s, **shape, **learned_from}
 
     def learn(self, talk: Talk, workers: int = 0) -> None:
-        """Without a model: learns from the normal footage, if there is any; `workers` 1: in a process of its own, which may hang or crash."""
+        """Without a model: from the normal footage, if there is any; `workers` 1: in a process of its own, which may hang or crash."""
         if not self.sources:
             talk.info(f"the first {100 * self.config.first_part:g} % of each video is taken as normal (--normal gives other footage)")
             return

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, Field, FiniteFloat
 
 from tasks.anomalies.config import PARTS, DetectConfig
@@ -12,6 +11,7 @@ from tasks.anomalies.result import FrameScores
 from tasks.anomalies.score import Calibration, fuse, heat_levels, parts_of, scored_index
 from tasks.anomalies.stream import Networks, Raw, raw_scores
 from tasks.core.checkpoint import CONFIG, build_strict, find_model, load_config, load_weights
+from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.metrics.anomalies import smoothed
 from tasks.core.video.clips import frame_range
@@ -62,7 +62,7 @@ class LearnedDetector:
         if lacking := set(told.architecture.parts) - told.calibration.keys():
             raise UsageError(f"{folder / CONFIG} lacks calibration.{min(lacking)}", "it was edited, or made by another version")
         self.detect = config
-        device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = usable_device(config.device)
         self.networks = build_strict(lambda: Networks(self.config["architecture"]), load_weights(folder), str(folder))
         self.networks.to(device).eval()
         self.parts = self.networks.parts

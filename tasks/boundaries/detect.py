@@ -212,7 +212,7 @@ class Detector:
         from tasks.boundaries.learned import LearnedScorer
 
         _refuse_with_model(config)
-        self.model = LearnedScorer(config.model, None if config.device == "auto" else config.device, config.batch_size)
+        self.model = LearnedScorer(config.model, config.device, config.batch_size)
         self.method = config.model
         self.settings = {**merging(config, self.model.merge.model_dump()), "model_hash": self.model.weights_hash}
 

@@ -12,6 +12,7 @@ from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
 from tasks.core.checkpoint import WEIGHTS, build_strict, find_model, load_config, load_weights
+from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.video.augment import TrainTransform
 from tasks.core.video.clips import frame_range
@@ -24,13 +25,13 @@ class LearnedScorer:
 
     Args:
         reference: model folder, run folder or `hf://` id; UsageError where it holds no boundary classifier.
-        device: None: a GPU where there is one. batch: windows that go through the network at once.
+        device: of `usable_device`. batch: windows that go through the network at once.
 
     Attributes:
         config: the model's config.json. merge: the rules it was validated with. weights_hash: tells models of the same name apart.
     """
 
-    def __init__(self, reference: str, device: torch.device | str | None = None, batch: int = 16):
+    def __init__(self, reference: str, device: str = "auto", batch: int = 16):
         folder = find_model(reference)
         self.config: dict[str, Any] = load_config(folder)
         if self.config["task"] != "boundaries" or "window" not in self.config:
@@ -55,16 +56,6 @@ class LearnedScorer:
     ) -> Scores:
         """A score for every candidate of an open video, or of a part of it; arguments and errors as `score_video`."""
         return score_video(self.classifier, reader, self.window, self.transform, self.short_side, self.batch, start_s, end_s, progress)
-
-
-def usable_device(name: torch.device | str | None) -> torch.device:
-    """A device that tensors can be made on; None: a GPU where there is one. Raises UsageError."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"cannot use device '{name}'", "known: auto, cpu, cuda, cuda:1, mps; vid doctor tells what is here") from None
-    return device
 
 
 def still_transform(augment: AugmentConfig, size: int) -> TrainTransform:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from tasks.core.config import Config
+from tasks.core.device import usable_device
 from tasks.core.engine.random import derive_seed
-from tasks.core.errors import UsageError
+from tasks.core.errors import InputError
 from tasks.core.shard import Shard
 from tasks.core.talk import Talk
 from tasks.core.video.children import each
@@ -65,34 +66,24 @@ def plan(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path) -
     """What `run` would do, one row per video of the shard: models and files are looked at, no video is read and nothing is written."""
     Maker(config, inputs, out)
     return [
-        {"video": source.shown, "name": source.name, "to": str(out / "*" / source.name), "done": finished(out, source.name) is not None}
+        {"video": source.shown, "name": source.name, "to": str(out / "*" / source.name), "done": finished(out, source) is not None}
         for source in shard.take(inputs, lambda source: source.name)
     ]
 
 
 def one(maker: "Maker", source: Input, advance: Callable[[int], None] = lambda n: None) -> dict[str, Any]:
     """The record of one input, made now or before."""
-    if (record := finished(maker.out, source.name)) is not None:
-        return {**record, "video": source.shown, "skipped": True}
+    try:
+        if (record := finished(maker.out, source)) is not None:
+            return {**record, "video": source.shown, "skipped": True}
+    except InputError as error:
+        return {"video": source.shown, "error": f"{error.message}; {error.hint}"}
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the other cores have videos of their own
     try:
         return maker.make(source, advance)
     except VideoError as error:
         return {"video": source.shown, "error": error.reason}
-
-
-def device_named(name: str) -> torch.device:
-    """The device of a name, `auto` included; UsageError where this machine has none such."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"unknown device '{name}'", "auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"there is no device '{name}' here ({torch.cuda.device_count()} GPUs)", "take --device auto")
-    return device
 
 
 class Maker:
@@ -107,7 +98,7 @@ class Maker:
 
     def __init__(self, config: GenerateConfig, inputs: list[Input], out: Path):
         self.config, self.inputs, self.out = config, inputs, Path(out)
-        self.device = device = device_named(config.device)
+        self.device = device = usable_device(config.device)
         self.filler: Filler | None = None
         self.segmenter = self.boxes = None
         self.facts: dict[str, Any] = {}

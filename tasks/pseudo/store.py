@@ -20,10 +20,11 @@ import numpy as np
 
 from tasks.core import locks
 from tasks.core.engine.run import differences, environment
-from tasks.core.errors import UsageError
+from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing, write_json, write_text
 from tasks.core.shard import Shard
 from tasks.core.talk import Quiet, Talk
+from tasks.core.video.inputs import Input
 from tasks.pseudo.pictures import write_flow, write_picture
 
 FORMAT = 1
@@ -122,6 +123,9 @@ class VideoWriter:
         self._waiting: list[Future] = []
 
     def __enter__(self) -> "VideoWriter":
+        if (done := self.out / ".done" / f"{self.name}.json").exists():  # it goes before what it tells of
+            with locks.one_at_a_time(self.out / ".lock"):
+                done.unlink(missing_ok=True)
         for partial, final in self.folders.values():
             for stale in (partial, final):
                 shutil.rmtree(stale, ignore_errors=True)
@@ -156,12 +160,25 @@ class VideoWriter:
         write_json(done / f"{self.name}.json", {"video": video, "record": record})
 
 
-def finished(out: Path, name: str) -> dict[str, Any] | None:
-    """The record of a video that is there already, else None."""
+def finished(out: Path, source: Input) -> dict[str, Any] | None:
+    """The record of a video that is there already and has not changed since, else None.
+
+    Raises:
+        InputError: another video was made under this name.
+    """
+    done = out / ".done" / f"{source.name}.json"
     try:
-        return json.loads((out / ".done" / f"{name}.json").read_text(encoding="utf-8"))["record"]
-    except (OSError, ValueError, KeyError):
+        kept = json.loads(done.read_text(encoding="utf-8"))
+        record, made_from, made_at = kept["record"], kept["video"]["source"], done.stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    if os.path.realpath(made_from) != os.path.realpath(source.row.path):
+        raise InputError(
+            f"{out} holds '{source.name}' made from another video, {made_from}",
+            "choose another --out, or give all videos in one command, which gives each a name of its own",
+        )
+    changed = os.path.exists(source.row.path) and made_at < os.path.getmtime(source.row.path)
+    return None if changed else record
 
 
 def file_name(number: int) -> str:

@@ -165,6 +165,12 @@ def test_a_detector_scores_every_frame(trained, videos):
     assert any("relative to this video" in note for note in notes)
 
 
+@pytest.mark.parametrize("name", ["foo", "cuda:99"])
+def test_devices_that_are_not_there(trained, name):
+    with pytest.raises(UsageError, match=f"cannot use device '{name}'"):
+        LearnedDetector(str(trained), DetectConfig(device=name))
+
+
 def test_ways_to_score(trained, videos):
     given = {"edges": "drop", "fusion": "standard", "weights": (0.0, 1.0, 0.0), "threshold": 2.0, "device": "cpu"}
     plain = LearnedDetector(str(trained), DetectConfig(**given))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tiny_models
 from PIL import Image
 
-from tasks.core.errors import UsageError
+from tasks.core.errors import InputError, UsageError
 from tasks.core.shard import Shard, parse
 from tasks.core.talk import Quiet
 from tasks.core.video.flow import flow_of
@@ -21,6 +22,7 @@ from tasks.pseudo.config import GenerateConfig
 from tasks.pseudo.pictures import read_flow
 
 FRAMES = 10
+CONFIG = GenerateConfig(spatial="telea", masks={"kind": "random"}, temporal={"kind": "none"}, device="cpu", batch_size=4)
 
 
 @pytest.fixture
@@ -144,6 +146,44 @@ def test_it_goes_on_where_it_was_stopped_and_repairs_what_was_torn(videos, tmp_p
     assert (out / "frames" / "v0" / "000000.png").stat().st_mtime_ns == kept
     assert tree(out) == tree(tmp_path / "whole")
     assert not (out / "frames" / ".v1.partial").exists()
+
+
+def test_another_video_of_the_same_name_is_not_taken_for_the_one_that_was_made(videos, tmp_path):
+    other = tmp_path / "cam2"
+    tiny_models.write_video(other / "v0.mp4", FRAMES, 7)
+    make(videos / "v0.mp4", tmp_path / "out")
+    made = tree(tmp_path / "out")
+    (record,) = make(other, tmp_path / "out")
+    assert "made from another video" in record["error"]
+    assert str(videos / "v0.mp4") in record["error"]
+    assert tree(tmp_path / "out") == made
+    with pytest.raises(InputError, match="another video"):
+        generate.plan(CONFIG, gather([str(other)]), Shard(), tmp_path / "out")
+    (tmp_path / "link").symlink_to(videos)
+    assert make(tmp_path / "link" / "v0.mp4", tmp_path / "out")[0]["skipped"]
+
+
+def test_a_changed_video_is_made_again(videos, tmp_path):
+    out = tmp_path / "out"
+    make(videos, out)
+    tiny_models.write_video(videos / "v1.mp4", FRAMES - 3, 8)
+    later = (out / ".done" / "v1.json").stat().st_mtime + 5
+    os.utime(videos / "v1.mp4", (later, later))
+    assert [row["done"] for row in generate.plan(CONFIG, gather([str(videos)]), Shard(), out)] == [True, False, True]
+    records = make(videos, out)
+    assert [(record.get("skipped", False), record["frames"]) for record in records] == [(True, FRAMES), (False, FRAMES - 3), (True, FRAMES)]
+    assert len(pictures(out, name="v1")) == FRAMES - 3
+
+
+def test_a_video_that_cannot_be_made_again_is_not_listed(videos, tmp_path):
+    out = tmp_path / "out"
+    make(videos, out)
+    (videos / "v1.mp4").write_bytes((videos / "v1.mp4").read_bytes()[:600])
+    later = (out / ".done" / "v1.json").stat().st_mtime + 5
+    os.utime(videos / "v1.mp4", (later, later))
+    assert "error" in make(videos, out)[1]
+    for row in rows(out, "videos.csv"):
+        assert len(pictures(out, name=Path(row["path"]).name)) == FRAMES
 
 
 def test_a_video_is_there_whole_or_not_at_all(videos, tmp_path, monkeypatch):

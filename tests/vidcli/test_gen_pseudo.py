@@ -103,7 +103,7 @@ def test_dry_run_makes_nothing(videos, vid):
         (["--spatial", "ldm", "--model", "nowhere"], "nowhere"),
         (["--model", "somewhere"], "spatial: ldm"),
         (["--device", "cuda:99"], "cuda:99"),
-        (["--device", "gpu"], "unknown device"),
+        (["--device", "gpu"], "cannot use device"),
     ],
 )
 def test_usage_errors(videos, vid, arguments, words):
