@@ -9,6 +9,7 @@ from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.method import projection
 from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import CONFIG, encoder_weights, load_strict, save_model
+from tasks.core.convert import check_out, read_pth, state_dict
 from tasks.core.engine.setup import card
 from tasks.core.errors import InputError, UsageError
 from tasks.core.talk import Talk
@@ -35,9 +36,8 @@ def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
     """
     if source not in SOURCES:
         raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
-    if out.exists() and not (out / CONFIG).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty and holds no model", "choose another --out")
-    tensors = read_tensors(file)
+    check_out(out, file, (CONFIG,))
+    tensors = state_dict(read_pth(file), file)
     weights = _from_moco(tensors, file) if source == "moco-v2" else _from_torchvision(tensors, file)
     config = EncoderConfig(shift=False, motion=None)
     _verify(weights, config, str(file))
@@ -55,24 +55,6 @@ def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
     save_model(out, weights, saved, card("ResNet-50 for event boundaries", facts, use, {"tags": ["event-boundary-detection"]}))
     talk.info(f"wrote {out}; start from it with --from {out}")
     return {"model": str(out), "source": source, "tensors": len(weights), "numbers_in_encoder": parameters}
-
-
-def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """Name -> tensor of a state dict, or of a checkpoint's `state_dict` entry. Raises InputError."""
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
-    except Exception as error:  # torch raises many kinds, and its words advise to read the file unsafely
-        raise InputError(
-            f"{file} cannot be read as tensors ({type(error).__name__})",
-            "give the .pth file as published; files that hold code are not opened",
-        ) from None
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise InputError(f"{file} holds no state dict: names with tensors")
-    return dict(found)
 
 
 def _from_moco(tensors: dict[str, torch.Tensor], file: Path) -> dict[str, torch.Tensor]:

@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -24,15 +26,17 @@ Names = dict[str, tuple[str, ...]]
 def read_pth(file: Path) -> dict[str, Any]:
     """What a `.pth` file holds. Only tensors, plain values and `argparse.Namespace` (the settings that training scripts save) are read.
 
-    Raises InputError.
+    Tensors stay in the file until they are used, unless torch before 1.6 wrote it. Raises InputError.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except Exception as error:  # torch raises many kinds: damaged archives, forbidden types, short reads
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        if isinstance(error, UnpicklingError):  # torch's words advise to read the file unsafely
+            reason = "it is damaged, or holds something else"
         raise InputError(
             f"{file} cannot be read as tensors: {reason}", "give the file as published; files that hold code are not opened"
         ) from None

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tasks.classify.model import Classifier, HeadConfig
+from tasks.core import hub
 from tasks.core.checkpoint import save_model
 from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.nn.config import VitConfig
@@ -54,6 +55,13 @@ def test_there_and_back(model, tmp_path):
     code, out, err = vid("convert", tmp_path / "theirs", "-o", tmp_path / "again", "--json")
     assert code == 0, err
     assert json.loads(out)["task"] == "classify"
+
+
+def test_a_model_on_the_hub_is_fetched_once(model, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(hub, "fetch_model", lambda reference: fetched.append(reference) or model)
+    code, _, err = vid("convert", "hf://org/repo", "--to", "transformers", "-o", tmp_path / "theirs")
+    assert (code, fetched) == (0, ["hf://org/repo"]), err
 
 
 def test_onnx(model, tmp_path):

@@ -23,12 +23,7 @@ EXAMPLES = options.examples(
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
 )
 
-TASKS = {  # kind: tasks that read it
-    "transformers": ("masked", "classify"),
-    "videomae-pth": ("masked", "classify"),
-    "moco-v2": ("boundaries",),
-    "torchvision-resnet50": ("boundaries",),
-}
+KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50")
 ARCHITECTURES = {"VideoMAEForPreTraining": "masked", "VideoMAEForVideoClassification": "classify"}
 MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "encoder.patch_embed.proj.weight": ("videomae-pth", "masked"),
@@ -42,7 +37,7 @@ TO = ("vid", "transformers", "onnx")
 def command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or folder as published, hf://org/repo, or a model folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write.")],
-    kind: Annotated[str, typer.Option("--from", metavar="KIND", help=f"auto, vid, {', '.join(TASKS)}.")] = "auto",
+    kind: Annotated[str, typer.Option("--from", metavar="KIND", help=f"auto, vid, {', '.join(KINDS)}.")] = "auto",
     to: Annotated[str | None, typer.Option(metavar="KIND", help="vid, transformers or onnx [default: vid, for weights of others].")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,34 +53,34 @@ def convert(source: str, kind: str, to: str | None, out: Path, talk: Any) -> dic
     """Converts by the tables above; raises UsageError where they have no way."""
     from tasks.core.errors import UsageError
 
-    if kind not in ("auto", "vid", *TASKS):
-        raise UsageError(f"cannot convert from '{kind}'", f"known: auto, vid, {', '.join(TASKS)}")
+    if kind not in ("auto", "vid", *KINDS):
+        raise UsageError(f"cannot convert from '{kind}'", f"known: auto, vid, {', '.join(KINDS)}")
     if to is not None and to not in TO:
         raise UsageError(f"cannot convert to '{to}'", f"known: {', '.join(TO)}")
-    if is_model(source):
+    path = local(source)
+    if is_model(path):
         if kind not in ("auto", "vid"):
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
-        return export_transformers(source, out, talk) if to == "transformers" else export_onnx(source, out, talk)
+        return export_transformers(path, out, talk) if to == "transformers" else export_onnx(path, out, talk)
     if kind == "vid":
         raise UsageError(f"{source} is no model folder of this tool", "leave --from out to have it recognised")
     if to not in (None, "vid"):
         raise UsageError(f"{source} is not a model folder of this tool", f"convert it first, then its model folder --to {to}")
-    path = local(source)
     found, task = recognise(path)
     if kind not in ("auto", found):
         raise UsageError(f"{source} looks like {found}, not {kind}", f"--from {found}")
     return converter(task).convert(path, found, out, talk)
 
 
-def export_transformers(model: str | Path, out: Path, talk: Any) -> dict[str, Any]:
-    """Writes a `transformers` folder from a masked or classify model folder (run folder, `hf://` reference)."""
+def export_transformers(model: Path, out: Path, talk: Any) -> dict[str, Any]:
+    """Writes a `transformers` folder from a masked or classify model folder or run folder."""
     return _exporter(model, "transformers").export_transformers(model, out, talk)
 
 
-def export_onnx(model: str | Path, out: Path, talk: Any) -> dict[str, Any]:
-    """Writes `model.onnx` and config.json from a masked or classify model folder (run folder, `hf://` reference)."""
+def export_onnx(model: Path, out: Path, talk: Any) -> dict[str, Any]:
+    """Writes `model.onnx` and config.json from a masked or classify model folder or run folder."""
     return _exporter(model, "onnx").export_onnx(model, out, talk)
 
 
@@ -96,7 +91,7 @@ def converter(task: str) -> Any:
     return import_module(f"tasks.{task}.convert")
 
 
-def _exporter(model: str | Path, to: str) -> Any:
+def _exporter(model: Path, to: str) -> Any:
     from tasks.core.checkpoint import find_model, load_config
     from tasks.core.errors import UsageError
 
@@ -106,11 +101,10 @@ def _exporter(model: str | Path, to: str) -> Any:
     return converter(task)
 
 
-def is_model(source: str) -> bool:
-    """Whether a reference names a model folder or run folder of this tool, finished or not."""
+def is_model(path: Path) -> bool:
+    """Whether a path is a model folder or run folder of this tool, finished or not."""
     import json
 
-    path = local(source)
     if any((path / name).exists() for name in ("model/config.json", "config.yaml")):
         return True
     try:
@@ -144,5 +138,5 @@ def recognise(path: Path) -> tuple[str, str]:
     names = {name.removeprefix("module.") for name in state_dict(read_pth(path), path)}
     found = next((known for mark, known in MARKS.items() if mark in names), None)
     if found is None:
-        raise InputError(f"{path} holds none of the weights known here", f"readable: {', '.join(TASKS)}")
+        raise InputError(f"{path} holds none of the weights known here", f"readable: {', '.join(KINDS)}")
     return found
