@@ -1,25 +1,23 @@
 """Normal videos and their pseudo-anomalies: which frames count, and where the twins made by `vid gen-pseudo` lie.
 
 A pseudo-anomaly folder holds `videos.csv` (path, source, n_frames), `frames/NAME/` with one picture per frame of the source,
-`flow/NAME/` and `flow_pseudo/NAME/` with flow as 16-bit PNG (u and v times 64 plus 2^15, KITTI's form), and `pseudo.json`; what was not
-asked for is absent. Pictures are named by the number of their frame, so that of a video used in part the first is not 000000.png.
+`flow/NAME/` and `flow_pseudo/NAME/` with flow (`core.video.flow_png`), and `pseudo.json`; what was not asked for is absent. Pictures are
+named by the number of their frame, so that of a video used in part the first is not 000000.png.
 """
 
 import csv
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.clips import frame_range
 from tasks.core.video.flow_config import TVL1Config
 from tasks.core.video.manifest import Row
 from tasks.core.video.reader import IMAGE_SUFFIXES, VideoError, open_video
-
-KITTI_SCALE, KITTI_ZERO = 64.0, 2**15
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,8 @@ class PseudoFolder:
         if any(not row.get("path") or not row.get("source") or not (row.get("n_frames") or "").isdigit() for row in rows):
             raise UsageError(f"{table}: every row needs a path, a source and n_frames")
         self._by_source: dict[str, list[dict[str, str]]] = {}
-        names: dict[str, set[str]] = {}
         for row in rows:
             self._by_source.setdefault(row["source"], []).append(row)
-            names.setdefault(Path(row["source"]).name, set()).add(row["source"])
-        self._by_name = {name: self._by_source[min(sources)] for name, sources in names.items() if len(sources) == 1}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -85,17 +80,27 @@ class PseudoFolder:
         kept = self.facts.get("settings", {}).get("temporal", {}).get("flow")
         return TVL1Config(**kept) if kept else None
 
-    def twins(self, path: str, low: int, high: int) -> dict[str, Any]:
-        """Fields `first`, `frames`, `flow`, `flow_pseudo` of footage [low, high) of a video: found by its path, else by its file name where
-        only one source is called so.
+    def sources_of(self, paths: Iterable[str]) -> dict[str, str]:
+        """Which source each of these videos was, as far as there is one: the same path; where that is true of none of them, as after a
+        move, the same file name, if only one video and only one source are called so.
+        """
+        paths = set(paths)
+        if same := paths & self._by_source.keys():
+            return {path: path for path in same}
+        names = Counter(Path(path).name for path in paths)
+        sources = Counter(Path(source).name for source in self._by_source)
+        by_name = {Path(source).name: source for source in self._by_source if sources[Path(source).name] == 1}
+        return {path: by_name[name] for path in paths if names[name := Path(path).name] == 1 and name in by_name}
+
+    def twins(self, source: str | None, path: str, low: int, high: int) -> dict[str, Any]:
+        """Fields `first`, `frames`, `flow`, `flow_pseudo` of footage [low, high) of a video that was `source` (None: no twins).
 
         Raises:
             InputError: there are twins of this video, but not of all these frames.
         """
-        rows = self._by_source.get(path) or self._by_name.get(Path(path).name)
-        if rows is None:
+        if source is None:
             return {}
-        found = [self._fields(row) for row in rows]
+        found = [self._fields(row) for row in self._by_source[source]]
         covering = [(fields, n) for fields, n in found if fields["first"] <= low and high <= fields["first"] + n]
         if not covering:
             made, n = found[0][0]["first"], found[0][1]
@@ -116,13 +121,19 @@ class PseudoFolder:
         return {"first": first, "frames": str(frames) if frames else None, "flow": flow, "flow_pseudo": flow_pseudo}, int(row["n_frames"])
 
 
-def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolder | None) -> tuple[list[Footage], list[tuple[str, str]]]:
+def find_footage(
+    rows: list[Row], length: int, decoder: str, pseudo: PseudoFolder | None, what: str = "training"
+) -> tuple[list[Footage], list[tuple[str, str]]]:
     """Footage of every readable row, and (path, reason) of the others; a video shorter than `length` frames is one of those.
+
+    Args:
+        what: the videos are, for the person who reads that none of them can be used.
 
     Raises:
         InputError: no video is usable. UsageError: the pseudo-anomalies belong to none of these videos.
     """
     found, skipped = [], []
+    sources = pseudo.sources_of(row.path for row in rows) if pseudo else {}
     for row in rows:
         try:
             with open_video(row.path, decoder) as reader:
@@ -133,10 +144,10 @@ def find_footage(rows: list[Row], length: int, decoder: str, pseudo: PseudoFolde
         if high - low < length:
             skipped.append((row.path, f"{high - low} frames, a clip has {length}"))
             continue
-        found.append(Footage(row.path, low, high, **(pseudo.twins(row.path, low, high) if pseudo else {})))
+        found.append(Footage(row.path, low, high, **(pseudo.twins(sources.get(row.path), row.path, low, high) if pseudo else {})))
     if not found:
         path, reason = skipped[0]
-        raise InputError(f"none of the {len(rows)} training videos is usable; {path}: {reason}", "run: vid data check")
+        raise InputError(f"none of the {len(rows)} {what} videos is usable; {path}: {reason}", "run: vid data check")
     if pseudo and not any(item.frames or item.flow_pseudo for item in found):
         raise UsageError(
             f"{pseudo.folder} holds no pseudo-anomalies of these videos (the first is {found[0].path})",
@@ -151,16 +162,3 @@ def pictures(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder} holds no pictures", "run vid gen-pseudo again to complete it")
     return found
-
-
-def read_flow_png(file: Path) -> np.ndarray:
-    """`(2, H, W)` float32, px, from a 16-bit PNG in KITTI's form. Raises InputError."""
-    try:
-        import cv2
-    except ImportError:
-        raise InputError("reading 16-bit flow needs OpenCV", "pip install opencv-contrib-python-headless") from None
-    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16 or image.ndim != 3:
-        raise InputError(f"{file} cannot be read as 16-bit flow", "make the folder again: vid gen-pseudo")
-    u, v = image[..., 2], image[..., 1]  # OpenCV keeps blue first
-    return (np.stack((u, v)).astype(np.float32) - KITTI_ZERO) / KITTI_SCALE

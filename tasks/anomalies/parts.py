@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.anomalies.calibrate import calibrate, stretches
 from tasks.anomalies.config import PARTS, PretrainConfig
 from tasks.anomalies.data import FlowClips, FrameClips, feature_loader, flow_batches, flow_loader, frame_batches, frame_loader
 from tasks.anomalies.features import load_encoder
-from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
+from tasks.anomalies.footage import Footage, PseudoFolder
 from tasks.anomalies.method import Discrimination, Reconstruction
 from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_used
+from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
@@ -23,7 +25,6 @@ from tasks.core.engine.run import Run
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.engine.spare import Batch
 from tasks.core.video.loader import StepSampler
-from tasks.core.video.manifest import read_sources
 
 Feed = tuple[Callable[[int], Any], Callable[[Batch, torch.device], Batch], int]
 """Loader from the number of micro-batches to pass over, what prepares a batch, and items in the set."""
@@ -72,11 +73,11 @@ class Session:
     """One run of `vid pretrain`.
 
     Attributes:
-        footage: the training videos. device: of this process.
+        footage: the training videos. normal: what the detector is calibrated on. device: of this process.
     """
 
-    def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage], pseudo: PseudoFolder | None):
-        self.config, self.run, self.footage = config, run, footage
+    def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage], normal: list[Footage], pseudo: PseudoFolder | None):
+        self.config, self.run, self.footage, self.normal = config, run, footage, normal
         self.rank, self.world = setup.world()
         self.accelerator = make_accelerator(config.train, run)
         self.device = self.accelerator.device
@@ -122,12 +123,11 @@ class Session:
         """Of the frozen frame encoder, by their names in `stream.Networks`."""
         return {f"features.{name}": tensor.cpu() for name, tensor in self.encoder.state_dict().items()} if self.encoder else {}
 
-    def calibration_footage(self) -> list[Footage]:
-        """Held-out normal videos where `data.val` names some, else the training videos."""
-        data = self.config.data
-        if not data.val:
-            return self.footage
-        return find_footage(read_sources(data.val, "val"), self.config.model.frames, data.decoder, None)[0]
+    def calibration(self, networks: Networks) -> dict[str, dict[str, float]]:
+        """What the indicators are like on normal footage, as `calibrate` says it."""
+        chosen = stretches(self.normal, networks.model.frames)
+        with self.working("calibration on normal footage", _frames(chosen)) as tick:
+            return calibrate(networks, chosen, self.config.data, tick)
 
     def _appearance(self) -> Feed:
         config, train = self.config, self.config.train
@@ -137,10 +137,10 @@ class Session:
 
     def _motion(self) -> Feed:
         config, train = self.config, self.config.train
-        with self._preparing("motion", "optical flow", self._frames_here()) as tick:
+        with self._preparing("motion", "optical flow", _frames(self.footage[self._share])) as tick:
             folder = self.run.folder / "motion" / "prepared"
-            size, decoder, share = config.model.image_size, config.data.decoder, slice(self.rank, None, self.world)
-            files = flow_files(self.footage, self.flow, size, folder, self.device, decoder, share, tick)
+            size, decoder = config.model.image_size, config.data.decoder
+            files = flow_files(self.footage, self.flow, size, folder, self.device, decoder, self._share, tick)
         clips = FlowClips(self.footage, files, config.model.frames, config.p_t, train.seed)
         loader = flow_loader(clips, config.data, train.batch_size, self.rank, self.world, train.seed)
         return loader, flow_batches(self.flow), len(clips)
@@ -148,28 +148,39 @@ class Session:
     def _semantic(self) -> Feed:
         config = self.config
         twins = [item for item in self.footage if item.frames]
-        with self._preparing("semantic", "features", 2 * self._frames_here()) as tick:
-            folder, share = self.run.folder / "semantic" / "prepared", slice(self.rank, None, self.world)
-            files = feature_files(twins, self.encoder, folder, self.device, config.data.decoder, share, tick)
+        with self._preparing("semantic", "features", 2 * _frames(twins[self._share])) as tick:
+            folder = self.run.folder / "semantic" / "prepared"
+            files = feature_files(twins, self.encoder, folder, self.device, config.data.decoder, self._share, tick)
         normal, pseudo = (torch.from_numpy(np.concatenate([np.load(pair[kind]) for pair in files])) for kind in (0, 1))
         labels = torch.cat((torch.zeros(len(normal)), torch.ones(len(pseudo))))
         loader = feature_loader(torch.cat((normal, pseudo)), labels, config.semantic.batch_size, self.rank, self.world, config.train.seed)
         return loader, lambda batch, device: {name: batch[name].to(device) for name in ("video", "label")}, len(labels)
 
-    def _frames_here(self) -> int:
-        """Frames of the videos that this process prepares."""
-        return sum(item.high - item.low for item in self.footage[self.rank :: self.world])
+    @property
+    def _share(self) -> slice:
+        """Of videos: those that this process prepares."""
+        return slice(self.rank, None, self.world)
 
     @contextmanager
     def _preparing(self, part: str, what: str, frames: int) -> Iterator[Tick]:
-        """Files of a part in the making: progress, an end on a signal, and all processes at its end."""
+        """Files of a part in the making, and all processes at its end."""
         (self.run.folder / part / "prepared").mkdir(parents=True, exist_ok=True)
+        with self.working(what, frames) as tick:
+            yield tick
+        self.wait()
+
+    @contextmanager
+    def working(self, what: str, frames: int) -> Iterator[Tick]:
+        """Progress over frames, and an end on a signal."""
         with StopFlag() as stop, self.run.talk.progress(what, frames, "frame") as bar:
 
             def tick(done: int) -> None:
                 if stop.received:
-                    raise exit_for(stop.received)(f"stopped by a signal while preparing {what}", "run the same command again to continue")
+                    raise exit_for(stop.received)(f"stopped by a signal during {what}", "run the same command again to continue")
                 bar.advance(done)
 
             yield tick
-        self.wait()
+
+
+def _frames(footage: list[Footage]) -> int:
+    return sum(item.high - item.low for item in footage)

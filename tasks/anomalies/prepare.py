@@ -1,5 +1,7 @@
 """What is computed once before a part is trained: flow of every video, and features of every frame. Files that are there are kept."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import torch.nn.functional as F
 
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.features import FrameEncoder
-from tasks.anomalies.footage import Footage, pictures, read_flow_png
+from tasks.anomalies.footage import Footage, pictures
 from tasks.core.errors import InputError
 from tasks.core.files import replacing
 from tasks.core.video.flow import flow_of
 from tasks.core.video.flow_config import TVL1Config
+from tasks.core.video.flow_png import read_flow
 from tasks.core.video.reader import VideoReader, open_video
 
 CHUNK = 32
@@ -30,9 +33,17 @@ def flow_used(footage: list[Footage], config: FlowConfig, tvl1: TVL1Config | Non
     """How flow is really found: where the pseudo-anomalies bring some, at its short side and by `tvl1`, so that scoring does the same."""
     for item in footage:
         if item.flow is not None:
-            short_side = min(read_flow_png(pictures(item.flow)[0]).shape[1:])
+            short_side = min(read_flow(pictures(item.flow)[0]).shape[1:])
             return config.model_copy(update={"short_side": short_side, "tvl1": tvl1 or config.tvl1})
     return config
+
+
+def prepared(folder: Path, item: Footage, source: str | Path | None) -> Path:
+    """The file of what is made of footage from `source`, a twin, or None: from the video itself. Its name tells what is in it, so that
+    files of an interrupted run are found again by the same footage only, whatever became of other videos in between.
+    """
+    key = json.dumps([item.path, item.low, item.high, item.first, source and str(source)])
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
 
 
 def flow_files(
@@ -44,8 +55,7 @@ def flow_files(
         share: the videos whose files this process makes. tick: called with the frames done since the last call; may raise.
     """
     files = [
-        (folder / f"{number:05d}.npy", folder / f"{number:05d}-pseudo.npy" if item.flow_pseudo else None)
-        for number, item in enumerate(footage)
+        (prepared(folder, item, item.flow), prepared(folder, item, item.flow_pseudo) if item.flow_pseudo else None) for item in footage
     ]
     for item, (normal, pseudo) in list(zip(footage, files, strict=True))[share]:
         if not normal.exists():
@@ -73,7 +83,7 @@ def stored(item: Footage, folder: Path) -> Iterator[torch.Tensor]:
     if len(files) < high:
         raise InputError(f"{folder} has {len(files)} pictures of flow, {high} expected", "run vid gen-pseudo again to complete it")
     for start in range(low, high, CHUNK):
-        yield torch.from_numpy(np.stack([read_flow_png(file) for file in files[start : min(start + CHUNK, high)]]))
+        yield torch.from_numpy(np.stack([read_flow(file) for file in files[start : min(start + CHUNK, high)]]))
 
 
 def computed(item: Footage, config: FlowConfig, device: torch.device, decoder: str) -> Iterator[torch.Tensor]:
@@ -111,9 +121,7 @@ def feature_files(
     footage: list[Footage], encoder: FrameEncoder, folder: Path, device: torch.device, decoder: str, share: slice, tick: Tick
 ) -> list[tuple[Path, Path | None]]:
     """Files of the features of every frame, `(n, dim)` float32, and of its twin; arguments as `flow_files`."""
-    files = [
-        (folder / f"{number:05d}.npy", folder / f"{number:05d}-pseudo.npy" if item.frames else None) for number, item in enumerate(footage)
-    ]
+    files = [(prepared(folder, item, None), prepared(folder, item, item.frames) if item.frames else None) for item in footage]
     for item, pair in list(zip(footage, files, strict=True))[share]:
         for file, path, first in zip(pair, (item.path, item.frames), (0, item.first), strict=True):
             if file is None or file.exists():

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from tasks.anomalies.calibrate import calibrate
 from tasks.anomalies.config import PretrainConfig
-from tasks.anomalies.footage import PseudoFolder, find_footage
+from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
 from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
@@ -17,11 +16,14 @@ from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
 from tasks.core.video.loader import StepSampler
+from tasks.core.video.manifest import read_sources
 
 
 def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     setup.training_rows(config.data)
+    if config.data.val:
+        read_sources(config.data.val, "val")
     if config.pseudo:
         PseudoFolder(config.pseudo)
     if not parts_of_run(config):
@@ -69,11 +71,12 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     rows = setup.training_rows(config.data)
     pseudo = PseudoFolder(config.pseudo) if config.pseudo else None
     footage, skipped = find_footage(rows, config.model.frames, config.data.decoder, pseudo)
+    normal, unusable = held_out(config) if config.data.val else (footage, [])
     run.record_data(rows)
     run.record(seed=config.train.seed, pseudo=pseudo.facts if pseudo else None)
-    session = Session(config, run, footage, pseudo)
+    session = Session(config, run, footage, normal, pseudo)
     if run.main:
-        run.skip(skipped, config.train.strict)
+        run.skip(skipped + unusable, config.train.strict)
         _say(run, config, session)
     parts = parts_of_run(config)
     weights: dict[str, torch.Tensor] = {}
@@ -86,6 +89,12 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
             shutil.rmtree(run.folder / part / "prepared", ignore_errors=True)
     session.wait()
     return run.result
+
+
+def held_out(config: PretrainConfig) -> tuple[list[Footage], list[tuple[str, str]]]:
+    """Footage of `data.val`, for calibration, and (path, reason) of its unusable videos; errors as `find_footage`."""
+    data = config.data
+    return find_footage(read_sources(data.val, "val"), config.model.frames, data.decoder, None, "validation")
 
 
 def _say(run: Run, config: PretrainConfig, session: Session) -> None:
@@ -118,8 +127,7 @@ def publish(
     weights = weights | session.encoder_weights()
     networks = Networks(architecture)
     load_strict(networks, weights, "this run")
-    run.talk.info("calibrating on normal footage")
-    calibration = calibrate(networks.to(session.device).eval(), session.calibration_footage(), config.data)
+    calibration = session.calibration(networks.to(session.device).eval())
     saved = {
         "library": "vid",
         "task": "anomalies",

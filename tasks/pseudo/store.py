@@ -24,8 +24,9 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing, write_json, write_text
 from tasks.core.shard import Shard
 from tasks.core.talk import Quiet, Talk
+from tasks.core.video.flow_png import write_flow
 from tasks.core.video.inputs import Input
-from tasks.pseudo.pictures import write_flow, write_picture
+from tasks.pseudo.pictures import write_picture
 
 FORMAT = 1
 KINDS = ("frames", "masks", "flow", "flow_pseudo")

@@ -12,7 +12,7 @@ import torch
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.data import FlowClips, FrameClips, all_clips, flow_batches, flow_loader, frame_batches, frame_loader
 from tasks.anomalies.features import FrameEncoder, described, load_encoder
-from tasks.anomalies.footage import Footage, PseudoFolder, find_footage, read_flow_png
+from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
 from tasks.anomalies.prepare import feature_files, flow_files, flow_stream, flow_used
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.config import ClipConfig, DataConfig
@@ -75,6 +75,19 @@ def test_twins_are_found_by_path_and_after_a_move_by_name(videos, twins, tmp_pat
     for video in videos.iterdir():
         (moved / video.name).symlink_to(video)
     assert [item.frames for item in found(moved, twins)] == [item.frames for item in found(videos, twins)]
+
+
+def test_a_namesake_is_no_twin(videos, twins, tmp_path):
+    """Cameras number their files alike: `cam1/v0` and `cam2/v0` are different videos."""
+    pseudo, namesake = PseudoFolder(twins), tmp_path / "cam2" / "v0"
+    here = {str(videos / name): str(videos / name) for name in ("v0", "v1")}
+    assert pseudo.sources_of([*here, str(namesake)]) == here
+    assert pseudo.sources_of([str(videos / "v1"), str(namesake)]) == {str(videos / "v1"): str(videos / "v1")}
+    assert pseudo.sources_of([str(namesake), str(tmp_path / "cam3" / "v0")]) == {}
+    anomaly_toys.write_frames(namesake, anomaly_toys.clip(20, 9))
+    (own, other), _ = find_footage([Row(str(videos / "v0")), Row(str(namesake))], 8, "auto", pseudo)
+    assert own.frames == str(twins / "frames" / "v0")
+    assert (other.frames, other.flow, other.flow_pseudo) == (None, None, None)
 
 
 def test_what_a_pseudo_folder_lacks_is_lacking(videos, tmp_path):
@@ -173,15 +186,6 @@ def test_two_processes_share_a_batch(videos, twins):
     assert 6 < len(whole["video"]) < 12
 
 
-def test_flow_png_is_kittis_form(tmp_path):
-    flow = np.random.default_rng(0).uniform(-30, 30, (1, 2, 5, 7))
-    anomaly_toys.write_flow(tmp_path / "flow", flow)
-    assert np.abs(read_flow_png(tmp_path / "flow" / "000000.png") - flow[0]).max() <= 0.5 / 64 + 1e-5
-    (tmp_path / "none.png").write_bytes(b"")
-    with pytest.raises(InputError, match="16-bit"):
-        read_flow_png(tmp_path / "none.png")
-
-
 def made(footage: list[Footage], folder: Path, size: int = 32) -> list:
     folder.mkdir(exist_ok=True)
     return flow_files(footage, FLOW, size, folder, CPU, "auto", slice(None), lambda n: None)
@@ -212,6 +216,21 @@ def test_flow_is_computed_where_there_is_none(videos, tmp_path):
     before = files[0][0].stat().st_mtime_ns
     made(footage, tmp_path / "flow", 48)
     assert files[0][0].stat().st_mtime_ns == before
+
+
+def test_what_was_prepared_stays_with_its_video(videos, twins, tmp_path):
+    """A run goes on after one of its videos became unreadable."""
+    footage = found(videos, twins)
+    folder = tmp_path / "flow"
+    before, after = made(footage, folder), made(footage[1:], folder)
+    assert after == before[1:]
+    assert len({file for pair in before for file in pair}) == 6
+    encoder = load_encoder(str(anomaly_toys.vit_folder(tmp_path / "vit")))
+    (tmp_path / "features").mkdir()
+    before, after = (feature_files(part, encoder, tmp_path / "features", CPU, "auto", slice(None), int) for part in (footage, footage[1:]))
+    assert after == before[1:]
+    (part,), _ = find_footage([Row(str(videos / "v1"), start_s=0.2)], 8, "auto", PseudoFolder(twins))
+    assert not set(made([part], folder)[0]) & {file for pair in made(footage, folder) for file in pair}
 
 
 @pytest.mark.parametrize("frames", [1, 2, 32, 33, 34, 65])

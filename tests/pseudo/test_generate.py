@@ -14,12 +14,12 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.shard import Shard, parse
 from tasks.core.talk import Quiet
 from tasks.core.video.flow import flow_of
+from tasks.core.video.flow_png import read_flow
 from tasks.core.video.inputs import gather
 from tasks.core.video.manifest import read_sources
 from tasks.core.video.reader import open_video
 from tasks.pseudo import generate, store
 from tasks.pseudo.config import GenerateConfig
-from tasks.pseudo.pictures import read_flow
 
 FRAMES = 10
 CONFIG = GenerateConfig(spatial="telea", masks={"kind": "random"}, temporal={"kind": "none"}, device="cpu", batch_size=4)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tasks.core.video.flow import encode_flow
+from tasks.core.video.flow_png import read_flow, write_flow
 from tasks.pseudo.config import TemporalConfig
-from tasks.pseudo.pictures import FLOW_LIMIT_PX, read_flow, write_flow, write_picture
+from tasks.pseudo.pictures import write_picture
 from tasks.pseudo.temporal import FlowMixup, mix, place
 
 
@@ -73,23 +74,6 @@ def test_a_segment_shares_weight_and_place_and_per_frame_does_not():
     loose = FlowMixup(TemporalConfig(segment_frames=4, per_frame=True), [1])
     assert len({loose(t, field(), box).weight for t in range(8)}) == 8
     assert FlowMixup(TemporalConfig(), [2]).draw(0) != FlowMixup(TemporalConfig(), [1]).draw(0)
-
-
-def test_flow_pictures_are_kittis(tmp_path):
-    """Read back by OpenCV alone: R = 64 u + 2^15, G = 64 v + 2^15, B = 1."""
-    import cv2
-
-    flow = field() * 10
-    flow[:, 0, 0] = 1e6, -1e6
-    write_flow(tmp_path / "f.png", flow)
-    blue, green, red = cv2.split(cv2.imread(str(tmp_path / "f.png"), cv2.IMREAD_UNCHANGED))
-    assert red.dtype == np.uint16
-    assert (blue == 1).all()
-    np.testing.assert_allclose((red[1:].astype(float) - 2**15) / 64, flow[0, 1:], atol=1 / 128 + 1e-4)
-    np.testing.assert_allclose((green[1:].astype(float) - 2**15) / 64, flow[1, 1:], atol=1 / 128 + 1e-4)
-    back = read_flow(tmp_path / "f.png")
-    np.testing.assert_allclose(back[:, 0, 0], (FLOW_LIMIT_PX, -FLOW_LIMIT_PX))
-    np.testing.assert_allclose(back[:, 1:], flow[:, 1:], atol=1 / 128 + 1e-4)
 
 
 def test_a_shift_survives_flow_picture_and_encoding(tmp_path):
