@@ -150,15 +150,31 @@ def lineage(source: Source) -> list[tuple[Source, dict[str, Any]]]:
 
 
 def portable(source: Source) -> str:
-    """The file's text, with an `extends` that is relative to it made to hold elsewhere too."""
+    """The file's text, with an `extends` that is relative to it made to hold elsewhere too. Raises UsageError."""
     from vidcli.yamlfile import load_mapping
 
-    text = source.path.read_text(encoding="utf-8")
-    parent = _parent(source, load_mapping(source.path, source.name).get("extends"))
+    values = load_mapping(source.path, source.name)
+    parent = _parent(source, values.get("extends"))
     if parent is None:
+        return extending(source, values, None)
+    return extending(source, values, str(parent.path.resolve()) if parent.kind == "file" else parent.name)
+
+
+def extending(source: Source, values: dict[str, Any], extends: str | None) -> str:
+    """The text of a file that holds `values`, with its `extends` (None: it has none) as it has to be; its comments stay.
+
+    Raises:
+        UsageError: `extends` stands where it cannot be replaced.
+    """
+    from vidcli.yamlfile import parse
+
+    text = source.path.read_text(encoding="utf-8")
+    if extends is None:
         return text
-    name = str(parent.path.resolve()) if parent.kind == "file" else parent.name
-    return re.sub(r"^extends:.*$", lambda _: f"extends: {name}", text, count=1, flags=re.MULTILINE)
+    text = re.sub(r"^extends:.*$", lambda _: f"extends: {extends}", text, count=1, flags=re.MULTILINE)
+    if parse(text, source.name) != {**values, "extends": extends}:
+        raise UsageError(f"{source.name}: 'extends' cannot be rewritten", "put it on a line of its own: extends: NAME")
+    return text
 
 
 def paths_outside(values: Any, key: str = "") -> Iterator[tuple[str, str]]:

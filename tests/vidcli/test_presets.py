@@ -105,3 +105,16 @@ def test_a_copy_still_extends_what_the_original_extended(toy, tmp_path):
     write(tmp_path / "presets/toy/near.yaml", "# comment stays\nextends: base.yaml\ntrain: {seed: 3}\n")
     text = presets.portable(presets.find("toy/near"))
     assert text == "# comment stays\nextends: toy/base\ntrain: {seed: 3}\n"
+
+
+def test_a_copy_that_would_not_extend_it_is_not_made(toy, vid):
+    """Text is replaced, so that comments stay; where that does not do, nothing is written."""
+    write(toy / "here/near.yaml", "extends: toy/base\n")
+    write(toy / "here/flow.yaml", "{extends: near, train: {seed: 3}}\n")
+    write(toy / "here/built-in.yaml", "{extends: toy/base, train: {seed: 3}}\n")
+    (toy / "there").mkdir()
+    code, _, err = vid("presets", "cp", "here/flow.yaml", "there")
+    assert (code, "here/flow.yaml: 'extends' cannot be rewritten" in err) == (2, True)
+    assert vid("presets", "cp", "here/built-in.yaml", "there")[0] == 0
+    assert [path.name for path in (toy / "there").iterdir()] == ["built-in.yaml"]
+    assert vid("config", "show", "-p", "there/built-in.yaml")[0] == 0

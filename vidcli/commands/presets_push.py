@@ -1,9 +1,8 @@
 """`vid presets push`."""
 
 import posixpath
-import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -87,7 +86,7 @@ def gather(source: presets.Source, name: str) -> dict[str, bytes]:
     for number, (path, place) in enumerate(places.items()):
         item, values = chain[number]
         parent = chain[number + 1][0] if number + 1 < len(chain) else None
-        text = _extending(item, values, None if parent is None else _seen_from(place, parent, places))
+        text = presets.extending(item, values, None if parent is None else _seen_from(place, parent, places))
         own = {key: value for key, value in values.items() if key not in presets.META_KEYS}
         if found := [value for _, value in presets.paths_outside(own)] or local_places(text):
             raise UsageError(f"{path.name} names a place on this machine: {found[0]}", "leave it out; it is given with flags or --set")
@@ -99,20 +98,6 @@ def _seen_from(place: str, parent: presets.Source, places: dict[Path, str]) -> s
     """What `extends` says in the repository: a path relative to the file, a built-in name, or an `hf://` reference."""
     there = places.get(parent.path.resolve())
     return parent.name if there is None else posixpath.relpath(there, posixpath.dirname(place) or ".")
-
-
-def _extending(item: presets.Source, values: dict[str, Any], extends: str | None) -> str:
-    """The file's text, with `extends` as it has to be; its comments stay."""
-    from tasks.core.errors import UsageError
-    from vidcli.yamlfile import parse
-
-    text = item.path.read_text(encoding="utf-8")
-    if extends is None:
-        return text
-    text = re.sub(r"^extends:.*$", lambda _: f"extends: {extends}", text, count=1, flags=re.MULTILINE)
-    if parse(text, item.name) != {**values, "extends": extends}:
-        raise UsageError(f"{item.name}: 'extends' cannot be rewritten", "put it on a line of its own: extends: NAME")
-    return text
 
 
 def _readme(repo: str, address: str, task: str, verb: str, description: str) -> bytes:
