@@ -32,6 +32,7 @@ class Console:
         self.verbose = False
         self.debug = os.environ.get("VID_DEBUG", "") not in ("", "0")
         self.muted = os.environ.get("RANK", "0") not in ("", "0")
+        self._unheard = False
         self._log: TextIO | None = None
         self._live: Any = None
 
@@ -53,7 +54,7 @@ class Console:
     def error(self, message: str, hint: str | None = None) -> None:
         """One or two lines: what is wrong and how to mend it. A muted worker says it too, with its rank."""
         if self.muted:
-            sys.stderr.write(f"[rank {os.environ['RANK']}] error: {message}\n")
+            self._write(f"[rank {os.environ['RANK']}] error: {message}\n")
             return
         self._say(message, "error: ", "\x1b[31m")
         if hint:
@@ -144,11 +145,17 @@ class Console:
 
             self._live.console.print(Text.from_ansi(f"{prefix}{text}"))
             return
+        self._write(f"{prefix}{text}\n")
+
+    def _write(self, text: str) -> None:
+        """On stderr, until nobody listens any more or the disk that it goes to is full; stdout and the log go on."""
+        if self._unheard:
+            return
         try:
-            sys.stderr.write(f"{prefix}{text}\n")
+            sys.stderr.write(text)
             sys.stderr.flush()
-        except OSError:  # nobody listens any more, or the disk that it goes to is full
-            self.muted = True
+        except OSError:
+            self._unheard = True
 
     def _note(self, text: str) -> None:
         """Into the log file; one on a disk that is full or gone is done without, the terminal still hears everything."""

@@ -128,6 +128,25 @@ def test_a_terminal_that_cannot_be_written_to_keeps_the_code():
     assert done.returncode == 2
 
 
+def test_a_worker_whose_terminal_cannot_be_written_to_keeps_the_code():
+    words = [sys.executable, "-m", "vidcli", "data", "check", "nothing"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, env={**os.environ, "RANK": "1"}, stderr=full, timeout=60)
+    assert done.returncode == 3
+
+
+def test_results_are_told_though_nobody_hears_the_talk(monkeypatch, capsys):
+    talk = app.reset()
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", full)
+        talk.info("one")
+        talk.error("two", "three")
+        with contextlib.suppress(OSError):
+            full.close()
+    talk.text("four")
+    assert capsys.readouterr().out == "four\n"
+
+
 SUPERVISE = """
 import os, sys
 from pathlib import Path
