@@ -307,7 +307,13 @@ class Trainer:
             self.accelerator.log(self._last_eval, step=self.step)
         self.model.train()
 
+    def _share_skipped(self) -> None:
+        """Lets every process know what the others have skipped; all reach this together."""
+        for theirs in gather_object([self.run.untold()]):
+            self.run.skipped.update(theirs)
+
     def _log(self) -> None:
+        self._share_skipped()
         rates = {f"lr_{n}" if n != MAIN else "lr": s(self.step - 1) for n, s in self.schedules.items()}
         values = {**self.window.means(), **rates}
         self.run.log_metrics(
@@ -324,6 +330,7 @@ class Trainer:
         self.window = Window()
 
     def _save(self) -> None:
+        self._share_skipped()
         state = {
             "step": self.step,
             "evaluated": self.evaluated,

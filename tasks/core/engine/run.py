@@ -84,6 +84,7 @@ class Run:
         self.folder, self.config, self.talk = folder, config, talk
         self.main = process_rank() == 0
         self.skipped: dict[str, str] = {}
+        self._untold: dict[str, str] = {}
         self._listed: dict[str, str] = {}
         self._lock = None
 
@@ -153,7 +154,7 @@ class Run:
         folder `name`; settings, lock, log and the list of skipped videos are this run's.
         """
         part = Run(self.folder / name, self.config, self.talk)
-        part.skipped, part.skip = self.skipped, self.skip
+        part.skipped, part.skip, part.untold = self.skipped, self.skip, self.untold
         if self.main:
             part.folder.mkdir(exist_ok=True)
         return part
@@ -217,6 +218,11 @@ class Run:
             kept = [r for r in read_metrics(self.metrics_file) if r["step"] <= (evaluated if r["kind"] == "eval" else step)]
             write_text(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
 
+    def untold(self) -> dict[str, str]:
+        """What this process has skipped since it was asked last, for the others to count."""
+        told, self._untold = self._untold, {}
+        return told
+
     def skip(self, skipped: list[tuple[str, str]], strict: bool) -> None:
         """Counts unreadable videos and lists them in skipped.csv, each once. Raises InputError when `strict`.
 
@@ -226,6 +232,7 @@ class Run:
         if new and strict:
             raise InputError(f"{new[0][0]}: {new[0][1]}", "drop --strict to skip unreadable videos, or run: vid data check MANIFEST")
         self.skipped.update(new)
+        self._untold.update(new)
         path = self.folder / "skipped.csv"
         if new and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             self._listed |= read_skipped(path)  # by the other processes

@@ -65,12 +65,13 @@ class Toy(Method):
         self.seen = state[0]["seen"]
 
 
-def batches(start: int, rows: int, rank: int = 0) -> Iterator[dict[str, Any]]:
-    """Rows of the global batch of step `start`, `start + 1`, ... that belong to this process."""
+def batches(start: int, rows: int, rank: int = 0, unreadable: bool = False) -> Iterator[dict[str, Any]]:
+    """Rows of the global batch of step `start`, `start + 1`, ... that belong to this process; each may meet a video it cannot read."""
     processes = world()[1]
     while True:
         whole = torch.rand(rows * processes, FEATURES, generator=torch.Generator().manual_seed(start))
-        yield {"video": whole[rank * rows :][:rows], "path": [f"video-{start}"], "skipped": []}
+        skipped = [(f"unreadable-{rank}", "broken")] if unreadable and start == 1 else []
+        yield {"video": whole[rank * rows :][:rows], "path": [f"video-{start}"], "skipped": skipped}
         start += 1
 
 
@@ -84,6 +85,7 @@ def train(
     in_save: bool = False,
     rank: int = -1,
     dropout: int = 20,
+    unreadable: bool = False,
     **changes: Any,
 ) -> tuple[Trainer, Run]:
     """Trains 10 steps (2 a epoch); may send itself (of several: process `rank`, or all) a signal when batch `kill_at` is prepared, or in
@@ -117,7 +119,7 @@ def train(
         accelerator,
         config.train,
         config.optim,
-        lambda start: batches(start, rows, process_rank()),
+        lambda start: batches(start, rows, process_rank(), unreadable),
         prepare,
         2,
         evaluate=evaluate,

@@ -14,6 +14,7 @@ import pytest
 from worlds import run_world
 
 from tasks.core.engine.run import read_metrics
+from tasks.core.engine.state import last_state
 from tasks.core.errors import Diverged, Interrupted, Preempted, UsageError
 
 SCRIPT = Path(engine_toy.__file__)
@@ -241,6 +242,15 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
     assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "run", *settings)] == [0, 0]
     assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "whole", *settings)] == [0, 0]
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def test_what_any_process_skips_counts_also_after_a_stop(tmp_path):
+    stop = ("kill_at=4", f"number={int(signal.SIGTERM)}")
+    assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "run", "unreadable=1", *stop)] == [75, 75]
+    assert last_state(tmp_path / "run" / "checkpoints")["skipped"].keys() == {"unreadable-0", "unreadable-1"}
+    assert [code for code, _ in run_world(2, SCRIPT, tmp_path / "run", "unreadable=1")] == [0, 0]
+    rows = [row for row in lines(tmp_path / "run") if row["kind"] == "train"]
+    assert [row["skipped"] for row in rows] == [0] + 9 * [2]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
