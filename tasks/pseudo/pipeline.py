@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tasks.core import hub
+from tasks.core.cards import read_card
 from tasks.core.checkpoint import bounded_by
 from tasks.core.errors import UsageError
 from tasks.pseudo.config import GenerateConfig
@@ -107,17 +108,9 @@ def load(config: GenerateConfig, device: torch.device) -> Loaded:
             "or take --spatial telea or patch",
         )
     dtype = DTYPES[config.precision if config.precision != "auto" else "bf16" if device.type == "cuda" else "fp32"]
-    if reference.startswith(hub.PREFIX):
-        repo, inner, _ = hub.parse(reference)
-        if inner:
-            raise UsageError(f"{reference}: give the repository, not a file in it", f"--model hf://{repo}")
-        if not is_latent_folder(read_index(hub.fetch_file(reference, INDEX).parent)):
-            return _pipeline(None, reference, config, device, dtype)
-        folder = hub.fetch_model(reference)
-    else:
-        folder = find_folder(reference)
-        if not is_latent_folder(read_index(folder)):
-            return _pipeline(folder, reference, config, device, dtype)
+    folder = find_folder(reference)
+    if folder is None or not is_latent_folder(read_index(folder)):
+        return _pipeline(folder, reference, config, device, dtype)
     own = _own_config(folder)
     working = own.get("preprocessing", {"size": DEFAULT_SIZE})
     parts = load_parts(folder)
@@ -127,8 +120,29 @@ def load(config: GenerateConfig, device: torch.device) -> Loaded:
     return Loaded(filler, facts)
 
 
-def find_folder(reference: str) -> Path:
-    """The diffusers folder that a path names: itself, or the model of a run; UsageError with the reason otherwise."""
+def latent_folder(reference: str) -> Path:
+    """The folder of the latent inpainting model that a path or `hf://org/repo` names; UsageError with the reason otherwise."""
+    folder = find_folder(reference)
+    if folder is None or not is_latent_folder(read_index(folder)):
+        raise UsageError(f"{reference} is no latent inpainting model: it has no VQ autoencoder", "give a run of pseudo/ldm-inpaint-*")
+    return folder
+
+
+def find_folder(reference: str) -> Path | None:
+    """The diffusers folder that a path or `hf://org/repo` names: itself, the model of a run, or the local copy of a latent model.
+
+    Returns:
+        None for a pipeline on the Hub that is no latent model: diffusers knows which of its files it needs.
+
+    Raises:
+        UsageError: there is none; with the reason.
+    """
+    if reference.startswith(hub.PREFIX):
+        repo, inner, _ = hub.parse(reference)
+        if inner:
+            raise UsageError(f"{reference}: give the repository, not a file in it", hub.reference_of(repo))
+        latent = is_latent_folder(read_index(hub.fetch_file(reference, INDEX).parent))
+        return hub.fetch_model(reference) if latent else None
     folder = Path(reference)
     if not folder.exists():
         raise UsageError(f"no model at '{reference}': the folder does not exist", "give a model folder, a run folder or hf://org/repo")
@@ -148,14 +162,10 @@ def _refuse_code(folder: Path, reference: str) -> None:
 
 def licence(folder: Path) -> str | None:
     """The licence that a model card states."""
-    import yaml
-
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
-    except (OSError, UnicodeDecodeError, IndexError, yaml.YAMLError):
+        found = read_card((folder / "README.md").read_text(encoding="utf-8")).head.get("license")
+    except (OSError, UnicodeDecodeError, UsageError):
         return None
-    found = head.get("license") if isinstance(head, dict) else None
     return found if isinstance(found, str) else None
 
 

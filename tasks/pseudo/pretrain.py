@@ -25,7 +25,7 @@ from tasks.pseudo.config import PretrainConfig
 from tasks.pseudo.latent import INDEX, LatentInpainter, load_parts
 from tasks.pseudo.method import LatentInpainting, training_holes
 from tasks.pseudo.model import fold
-from tasks.pseudo.pipeline import find_folder
+from tasks.pseudo.pipeline import latent_folder
 
 PICTURE = "pictures/fills.png"
 
@@ -51,7 +51,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError("augment.mixup and augment.cutmix mix labels; inpainting has none", "set them to 0")
     setup.training_rows(config.data)
     if config.init:
-        find_folder(config.init)
+        latent_folder(config.init)
 
 
 def build(config: PretrainConfig) -> LatentInpainting:
@@ -59,7 +59,7 @@ def build(config: PretrainConfig) -> LatentInpainting:
     torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
     method = LatentInpainting(config)
     if config.init:
-        folder = find_folder(config.init)
+        folder = latent_folder(config.init)
         autoencoder, unet, _ = load_parts(folder)
         load_strict(method.autoencoder, autoencoder.state_dict(), str(folder / "vqvae"))
         load_strict(method.unet, unet.state_dict(), str(folder / "unet"))

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+import tiny_models
 from hub_server import Hub
 from hub_session import environment, python
 from test_latent import stable_diffusion  # noqa: F401 - a fixture
@@ -22,6 +24,43 @@ for name in sys.argv[1:]:
         told.append(error.message)
 print(json.dumps(told))
 """
+
+
+START = """
+import json, sys
+import tiny_models
+from tasks.core.errors import UsageError
+from tasks.pseudo import pretrain
+told = []
+for name in sys.argv[2:]:
+    config = tiny_models.config(init=name, data={"train": [sys.argv[1]], "clip": {"frames": 1}})
+    try:
+        pretrain.check(config)
+        told.append(float(pretrain.build(config).unet.conv_in.weight.detach().sum()))
+    except UsageError as error:
+        told.append(error.message)
+print(json.dumps(told))
+"""
+
+
+def test_training_starts_from_a_latent_model_on_the_hub(tmp_path, stable_diffusion):  # noqa: F811
+    own = tiny_models.folder_of(tmp_path / "own", seed=3)
+    video = tiny_models.write_video(tmp_path / "v.mp4", 4)
+
+    def files(folder):
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with Hub() as hub:
+        hub.add("org/own", files(own))
+        hub.add("org/text", files(stable_diffusion))
+        env = environment(hub, tmp_path / "home", OMP_NUM_THREADS="1")
+        names = ["hf://org/own", "hf://org/text", "hf://org/own/unet", "hf://org/none", str(stable_diffusion)]
+        told = json.loads(python(START, env, tmp_path, str(video), *names).splitlines()[-1])
+    assert told[0] == pytest.approx(float(tiny_models.parts(3)[1].conv_in.weight.detach().sum()), abs=1e-5)
+    assert "is no latent inpainting model" in told[1]
+    assert "give the repository" in told[2]
+    assert "there is no hf://org/none" in told[3]
+    assert "is no latent inpainting model" in told[4]
 
 
 def test_pipelines_on_the_hub(tmp_path, stable_diffusion):  # noqa: F811
