@@ -99,6 +99,5 @@ def frame_difference(data: Path, out: Path) -> Path:
 
 def show(name: str, pseudo: str, result: dict, seconds: float) -> None:
     parts = result.get("parts", {})
-    cells = [f"{100 * parts[p]['auc'] if isinstance(parts[p], dict) else 100 * parts[p]:.2f}" if p in parts else "" for p in
-             ("appearance", "motion", "change")]  # fmt: skip
+    cells = [f"{100 * parts[part]:.2f}" if part in parts else "" for part in ("appearance", "motion", "change")]
     print(f"| {name} | {pseudo} | {100 * result['auc']:.2f} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)

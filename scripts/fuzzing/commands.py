@@ -50,6 +50,11 @@ def _train(preset: str, *more: str, verb: str = "pretrain", toy: tuple[str, ...]
     return Command(line, "skipped", (0,))
 
 
+def _paint(kind: str) -> Command:
+    how = ("--spatial", kind, "--masks", "random", "--temporal", "none", *_LINES)
+    return Command(lambda place: ["gen-pseudo", str(place.manifest), "--out", str(place.out), *how])
+
+
 COMMANDS: dict[str, Command] = {
     "data index": Command(lambda p: ["data", "index", str(p.manifest), "-o", str(p.out / "list.csv")], "nothing", (0,)),
     "data check": Command(lambda p: ["data", "check", str(p.manifest), "--timeout", "60", *_LINES], takes_sound=False),  # copies
@@ -66,27 +71,7 @@ COMMANDS: dict[str, Command] = {
         ]
     ),
     "anomalies by harmed": Command(lambda p: ["detect-anomalies", str(p.sound), "--normal", str(p.manifest), *_LINES], "stderr"),
-    "gen-pseudo telea": Command(
-        lambda p: [
-            *("gen-pseudo", str(p.manifest), "--out", str(p.out), "--spatial", "telea", "--masks", "random", "--temporal", "none"),
-            *_LINES,
-        ]
-    ),
-    "gen-pseudo patch": Command(
-        lambda p: [
-            "gen-pseudo",
-            str(p.manifest),
-            "--out",
-            str(p.out),
-            "--spatial",
-            "patch",
-            "--masks",
-            "random",
-            "--temporal",
-            "none",
-            *_LINES,
-        ]
-    ),
+    **{f"gen-pseudo {kind}": _paint(kind) for kind in ("telea", "patch")},
     "pretrain masked": _train("masked/tats-tiny"),
     "pretrain preload": _train("masked/tats-tiny", toy=("--epochs", "1", "--batch-size", "8", "--workers", "0")),
     "pretrain boundaries": _train("boundaries/cvclr-tiny"),

@@ -38,7 +38,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "mpeg2.mpg": {"codec": "mpeg2video", "max_b_frames": 2, "gop_size": 15, "bit_rate": 1_500_000},
 }
 FOLDERS = {"pictures_png": ".png", "pictures_jpg": ".jpg"}
-NAMES = (*_SETTINGS, *FOLDERS)
 
 
 def render(folder: Path) -> dict[str, Sound]:

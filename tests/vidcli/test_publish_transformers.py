@@ -144,7 +144,7 @@ def test_what_transformers_lacks_is_published_in_our_form_only(tmp_path, monkeyp
 
 
 @torch.no_grad()
-def test_a_converted_folder_is_published_as_it_is(tmp_path, monkeypatch):
+def test_a_converted_folder_is_published_as_it_is(tmp_path):
     module = classifier(tmp_path / "model")
     publish = ["publish", "theirs", "--repo", "org/name", "--license", "mit", "--json"]
     with Hub() as hub:
@@ -161,7 +161,7 @@ def test_a_converted_folder_is_published_as_it_is(tmp_path, monkeypatch):
     assert set(files) == {".gitattributes", "config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
 
 
-def test_an_onnx_folder_is_published_as_it_is(tmp_path, monkeypatch, vid):
+def test_an_onnx_folder_is_published_as_it_is(tmp_path, vid):
     """The folder as `vid convert --to onnx` leaves it: model.onnx, more of it beside for large models, config.json."""
     classifier(tmp_path / "model")
     (tmp_path / "onnx").mkdir()
