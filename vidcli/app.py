@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from tasks.core.engine.signals import cause, stopping
+from tasks.core.engine.signals import HANDLED, cause, stopping
 from tasks.core.errors import UsageError, VidError
 from tasks.core.files import cannot_write
 from vidcli import __version__, launch, options
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
             talk.detach_log()
         code = launch.leave(code)
     if arguments is None:  # the process ends here; the same signal may come again while it does
-        for number in launch.SIGNALS:
+        for number in HANDLED:
             signal.signal(number, signal.SIG_IGN)
     return code
 

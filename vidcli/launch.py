@@ -20,13 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from tasks.core.engine.signals import HANDLED
 from tasks.core.errors import UsageError
 from tasks.core.interpreter import same_modules
 from vidcli import accelerate_file
 from vidcli.console import console
 
 EXIT_DIR, TYPED = "VID_EXIT_DIR", "VID_TYPED"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 GRACE_S = 20.0
 """Seconds the other workers get to end by themselves once one has failed."""
@@ -143,7 +143,7 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
         if not signal_workers(folder, received[-1], told):
             child.send_signal(signal.SIGHUP)  # none has started yet: end the launcher itself
 
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
+    previous = {number: signal.signal(number, forward) for number in HANDLED}
     try:
         child = subprocess.Popen(line, env=environment, start_new_session=True, preexec_fn=_own_signals)
         failed_at = None
@@ -169,7 +169,7 @@ def _supervise(line: Sequence[str], environment: Mapping[str, str], folder: Path
 
 
 def _own_signals() -> None:
-    for number in SIGNALS:
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it ends the launcher, under nohup too
 

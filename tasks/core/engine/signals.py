@@ -9,7 +9,8 @@ from types import FrameType
 
 from tasks.core.errors import Interrupted, Preempted, VidError
 
-_HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What a batch system or a person sends to every process of a command; the main process acts upon them."""
 _ECHO_S = 2.0  # a batch system may send one signal to a process directly and again through its parent
 _open: list[str] = []  # messages of the `stopping` blocks that are entered
 _told: list[tuple[int, float, VidError | None]] = []  # signal, when, and the error raised for it, which a library may have swallowed
@@ -31,7 +32,7 @@ class StopFlag:
     def __enter__(self) -> "StopFlag":
         if _told:
             self.received, self._first, _ = _told[0]
-        for number in _HANDLED:
+        for number in HANDLED:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -72,7 +73,7 @@ def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
 
     owner = os.getpid()
     _open.append(message)
-    previous = {number: signal.signal(number, leave) for number in _HANDLED}
+    previous = {number: signal.signal(number, leave) for number in HANDLED}
     try:
         yield lambda: _told.append((0, time.monotonic(), None))
     finally:
@@ -81,6 +82,16 @@ def stopping(message: str, hint: str) -> Iterator[Callable[[], None]]:
         _open.remove(message)
         if not _open:
             _told.clear()
+
+
+@contextmanager
+def born_deaf() -> Iterator[None]:
+    """Processes started within it have `HANDLED` blocked from the start; what reaches this one meanwhile comes after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cause(error: BaseException) -> BaseException:

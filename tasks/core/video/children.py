@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from tasks.core.engine.signals import StopFlag, exit_for
+from tasks.core.engine.signals import HANDLED, StopFlag, born_deaf, exit_for
 from tasks.core.errors import VidError
 from tasks.core.talk import Talk
 from tasks.core.video.guard import at_own_risk
@@ -25,7 +25,6 @@ _POLL_S = 0.5
 NOTE, DONE, DIED = "note", "done", "died"
 _RAISED = "raised"
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # a full or closed disk is no fault of the file
-_PARENTS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}  # a queue sends them to all processes; the parent acts upon them
 Work = Callable[[Any, Callable[[Any], None]], Any]
 
 
@@ -164,17 +163,14 @@ class _Beating:
 def _start(context: Any, work: Work) -> _Child:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)  # from the first import on
-    try:
+    with born_deaf():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Child(process, ours)
 
 
 def _serve(pipe: Connection, work: Work) -> None:
-    for number in _PARENTS:
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     at_own_risk()
     while True:

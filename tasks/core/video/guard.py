@@ -5,7 +5,6 @@ Indexing decodes a file as it will be read later, so this is where a bad one sho
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import time
 from multiprocessing.connection import Connection
 from socket import socketpair
 
+from tasks.core.engine.signals import born_deaf
 from tasks.core.errors import VidError
 from tasks.core.interpreter import same_modules
 from tasks.core.video.index import VideoIndex, build_index
@@ -22,7 +22,6 @@ LIMIT_S = 600.0
 """A file whose index takes longer is given up; a large one on a slow disk takes minutes."""
 IDLE_S = 60.0
 _BEAT_S = 2.0
-_SIGNALS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)}
 _ONE_LINE = "from tasks.core.video.guard import serve; serve({fd}, {parent})"
 
 
@@ -30,7 +29,7 @@ class Lethal(VideoError):
     """A file on which a decoder crashed or hung."""
 
 
-_own_risk = os.name != "posix"
+_own_risk = False
 _idle: list["_Looker"] = []
 _lock = threading.Lock()
 
@@ -88,8 +87,7 @@ class _Looker:
         self.owner, self._answered = os.getpid(), False
         ours, theirs = socketpair()
         line = _ONE_LINE.format(fd=theirs.fileno(), parent=self.owner)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited: a signal to the group is for others to act upon
-        try:
+        with theirs, born_deaf():  # a signal to the group is for others to act upon
             self._process = subprocess.Popen(
                 [sys.executable, "-c", line],
                 stdin=subprocess.DEVNULL,
@@ -97,9 +95,6 @@ class _Looker:
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **same_modules()},
             )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
         self._pipe = Connection(ours.detach())
 
     @property

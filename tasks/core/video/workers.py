@@ -14,9 +14,9 @@ from weakref import WeakSet
 import torch
 from torch.utils.data import DataLoader
 
+from tasks.core.engine.signals import HANDLED, born_deaf
 from tasks.core.interpreter import same_modules
 
-_SIGNALS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)}
 _running: "WeakSet[DataLoader]" = WeakSet()
 
 
@@ -32,18 +32,14 @@ def worker_context() -> BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tasks.core.video.loader"])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        with mock.patch.dict("os.environ", same_modules()):
-            ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with born_deaf(), mock.patch.dict("os.environ", same_modules()):
+        ensure_running()
     return context
 
 
 def begin_worker(_: int) -> None:
     """Set up a loader process: deaf to the signals that the main process acts upon, one compute thread, gone with the main process."""
-    for number in _SIGNALS:
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
