@@ -113,13 +113,23 @@ def without_the_last_step(run: Path, copy: Path) -> None:
     (copy / "result.json").unlink()
 
 
+def train_world(root: Path, world: str) -> None:
+    """Trains in one kind of world, anew."""
+    shutil.rmtree(root / world, ignore_errors=True)
+    processes, _, kind = world.partition("-")
+    if kind in ("split", "whole"):
+        for name in SHARDED:
+            without_the_last_step(root / (processes if kind == "split" else f"{processes}-shard") / name, root / world / name)
+    chosen = {"names": SHARDED, "shard": kind != "whole"} if kind else {}
+    worlds.fork_world(int(processes), partial(train_all, root / "data", root / world, **chosen))
+
+
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    data = write_data(root / "data")
+    write_data(root / "data")
     for world in sys.argv[2:]:
-        processes, _, kind = world.partition("-")
-        if kind in ("split", "whole"):
-            for name in SHARDED:
-                without_the_last_step(root / (processes if kind == "split" else f"{processes}-shard") / name, root / world / name)
-        chosen = {"names": SHARDED, "shard": kind != "whole"} if kind else {}
-        worlds.fork_world(int(processes), partial(train_all, data, root / world, **chosen))
+        try:
+            train_world(root, world)
+        except worlds.Hung as hung:  # seen with four processes on two busy cores, inside torch's backward pass, and not understood
+            print(f"{hung}; once more", file=sys.stderr)
+            train_world(root, world)

@@ -4,18 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import every_method
 import pytest
+import worlds as forked
 
 from tasks.registry import TASKS
 
 LOOSE = {"cvclr": 1e-2, "motion": 1e-2}
 """Steep losses, and flow that is constant but for rounding: the last bit of one step is a digit of the next."""
 
-MANY = ("2", "4") if (os.cpu_count() or 1) >= 4 else ("2",)  # four on two cores that others use have hung in torch's backward pass
-WORLDS = ("1", *MANY, "2-shard", "2-split", "2-whole")
+WORLDS = ("1", "2", "4", "2-shard", "2-split", "2-whole")
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,10 @@ def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
     env = {**os.environ, "VID_CACHE": str(folder / "cache"), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join(sys.path)
-    done = subprocess.run([sys.executable, every_method.__file__, folder, *WORLDS], env=env, capture_output=True, text=True, timeout=500)
+    done = subprocess.run([sys.executable, every_method.__file__, folder, *WORLDS], env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
+    if "once more" in done.stderr:
+        warnings.warn(done.stderr, stacklevel=1)
     return {world: folder / world for world in WORLDS}
 
 
@@ -44,7 +48,7 @@ METHODS = [name for name, *_ in every_method.methods(Path(), 8)]
 
 @pytest.mark.parametrize(
     ("method", "world"),
-    [(m, w) for m in METHODS for w in MANY] + [(m, w) for m in every_method.SHARDED for w in ("2-shard", "2-split", "2-whole")],
+    [(m, w) for m in METHODS for w in ("2", "4")] + [(m, w) for m in every_method.SHARDED for w in ("2-shard", "2-split", "2-whole")],
 )
 def test_many_processes_give_what_one_gives(worlds, method, world):
     """Split weights too, and runs that go from whole to split weights or back before their last step."""
@@ -57,6 +61,12 @@ def test_many_processes_give_what_one_gives(worlds, method, world):
         for at, (a, b) in enumerate(zip(expected, many[part], strict=True)):
             assert b == pytest.approx(a, rel=LOOSE.get(part or method, 1e-4) if at else 1e-5, abs=1e-6), (part, at)
         assert len({row.get("loss") for row in expected}) > 2  # something was learned
+
+
+def test_a_world_that_hangs_is_ended_and_says_where(capfd):
+    with pytest.raises(forked.Hung, match=r"exit codes of a world of 2 after 2 s: \[None, None\]"):
+        forked.fork_world(2, threading.Event().wait, limit_s=2.0)
+    assert capfd.readouterr().err.count("in wait") >= 2
 
 
 def test_the_processes_were_many_and_no_method_is_forgotten(worlds):

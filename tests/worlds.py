@@ -1,10 +1,13 @@
 """Real worlds of several processes on loopback, with gloo on the CPU."""
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +37,11 @@ def run_world(processes: int, *arguments: Any) -> list[tuple[int, str]]:
         )
         for rank in range(processes)
     ]
-    said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    try:
+        said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     return [(worker.returncode, text) for worker, text in zip(workers, said, strict=True)]
 
 
@@ -44,23 +51,34 @@ def train_in_world(processes: int, *arguments: Any) -> None:
     assert [code for code, _ in ended] == [0] * processes, [text for _, text in ended]
 
 
-def fork_world(processes: int, work: Callable[[], None]) -> None:
+class Hung(Exception):
+    """A world that did not end; what its processes were doing stands on stderr."""
+
+
+def fork_world(processes: int, work: Callable[[], None], limit_s: float = 200.0) -> None:
     """Runs `work` in every process of a world of copies of this one, which has imported what they need and has no threads."""
     port, context = free_port(), multiprocessing.get_context("fork")
     workers = [context.Process(target=_worker, args=(variables(rank, processes, port), work)) for rank in range(processes)]
     for worker in workers:
         worker.start()
+    deadline = time.monotonic() + limit_s
     for worker in workers:
-        worker.join(300)
+        worker.join(max(0.0, deadline - time.monotonic()))
     codes = [worker.exitcode for worker in workers]
-    for worker in workers:
-        worker.kill()
+    for number in (signal.SIGUSR2, signal.SIGKILL):
+        for worker in workers:
+            if worker.exitcode is None:
+                os.kill(worker.pid, number)
+                worker.join(5.0)
+    if None in codes:
+        raise Hung(f"exit codes of a world of {processes} after {limit_s:g} s: {codes}")
     if any(codes):
         raise SystemExit(f"exit codes of a world of {processes}: {codes}")
 
 
 def _worker(place: dict[str, str], work: Callable[[], None]) -> None:
     os.environ.update(place)
+    faulthandler.register(signal.SIGUSR2)
     try:
         work()
     except BaseException:
