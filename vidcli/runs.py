@@ -115,6 +115,8 @@ def _state(folder: Path, lines: list[dict[str, Any]], checkpoints: list[str]) ->
 
 def _locked(folder: Path) -> bool:
     """Whether a process holds the run, on this machine or on one that shares its locks."""
+    if not (folder / ".lock").is_file():
+        return False
     try:
         with open(folder / ".lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -147,28 +149,23 @@ def _number(values: dict[str, Any], name: str) -> float | None:
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     """Log lines of the run, or of its part that was written last."""
+    from tasks.core.engine.run import read_metrics
+
     files = {}
     for path in (folder / "metrics.jsonl", *folder.glob("*/metrics.jsonl")):
         with suppress(OSError):
-            files[path.stat().st_mtime] = path
-    if not files:
-        return []
+            if path.is_file():  # to open a pipe is to wait for whoever writes to it
+                files[path.stat().st_mtime] = path
     try:
-        text = files[max(files)].read_text(encoding="utf-8", errors="replace")
+        return read_metrics(files[max(files)]) if files else []
     except OSError:
         return []
-    found = []
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if isinstance(record, dict):
-            found.append(record)
-    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    if not path.is_file():
+        return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -85,6 +87,15 @@ def test_odd_runs_are_listed_one_line_each(odd, vid):
         assert vid("runs", "show", f"runs/{name}", "--json")[0] == 0, name
 
 
+def test_pipes_are_not_waited_for(tmp_path):
+    run_folder(tmp_path / "runs" / "mine", metrics_jsonl=None, run_json=None)
+    for name in ("metrics.jsonl", "run.json", ".lock"):
+        os.mkfifo(tmp_path / "runs" / "mine" / name)
+    words = [sys.executable, "-m", "vidcli", "runs", "list", str(tmp_path / "runs"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "damaged")
+
+
 def test_a_run_that_is_being_written(tmp_path, vid):
     folder = run_folder(tmp_path / "runs" / "mine")
     with open(folder / ".lock", "w") as held:
@@ -103,6 +114,22 @@ def test_how_to_go_on(tmp_path, vid, monkeypatch):
     assert told[0]["continue"] == "vid pretrain --data 'a b.csv'"
     assert told[1]["continue"] == "cd '/home/me/my runs' && vid pretrain --data 'a b.csv'"
     assert (told[2]["continue"], told[2]["left"]) == (None, None)
+
+
+def test_runs_tell_where_they_stand(tmp_path, vid, monkeypatch):
+    run_folder(tmp_path / "runs" / "done", result_json='{"top1": 61.25}')
+    run_folder(tmp_path / "runs" / "going", lines=[TRAIN, '{"kind": "tr'])
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = vid("runs", "list", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 0
+    assert (first["state"], first["metric"]) == ("finished", "top1 61.25")
+    assert (second["state"], second["step"], second["of"], second["left"]) == ("stopped", 4, 10, "0:24")
+    assert second["continue"] == "vid pretrain --data 'a b.csv'"
+    code, out, _ = vid("runs", "list")
+    assert out.splitlines()[0].split() == ["run", "state", "step", "of", "left", "metric", "size"]
+    assert "continue" in vid("runs", "show", "runs/going")[1]
+    assert vid("runs", "show", "runs")[0] == 2
 
 
 def test_size_counts_linked_files_once(tmp_path, vid):

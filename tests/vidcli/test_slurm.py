@@ -1,6 +1,5 @@
-"""`vid slurm` with a queue that is a script on the PATH; `vid runs`."""
+"""`vid slurm` with a queue that is a script on the PATH."""
 
-import json
 import os
 import stat
 import subprocess
@@ -98,28 +97,3 @@ def test_submitting(tmp_path, vid, monkeypatch):
     tool(tmp_path, "sbatch", "echo 'invalid partition' >&2; exit 1\n")
     code, _, err = vid("slurm", "--submit", "--", "pretrain")
     assert (code, "invalid partition" in err) == (2, True)
-
-
-def test_runs_tell_where_they_stand(tmp_path, vid, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("done", "going"):
-        folder = tmp_path / "runs" / name
-        (folder / "checkpoints" / "step-00000004").mkdir(parents=True)
-        (folder / "checkpoints" / "step-00000004" / "DONE").touch()
-        (folder / "config.yaml").write_text("task: masked\n")
-        (folder / "run.json").write_text(
-            json.dumps({"task": "masked", "verb": "pretrain", "argv": ["vid", "pretrain", "--data", "a b.csv"]})
-        )
-        line = {"kind": "train", "step": 4, "total": 10, "loss": 0.5, "clips": 8, "clips_per_s": 2.0, "skipped": 1}
-        (folder / "metrics.jsonl").write_text(json.dumps(line) + '\n{"kind": "tr')
-    (tmp_path / "runs" / "done" / "result.json").write_text('{"top1": 61.25}')
-    code, out, _ = vid("runs", "list", "--json")
-    first, second = map(json.loads, out.splitlines())
-    assert code == 0
-    assert (first["state"], first["metric"]) == ("finished", "top1 61.25")
-    assert (second["state"], second["step"], second["of"], second["left"]) == ("stopped", 4, 10, "0:24")
-    assert second["continue"] == "vid pretrain --data 'a b.csv'"
-    code, out, _ = vid("runs", "list")
-    assert out.splitlines()[0].split() == ["run", "state", "step", "of", "left", "metric", "size"]
-    assert "continue" in vid("runs", "show", "runs/going")[1]
-    assert vid("runs", "show", "runs")[0] == 2

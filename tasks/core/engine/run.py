@@ -249,13 +249,15 @@ class Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics.jsonl; a torn last line is ignored."""
+    """Lines of a metrics.jsonl; a torn last line is ignored, and so is what is no object."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
             break
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 
