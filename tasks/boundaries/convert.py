@@ -8,7 +8,7 @@ import torch
 from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.method import projection
 from tasks.boundaries.model import MotionResNet
-from tasks.core.checkpoint import CONFIG, encoder_weights, load_strict, save_model
+from tasks.core.checkpoint import CONFIG, WEIGHTS, encoder_weights, load_strict, save_model
 from tasks.core.convert import check_out, read_pth, state_dict
 from tasks.core.engine.setup import card
 from tasks.core.errors import InputError, UsageError
@@ -36,7 +36,7 @@ def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
     """
     if source not in SOURCES:
         raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
-    check_out(out, file, (CONFIG,))
+    check_out(out, file, (WEIGHTS, CONFIG))
     tensors = state_dict(read_pth(file), file)
     weights = _from_moco(tensors, file) if source == "moco-v2" else _from_torchvision(tensors, file)
     config = EncoderConfig(shift=False, motion=None)

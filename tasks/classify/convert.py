@@ -9,7 +9,7 @@ from tasks.classify.config import HeadConfig
 from tasks.classify.evaluate import load_classifier
 from tasks.classify.model import Classifier
 from tasks.core import convert as files
-from tasks.core.checkpoint import CONFIG, find_model, load_strict, save_model
+from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_strict, save_model
 from tasks.core.convert import Names, Tensors
 from tasks.core.convert_onnx import write_onnx
 from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
@@ -41,10 +41,10 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
     Raises:
         InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
     """
-    files.check_out(out, source, (CONFIG,))
+    files.check_out(out, source, (WEIGHTS, CONFIG))
     weights, saved = _from_transformers(source, talk) if kind == "transformers" else _from_original(source, talk)
     model, head, labels = VitConfig(**saved["architecture"]), HeadConfig(**saved["head"]), saved["labels"]
-    files.check_shapes(lambda: Classifier(model, len(labels), head), weights, source)
+    files.check_source(lambda: Classifier(model, len(labels), head), weights, source)
     saved |= {"library": "vid", "task": "classify", "method": "finetune", "metrics": {}}
     saved["provenance"] = {"source": kind, "file": source.name}
     facts = {"task": f"action recognition, {len(labels)} classes", "source": SOURCES[kind]}
@@ -71,7 +71,7 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
         UsageError: no classifier, one that transformers cannot represent, or `out` holds something else.
     """
     folder = find_model(str(reference))
-    files.check_out(out, folder, (CONFIG,))
+    files.check_out(out, folder, (WEIGHTS, CONFIG))
     classifier, saved = load_classifier(str(folder))
     if classifier.frozen:
         raise NoCounterpart(f"transformers' VideoMAE has no {saved['head']['mode']} probe", "--to onnx takes any classifier")

@@ -5,8 +5,6 @@ clear UsageError.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +13,7 @@ from typing import Any
 
 from tasks.core import hub
 from tasks.core.errors import UsageError
-from tasks.core.files import write_json, write_text
+from tasks.core.files import replacing_folder, write_json, write_text
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MAX_CONFIG_BYTES = 10_000_000
@@ -35,18 +33,11 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
     """
     from safetensors.torch import save_file
 
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    try:
+    with replacing_folder(folder) as partial:
         save_file(tensors, partial / WEIGHTS, metadata=weights_metadata(config))
         write_json(partial / CONFIG, config)
         write_text(partial / CARD, card)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def weights_metadata(config: dict[str, Any]) -> dict[str, str]:

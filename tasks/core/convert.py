@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,6 +10,7 @@ from zipfile import is_zipfile
 
 import torch
 
+from tasks.core.checkpoint import check_fits
 from tasks.core.errors import InputError, UsageError
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -113,38 +111,20 @@ def give_names(tensors: Tensors, names: Names) -> Tensors:
 
 
 def check_out(out: Path, source: Path, marks: tuple[str, ...]) -> None:
-    """UsageError unless `out` is free, empty, or holds one of the files `marks` and is not the source itself."""
+    """UsageError unless `out` is free, empty, or holds all of the files `marks` and neither is the source nor holds it."""
     if out.resolve() == source.resolve():
         raise UsageError(f"{out} is the source itself", "choose another --out")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or any((out / mark).exists() for mark in marks))):
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or all((out / mark).is_file() for mark in marks))):
         raise UsageError(f"{out} is not empty and holds no model", "choose another --out")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise UsageError(f"{out} holds the source, and is replaced whole", "choose another --out")
+    if out.resolve() == Path.cwd():
+        raise UsageError(f"{out} is the folder you are in, and is replaced whole", "choose another --out")
 
 
-@contextmanager
-def replacing_folder(out: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `out`; on success it takes its place, on failure it is removed."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_shapes(build: Any, weights: Tensors, source: Path) -> None:
+def check_source(build: Callable[[], Any], weights: Tensors, source: Path) -> None:
     """InputError unless the module that `build()` makes has these tensors in these shapes; nothing is allocated."""
-    with torch.device("meta"):
-        own = build().state_dict()
-    wrong = [f"{name} is missing" for name in own.keys() - weights.keys()] + [
-        f"{name} is unexpected" for name in weights.keys() - own.keys()
-    ]
-    wrong += [
-        f"{name} has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    if wrong:
-        raise InputError(f"{source} does not fit its architecture: {'; '.join(sorted(wrong)[:5])}")
+    try:
+        check_fits(build, weights, str(source))
+    except UsageError as error:
+        raise InputError(error.message, error.hint) from None

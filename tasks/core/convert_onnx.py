@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tasks.core.checkpoint import CONFIG
-from tasks.core.convert import check_out, read_json, replacing_folder
+from tasks.core.convert import check_out, read_json
 from tasks.core.errors import UsageError, VidError
-from tasks.core.files import write_json
+from tasks.core.files import replacing_folder, write_json
 from tasks.core.nn.config import VitConfig
 from tasks.core.talk import Talk
 
@@ -33,7 +33,7 @@ def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, 
     Raises:
         UsageError: a package is missing, or `out` holds something else. VidError: the outputs differ by more than 1e-4.
     """
-    check_out(out, folder, (MODEL,))
+    check_out(out, folder, (MODEL, CONFIG))
     _need_packages()
     generator = torch.Generator().manual_seed(0)
     shape = (config.frames, 3, config.image_size, config.image_size)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.checkpoint import CARD, CONFIG
-from tasks.core.convert import SAFE, Tensors, read_folder, read_json, replacing_folder
+from tasks.core.convert import SAFE, Tensors, read_folder, read_json
 from tasks.core.errors import InputError, NoCounterpart
-from tasks.core.files import write_json, write_text
+from tasks.core.files import replacing_folder, write_json, write_text
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.videomae import add_zero_biases, join_spellings, split_spellings
 from tasks.core.talk import Talk

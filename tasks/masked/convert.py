@@ -38,10 +38,10 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
     Raises:
         InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
     """
-    files.check_out(out, source, (CONFIG,))
+    files.check_out(out, source, (WEIGHTS, CONFIG))
     weights, saved = _from_transformers(source, talk) if kind == "transformers" else _from_original(source)
     model, decoder = VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])
-    files.check_shapes(lambda: MaskedAutoencoder(model, decoder), weights, source)
+    files.check_source(lambda: MaskedAutoencoder(model, decoder), weights, source)
     saved |= {"library": "vid", "task": "masked", "method": "videomae", "sampler": {"name": "tube"}}
     saved["provenance"] = {"source": kind, "file": source.name}
     facts = {"method": "VideoMAE", "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px", "source": SOURCES[kind]}
@@ -62,7 +62,7 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
         UsageError: no masked model, one that transformers cannot represent, or `out` holds something else.
     """
     folder = find_model(str(reference))
-    files.check_out(out, folder, (CONFIG,))
+    files.check_out(out, folder, (WEIGHTS, CONFIG))
     autoencoder, saved = load_model(folder)
     model, decoder = VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])
     config = {**videomae.config_to_transformers(model, str(reference)), **_decoder_config(autoencoder, saved["target"])}

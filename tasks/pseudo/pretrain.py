@@ -1,7 +1,5 @@
 """`vid pretrain` of an inpainting model on normal video."""
 
-import os
-import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +17,7 @@ from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, last_logged
 from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
-from tasks.core.files import replacing, write_json
+from tasks.core.files import replacing, replacing_folder, write_json
 from tasks.core.profile import moved
 from tasks.pseudo.config import PretrainConfig
 from tasks.pseudo.latent import INDEX, LatentInpainter, load_parts
@@ -144,13 +142,10 @@ def publish(run: Run, config: PretrainConfig, method: LatentInpainting, rows: li
     use = f"vid gen-pseudo NORMAL --out pseudo --model {setup.relative_name(run.folder)} --masks random"
     card = setup.card("Inpainting of normal video", facts, use, {"tags": ["inpainting", "anomaly-detection", "latent-diffusion"]})
     autoencoder, unet, scheduler = folded(config, method)
-    partial = run.folder / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     weights = {f"{name}.{key}": value for name, net in (("vqvae", autoencoder), ("unet", unet)) for key, value in net.state_dict().items()}
-    save_model(partial, weights, saved, card)
-    save_parts(partial, autoencoder, unet, scheduler)
-    shutil.rmtree(run.folder / "model", ignore_errors=True)
-    os.replace(partial, run.folder / "model")
+    with replacing_folder(run.folder / "model") as folder:
+        save_model(folder, weights, saved, card)
+        save_parts(folder, autoencoder, unet, scheduler)
 
 
 def folded(config: PretrainConfig, method: LatentInpainting) -> tuple[Any, Any, Any]:

@@ -1,15 +1,19 @@
 """Weights of others are read as tensors only, renamed without a rest, and folders appear whole or not at all."""
 
 import argparse
+import errno
 import json
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.core.convert import check_out, give_names, read_folder, read_pth, replacing_folder, state_dict, take_names
+from tasks.core.convert import check_out, give_names, read_folder, read_pth, state_dict, take_names
 from tasks.core.errors import InputError, UsageError
+from tasks.core.files import replacing_folder
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.videomae import join_spellings, split_spellings
 from tasks.core.nn.vit import position_table
@@ -129,3 +133,38 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     check_out(tmp_path / "mine", tmp_path / "source", ("config.json",))
     with pytest.raises(UsageError, match="the source itself"):
         check_out(tmp_path / "mine", tmp_path / "mine", ("config.json",))
+
+
+def test_what_would_be_deleted_with_the_old_folder_is_refused(tmp_path, monkeypatch):
+    """A web app has a config.json too; a folder with both marks may hold the source; nobody wants the folder under them replaced."""
+    out, source, marks = tmp_path / "app", tmp_path / "app" / "weights" / "published.pth", ("model.safetensors", "config.json")
+    source.parent.mkdir(parents=True)
+    (out / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds no model"):
+        check_out(out, tmp_path / "elsewhere", marks)
+    (out / "model.safetensors").write_text("")
+    with pytest.raises(UsageError, match="holds the source"):
+        check_out(out, source, marks)
+    check_out(out, tmp_path / "elsewhere", marks)
+    monkeypatch.chdir(out)
+    with pytest.raises(UsageError, match="the folder you are in"):
+        check_out(Path("."), tmp_path / "elsewhere", marks)
+
+
+def test_the_old_folder_goes_last(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (out / "old").mkdir(parents=True)
+
+    def rename(source, target, real=os.rename):
+        if target == out and len(renamed) == 1:
+            renamed.append("failed")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        renamed.append(source.name)
+        real(source, target)
+
+    renamed: list[str] = []
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError), replacing_folder(out):
+        pass
+    assert [path.name for path in out.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
