@@ -75,11 +75,7 @@ def own_share(inputs: list[Any], given: str | None, key: Callable[[Any], str] = 
     """
     from tasks.core.shard import chosen
 
-    shard = chosen(given)
-    own = shard.take(inputs, key)
-    if shard.count > 1:
-        console().info(shard.said(len(own), len(inputs)))
-    return own
+    return chosen(given).own(inputs, key, console())
 
 
 def short(files: list[str]) -> str:

@@ -39,6 +39,7 @@ def write_annotated(path: Path, detection: AnomalyDetection, reader: VideoReader
     Raises:
         VideoError: the video cannot be decoded again.
     """
+    scores = detection.scores
     start, stop = np.searchsorted(reader.pts, [detection.start_s - 1e-6, detection.start_s + detection.duration_s - 1e-6])
     ticks = clock_ticks(reader.pts[start:stop], detection.start_s + detection.duration_s)
     short_side = min(max(min(reader.height, reader.width), SMALLEST_PX), LARGEST_PX)
@@ -48,7 +49,11 @@ def write_annotated(path: Path, detection: AnomalyDetection, reader: VideoReader
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = _stream(container, width, height + panel.height, detection.fps)
         for number, t, picture in reader.frames(int(start), int(stop), short_side):
-            image = np.concatenate([_drawn(picture, height, width, t, number, detection), panel.draw(t, number)])
+            row = int(np.searchsorted(scores.frame, number))
+            row = row if row < len(scores) and scores.frame[row] == number else None
+            flagged = any(interval.start_s <= t < interval.end_s for interval in detection.intervals)
+            heat = None if row is None or scores.heat is None else scores.heat[row]
+            image = np.concatenate([_drawn(picture, height, width, heat, flagged), panel.draw(t, number, row, flagged)])
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.duration, frame.time_base = *ticks[number - start], _TICK
             container.mux(stream.encode(frame))
@@ -78,14 +83,12 @@ def _stream(container: "OutputContainer", width: int, height: int, fps: float) -
     return stream
 
 
-def _drawn(picture: np.ndarray, height: int, width: int, t: float, number: int, detection: AnomalyDetection) -> np.ndarray:
+def _drawn(picture: np.ndarray, height: int, width: int, heat: np.ndarray | None, flagged: bool) -> np.ndarray:
     """(height, width, 3): the picture, its heat and, within an interval, a border; odd sizes grow by repeating the last row or column."""
-    scores = detection.scores
-    row = int(np.searchsorted(scores.frame, number))
-    if scores.heat is not None and row < len(scores) and scores.frame[row] == number:
-        picture = overlay(picture, scores.heat[row])
+    if heat is not None:
+        picture = overlay(picture, heat)
     picture = np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), mode="edge")
-    if any(interval.start_s <= t < interval.end_s for interval in detection.intervals):
+    if flagged:
         for edge in (picture[:_FRAME_PX], picture[-_FRAME_PX:], picture[:, :_FRAME_PX], picture[:, -_FRAME_PX:]):
             edge[:] = FLAGGED
     return picture

@@ -4,6 +4,7 @@ Encoders: a CLIP image tower with projection in transformers' form (ViFi-CLIP's 
 the frame as a still. The encoder's weights are kept in the anomaly model, so that detection needs nothing else.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from tasks.core import hub
+from tasks.core.cards import public_name
 from tasks.core.checkpoint import CONFIG, bounded_by, check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
@@ -52,13 +54,12 @@ class FrameEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """`(n, 3, H, W)` uint8 RGB, squeezed to the encoder's square, to `(n, dim)` float32."""
-        size = torch.tensor([frames.shape[2:]]).expand(len(frames), 2)
-        seen = self.transform({"video": frames[:, None], "size": size, "seed": torch.zeros(len(frames), dtype=torch.int64)})
+        seen = self.transform.frames(frames)
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.device.type == "cuda"):
             if self.saved["kind"] == "clip":
-                found = self.network(pixel_values=seen[:, 0]).image_embeds
+                found = self.network(pixel_values=seen).image_embeds
             else:
-                found = self.network(seen.expand(-1, self.network.config.frames, -1, -1, -1)).mean(1)
+                found = self.network(seen[:, None].expand(-1, self.network.config.frames, -1, -1, -1)).mean(1)
         return found.float()
 
 
@@ -76,9 +77,10 @@ def load_encoder(reference: str) -> FrameEncoder:
 def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What `FrameEncoder` takes, from a reference; errors as `load_encoder`."""
     folder = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
+    source = public_name(reference if reference.startswith(hub.PREFIX) else os.path.abspath(reference))
     text = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else ""
     if '"model_type"' in text and '"architecture"' not in text:  # a model folder that transformers opens too has both
-        return _clip(folder, reference)
+        return _clip(folder, reference, source)
     folder = find_model(reference)
     config = load_config(folder)
     architecture = config["architecture"]
@@ -89,11 +91,11 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         )
     weights = encoder_weights(load_weights(folder))
     prepared = config["preprocessing"]
-    facts = {"kind": "vit", "source": name_of(reference), "architecture": architecture, "final_norm": "norm.weight" in weights}
+    facts = {"kind": "vit", "source": source, "architecture": architecture, "final_norm": "norm.weight" in weights}
     return {**facts, "mean": prepared["mean"], "std": prepared["std"]}, weights
 
 
-def _clip(folder: Path, reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _clip(folder: Path, reference: str, source: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     transformers = _transformers()
     if not any(folder.glob("*.safetensors")):
         raise UsageError(f"{reference} has no weights as safetensors", "save it again with transformers: save_pretrained(FOLDER)")
@@ -111,16 +113,8 @@ def _clip(folder: Path, reference: str) -> tuple[dict[str, Any], dict[str, torch
     idle = ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path")
     architecture = {name: value for name, value in kept.items() if name not in idle}
     weights = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    saved = {"kind": "clip", "source": name_of(reference), "architecture": architecture, "mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
+    saved = {"kind": "clip", "source": source, "architecture": architecture, "mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
     return saved, weights
-
-
-def name_of(reference: str) -> str:
-    """What a record calls an encoder: an `hf://` reference as it is, a folder by its name (`runs/x/model` by `x`)."""
-    if reference.startswith(hub.PREFIX):
-        return reference
-    path = Path(reference).resolve()
-    return path.parent.name if path.name == "model" else path.name
 
 
 def _transformers() -> Any:

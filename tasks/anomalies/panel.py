@@ -50,22 +50,23 @@ class Panel:
             self._curve(draw, part, tuple(shade // 2 for shade in colour), 1)
         self._curve(draw, scores.score, _CURVE, 2)
 
-    def draw(self, t: float, number: int) -> np.ndarray:
-        """The strip for the frame `number` at `t` seconds: (height, width, 3) uint8 RGB."""
+    def draw(self, t: float, number: int, row: int | None, flagged: bool) -> np.ndarray:
+        """The strip for the frame `number` at `t` seconds: (height, width, 3) uint8 RGB.
+
+        Args:
+            row: of its scores; None: it has none. flagged: it lies in an interval.
+        """
         from PIL import ImageDraw
 
         image = self._still.copy()
         draw = ImageDraw.Draw(image)
         scores = self.detection.scores
-        row = int(np.searchsorted(scores.frame, number))
-        known = row < len(scores) and scores.frame[row] == number
-        flagged = any(i.start_s <= t < i.end_s for i in self.detection.intervals)
-        text = f"score {scores.score[row]:.2f}" if known else "no score"
+        text = "no score" if row is None else f"score {scores.score[row]:.2f}"
         x = self._text(draw, _MARGIN_PX, 0, f"{clock(t)}   frame {number}   ", _INK)
         self._text(draw, x, 0, text, FLAGGED if flagged else _CURVE)
         x = _MARGIN_PX
         for place, (name, values) in enumerate(scores.parts.items()):
-            value = f"{values[row]:.2f}" if known else "–"
+            value = "–" if row is None else f"{values[row]:.2f}"
             x = self._text(draw, x, 1, f"{name} {value}   ", _PARTS[place % len(_PARTS)])
         x = self._x(t)
         draw.line((x, self._top - 2, x, self.height), fill=_INK)

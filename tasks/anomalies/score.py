@@ -26,14 +26,14 @@ def scored_frames(n_frames: int, length: int = 16, edges: str = "drop") -> slice
     return slice(before, max(before, n_frames - (length - 1 - before)))
 
 
-def psnr(error: np.ndarray, peak: float = 1.0) -> np.ndarray:
-    """Equation 4.7: `10 log10(peak^2 / error)`, dB.
+def psnr(error: np.ndarray) -> np.ndarray:
+    """Equation 4.7 with M = 1, which the min-max of omega_1 cancels: `10 log10(1 / error)`, dB.
 
     Args:
-        error: mean squared error per frame; 0 counts as the smallest positive float32. peak: M, which the min-max of omega_1 cancels.
+        error: mean squared error per frame; 0 counts as the smallest positive float32.
     """
     error = np.maximum(np.asarray(error, np.float64), np.finfo(np.float32).tiny)
-    return 10 * np.log10(peak**2 / error)
+    return -10 * np.log10(error)
 
 
 def min_max(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:

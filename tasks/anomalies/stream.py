@@ -167,15 +167,10 @@ def _pictures(frames: Iterator[tuple[int, float, np.ndarray]], size: int, device
     for _, _, frame in frames:
         held.append(frame)
         if len(held) == CHUNK:
-            yield _unit(transform, held, device)
+            yield transform.frames(as_batch(np.stack(held), device))
             held = []
     if held:
-        yield _unit(transform, held, device)
-
-
-def _unit(transform: TrainTransform, frames: list[np.ndarray], device: torch.device) -> torch.Tensor:
-    video = as_batch(np.stack(frames), device)[None]
-    return transform({"video": video, "size": torch.tensor([video.shape[-2:]]), "seed": torch.zeros(1, dtype=torch.int64)})[0]
+        yield transform.frames(as_batch(np.stack(held), device))
 
 
 def _flows(frames: Iterator[tuple[int, float, np.ndarray]], networks: Networks, device: torch.device) -> Iterator[torch.Tensor]:

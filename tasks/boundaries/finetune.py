@@ -9,7 +9,7 @@ from tasks.boundaries.config import EncoderConfig, FinetuneConfig
 from tasks.boundaries.supervised import BoundaryTraining
 from tasks.boundaries.truth import AnnotatedVideo, present, read_truth
 from tasks.boundaries.validation import Validation
-from tasks.boundaries.weights import check_encoder, check_weights, load_encoder
+from tasks.boundaries.weights import check_encoder, load_encoder, read_weights
 from tasks.boundaries.windows import micro_batches, trainable, window_loader
 from tasks.core.checkpoint import find_model, load_config, save_model
 from tasks.core.engine import setup
@@ -106,12 +106,11 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
 
 def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
     """The method with seeded weights and the pretrained encoder in place."""
-    if config.init:
-        check_weights(config.init)
+    weights = read_weights(config.init) if config.init else None
     torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
     method = BoundaryTraining(config, model)
     if config.init:
-        load_encoder(method.classifier.encoder, config.init)
+        load_encoder(method.classifier.encoder, config.init, weights)
     return method
 
 

@@ -104,7 +104,8 @@ def score_video(
         fresh = needed[max(begin, known) : end]
         parts = [] if held is None else [held[begin - first :]]
         if len(fresh):
-            parts.append(_seen(reader.get(fresh, short_side), transform, device))
+            pictures = torch.from_numpy(reader.get(fresh, short_side)).permute(0, 3, 1, 2).contiguous()
+            parts.append(transform.frames(pictures.to(device, non_blocking=True)))
         held, first = torch.cat(parts), begin
         places = torch.from_numpy(np.searchsorted(needed, block) - first).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -115,10 +116,3 @@ def score_video(
             progress(done - behind)
             behind = done
     return Scores(reader.pts[chosen].astype(np.float64), chosen, np.concatenate(scores).astype(np.float32))
-
-
-def _seen(pictures: np.ndarray, transform: TrainTransform, device: torch.device) -> torch.Tensor:
-    """(n, H, W, 3) uint8 to what the network takes, (n, 3, S, S), as a training batch brings it there."""
-    video = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(device, non_blocking=True)[None]
-    size = torch.tensor([pictures.shape[1:3]], dtype=torch.int64)
-    return transform({"video": video, "size": size, "seed": torch.zeros(1, dtype=torch.int64)})[0]

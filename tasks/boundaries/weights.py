@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
@@ -26,20 +28,25 @@ def check_encoder(reference: str, wanted: EncoderConfig) -> dict[str, Any]:
     return saved
 
 
-def check_weights(reference: str) -> None:
-    """UsageError unless the encoder of a model is as large as its config.json says; to be asked before a network is built from that."""
-    config = EncoderConfig(**load_config(find_model(reference))["architecture"])
-    check_fits(lambda: MotionResNet(config), encoder_weights(load_weights(find_model(reference))), reference)
+def read_weights(reference: str) -> dict[str, Tensor]:
+    """The tensors of a model; UsageError unless its encoder is as large as its config.json says, from which a network may be built then."""
+    folder = find_model(reference)
+    weights, config = load_weights(folder), EncoderConfig(**load_config(folder)["architecture"])
+    check_fits(lambda: MotionResNet(config), encoder_weights(weights), reference)
+    return weights
 
 
-def load_encoder(encoder: MotionResNet, reference: str) -> dict[str, Any]:
+def load_encoder(encoder: MotionResNet, reference: str, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Loads an encoder's weights; a MotionSqueeze layer that the model lacks keeps its own.
+
+    Args:
+        weights: all tensors of the model, where they have been read already.
 
     Returns:
         the other tensors of the model, by name.
     """
     saved = check_encoder(reference, encoder.config)
-    weights = load_weights(find_model(reference))
+    weights = load_weights(find_model(reference)) if weights is None else weights
     found = encoder_weights(weights)
     if saved["architecture"]["motion"] is None and encoder.motion is not None:
         found |= {f"motion.{name}": tensor for name, tensor in encoder.motion.state_dict().items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tasks.core.errors import UsageError
+from tasks.core.talk import Talk
 
 Item = TypeVar("Item")
 ID, COUNT, FIRST, STEP = (f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "COUNT", "MIN", "STEP"))
@@ -28,9 +29,12 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def said(self, taken: int, of: int) -> str:
-        """One line about the choice."""
-        return f"shard {self} ({self.why}): {taken} of {of} videos"
+    def own(self, videos: Sequence[Item], key: Callable[[Item], str], talk: Talk) -> list[Item]:
+        """`take`, and a line that says so where there are several shares."""
+        found = self.take(videos, key)
+        if self.count > 1:
+            talk.info(f"shard {self} ({self.why}): {len(found)} of {len(videos)} videos")
+        return found
 
     def take(self, items: Sequence[Item], key: Callable[[Item], str]) -> list[Item]:
         """The items of this share, in their order.

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ def run(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path, wo
     Yields, in the order of the inputs:
         a record per video; `{"video", "error"}` for one that cannot be read; a record with `"skipped": True` for one that was there.
     """
-    own = shard.take(inputs, lambda source: source.name)
-    if shard.count > 1:
-        talk.info(shard.said(len(own), len(inputs)))
+    own = shard.own(inputs, attrgetter("name"), talk)
     maker = Maker(config, inputs, out)
     store = Store(out, settings_of(config), maker.facts, shard, talk)
     store.open()
@@ -67,7 +66,7 @@ def plan(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path) -
     Maker(config, inputs, out)
     return [
         {"video": source.shown, "name": source.name, "to": str(out / "*" / source.name), "done": finished(out, source) is not None}
-        for source in shard.take(inputs, lambda source: source.name)
+        for source in shard.take(inputs, attrgetter("name"))
     ]
 
 

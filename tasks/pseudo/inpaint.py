@@ -1,6 +1,6 @@
 """Filling holes: what a hole is, how a fill is pasted back, and the fills that need no model.
 
-As the CompVis release does it (the thesis' F_s): the mask is binarised at 0.5, **1 is the hole**; whoever fills sees the picture without
+As the CompVis release does it (the thesis' F_s): **1 is the hole**; whoever fills sees the picture without
 the hole's pixels; of the prediction only the hole is used, `(1 - m) x + m prediction`.
 """
 
@@ -27,22 +27,16 @@ class Filler(Protocol):
         """
 
 
-def binarise(mask: np.ndarray) -> np.ndarray:
-    """Any mask in [0, 1] (or bool) as bool: True, the hole, from 0.5 on."""
-    return mask if mask.dtype == bool else mask >= 0.5
-
-
 def inpaint(filler: Filler, frames: np.ndarray, masks: np.ndarray, seeds: list[int]) -> np.ndarray:
     """Spatial pseudo-anomalies: frames with their holes filled; every pixel outside is bit-equal to the input.
 
     Args:
-        frames: `(N, H, W, 3)` uint8 RGB. masks: `(N, H, W)`, bool or [0, 1]. seeds: N.
+        frames: `(N, H, W, 3)` uint8 RGB. masks: `(N, H, W)` bool, True = hole. seeds: N.
 
     Returns:
         `(N, H, W, 3)` uint8.
     """
-    holes = binarise(masks)
-    return np.where(holes[..., None], filler.fill(frames, holes, seeds), frames)
+    return np.where(masks[..., None], filler.fill(frames, masks, seeds), frames)
 
 
 class Telea:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 REFERENCE_PX = 256
 _POLYLINES, _SEGMENTS, _LENGTH_PX, _WIDTH_PX = (1, 10), (1, 5), (10, 70), (5, 25)
 _BOXES, _SIDE_PX, _MARGIN_PX = (1, 3), (30, 100), 10
+_GROW_PX = 2
 
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in px; x2 and y2 lie just outside."""
@@ -78,15 +79,15 @@ def fill_box(height: int, width: int, box: Sequence[float]) -> np.ndarray:
     return mask
 
 
-def moving_regions(flow: np.ndarray, max_area: float, grow_px: int = 2) -> list[np.ndarray]:
+def moving_regions(flow: np.ndarray, max_area: float) -> list[np.ndarray]:
     """Connected regions that move.
 
     A pixel moves where its flow differs from the frame's median flow (a camera that pans) by more than 0.5 px and by more than twice the
-    frame's root mean square difference. Regions below 1/2000 of the frame count as noise, those above `max_area` as the whole scene.
+    frame's root mean square difference. Regions are grown by `_GROW_PX`, for the flow is smooth and what moves is larger than what is sure
+    to move. Regions below 1/2000 of the frame count as noise, those above `max_area` as the whole scene.
 
     Args:
         flow: `(2, H, W)` float32, px.
-        grow_px: regions are grown by this much, for the flow is smooth and what moves is larger than what is sure to move.
 
     Returns:
         `(H, W)` bool masks, largest first.
@@ -95,7 +96,7 @@ def moving_regions(flow: np.ndarray, max_area: float, grow_px: int = 2) -> list[
 
     speed = np.hypot(*(flow - np.median(flow, (1, 2), keepdims=True)))
     moving = speed > max(0.5, 2 * float(np.sqrt(np.mean(speed**2))))
-    moving = ndimage.binary_dilation(ndimage.binary_opening(moving), iterations=grow_px)
+    moving = ndimage.binary_dilation(ndimage.binary_opening(moving), iterations=_GROW_PX)
     labels, n = ndimage.label(moving)
     areas = np.bincount(labels.ravel(), minlength=n + 1)[1:] / labels.size
     kept = [number for number in np.argsort(-areas, kind="stable") if 1 / 2000 <= areas[number] <= max_area]

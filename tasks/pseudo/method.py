@@ -34,7 +34,7 @@ class LatentInpainting(Method):
         self.config = config
         self.autoencoder, self.unet, self.scheduler = build(config.model)
         self.register_buffer("latent_mean", torch.zeros(3))
-        self.register_buffer("latent_square", torch.ones(()))
+        self.register_buffer("latent_square", torch.zeros(()))
         self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("used", torch.zeros(config.model.autoencoder.codes))
         self.register_buffer("revived_at", torch.zeros((), dtype=torch.long))
@@ -95,8 +95,6 @@ class LatentInpainting(Method):
         if dist.is_initialized():
             dist.all_reduce(sums)
             dist.all_reduce(met)
-        if not self.seen:
-            self.latent_square.zero_()
         self.latent_mean.mul_(_MEMORY).add_(sums[:-2] / sums[-1], alpha=fresh)
         self.latent_square.mul_(_MEMORY).add_(sums[-2] / sums[-1] / latents.shape[1], alpha=fresh)
         self.seen.mul_(_MEMORY).add_(fresh)

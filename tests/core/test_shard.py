@@ -36,7 +36,7 @@ def test_given_wins_over_slurm_and_slurm_over_everything():
     job = {"SLURM_ARRAY_TASK_ID": "6", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_STEP": "2"}
     assert str(chosen("2/3", job)) == "2/3"
     assert str(chosen(None, job)) == "3/4"
-    assert "SLURM" in chosen(None, job).said(2, 8)
+    assert "SLURM" in chosen(None, job).why
     assert str(chosen(None, {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"})) == "4/4"
     assert str(chosen(None, {"SLURM_JOB_ID": "12"})) == "1/1"
 

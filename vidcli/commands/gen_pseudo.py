@@ -34,7 +34,6 @@ Spatial = typer.Option(metavar="KIND", help="ldm (diffusion, needs --model), tel
 Masks = typer.Option(metavar="KIND", help="random, segmentation, motion or boxes:FILE [default: segmentation].")
 Temporal = typer.Option(metavar="KIND", help="flow-mixup or none [default: flow-mixup].")
 Model = typer.Option(metavar="MODEL", help="Inpainting model: a run of pseudo/ldm-inpaint-*, any diffusers pipeline folder, hf://org/repo.")
-ShardText = typer.Option("--shard", metavar="K/N", help="Make part K of N [default: the place in a SLURM array, else everything].")
 ShortSide = typer.Option(metavar="PX", min=8, help="Short side of the frames that are written [default: as the video].")
 BatchSize = typer.Option(metavar="N", min=1, help="Frames inpainted at a time [default: 8].")
 Device = typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1.")
@@ -49,7 +48,7 @@ def command(
     masks: Annotated[str | None, Masks] = None,
     temporal: Annotated[str | None, Temporal] = None,
     model: Annotated[str | None, Model] = None,
-    shard: Annotated[str | None, ShardText] = None,
+    shard: options.ShardOf = None,
     short_side: Annotated[int | None, ShortSide] = None,
     batch_size: Annotated[int | None, BatchSize] = None,
     seed: Annotated[int | None, Seed] = None,

@@ -99,6 +99,11 @@ class TrainTransform:
             self._chunk(out[rows], video[rows], boxes[rows], draws[rows])
         return out
 
+    def frames(self, frames: Tensor) -> Tensor:
+        """Frames of one video, (n, 3, H, W) uint8, to (n, 3, S, S) float32 as a training batch brings them there, drawn by seed 0."""
+        size, seed = torch.tensor([frames.shape[-2:]], dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        return self({"video": frames[None], "size": size, "seed": seed})[0]
+
     def _chunk(self, out: Tensor, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> None:
         for place, *sample in zip(out, video, boxes.tolist(), draws, strict=True):
             place.copy_(self._clip(*sample))
