@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import anomaly_toys
@@ -125,6 +127,25 @@ def test_a_signal_while_flow_is_made_loses_nothing(videos, tmp_path, monkeypatch
     monkeypatch.setattr(parts, "flow_loader", lambda *given: kept.append(made[0].stat().st_mtime_ns) or data.flow_loader(*given))
     anomaly_toys.train(tmp_path / "run", settings)
     assert kept == [before]
+
+
+def test_progress_counts_what_is_done(videos, twins, encoder, tmp_path, monkeypatch):
+    """Only videos with twins are described frame by frame."""
+    some = tmp_path / "pseudo"
+    shutil.copytree(twins, some)
+    (some / "videos.csv").write_text("".join((twins / "videos.csv").read_text().splitlines(keepends=True)[:2]))
+    working, told = parts.Session.working, {}
+
+    @contextmanager
+    def watched(self, what, frames):
+        told[what] = [frames, 0]
+        with working(self, what, frames) as tick:
+            yield lambda done: (told[what].__setitem__(1, told[what][1] + done), tick(done))
+
+    monkeypatch.setattr(parts.Session, "working", watched)
+    settings = anomaly_toys.config(videos, pseudo=str(some), parts=["motion", "semantic"], semantic={"encoder": str(encoder)})
+    anomaly_toys.train(tmp_path / "run", settings)
+    assert told == {"optical flow": [60, 60], "features": [40, 40], "calibration on normal footage": [60, 60]}
 
 
 def test_validation_videos_are_looked_at_before_anything_is_trained(videos, tmp_path):
