@@ -12,6 +12,7 @@ from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
 from tasks.core.engine import setup
+from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
@@ -60,7 +61,7 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
         **told,
         **{f"videos_with_pseudo_{kind}": count for kind, count in twins.items() if kind != "flow"},
         "data_hash": hash_rows(rows),
-        "checkpoint_mib": round(parameters * 12 / 2**20, 1),
+        "checkpoint_mib": round(checkpoint_bytes(parameters, parameters, config) / 2**20, 1),
         "writes": "config.yaml run.json log.txt appearance/ motion/ semantic/ (metrics.jsonl, checkpoints/) model/",
     }
 

@@ -16,6 +16,7 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import MAIN
+from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.engine.schedule import run_length, schedules
@@ -98,7 +99,7 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
         "steps": total,
         "warmup_steps": made.warmup_steps,
         "learning_rate": made.lr,
-        "checkpoint_mib": round(parameters * (12 if val else 8) / 2**20, 1),
+        "checkpoint_mib": round(checkpoint_bytes(parameters, parameters, config, bool(val)) / 2**20, 1),
         "start": config.init or "scratch",
         "writes": "config.yaml run.json metrics.jsonl log.txt predictions/ checkpoints/ model/",
     }

@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from tasks.core.hub import THEIR_WEIGHTS
 
 DEFAULT_LICENCE = "apache-2.0"
 ONNX = "model.onnx"
-MAX_HEADER = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ def gather(run: Path, repo: str, licence: str | None = None, theirs: Path | None
     for file in found:
         name = file.relative_to(folder).as_posix()
         if file.suffix == ".safetensors":
-            check_header(file)
             check_finite(file)
             files[name] = file
         elif (folder / ONNX).exists() and name in (ONNX, f"{ONNX}.data"):
@@ -138,19 +135,6 @@ def _opens_with(kind: str, repo: str) -> str:
     lines = [f"from transformers import AutoImageProcessor, {auto}", ""]
     lines += [f'model = {auto}.from_pretrained("{repo}")', f'processor = AutoImageProcessor.from_pretrained("{repo}")']
     return "\n## With transformers\n\n```python\n" + "\n".join(lines) + "\n```\n"
-
-
-def check_header(file: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: tensor names, types, shapes, metadata. UsageError where it is not one."""
-    try:
-        with open(file, "rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length <= MAX_HEADER else None
-    except (OSError, struct.error, ValueError):
-        header = None
-    if not isinstance(header, dict):
-        raise UsageError(f"{file} is not a safetensors file", "only safetensors are published")
-    return header
 
 
 def _clean(file: Path) -> Path | bytes:

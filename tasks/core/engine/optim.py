@@ -1,6 +1,7 @@
 """Parameter groups and optimizers."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,3 +59,13 @@ def make_optimizer(groups: list[Group], config: OptimConfig, device: torch.devic
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def moments(config: Any) -> int:
+    """Numbers that the optimizer of a configuration keeps of each weight."""
+    return 1 if getattr(config.optim, "name", "adamw") == "sgd" else 2
+
+
+def checkpoint_bytes(parameters: int, trained: int, config: Any, best: bool = False) -> int:
+    """What a checkpoint takes: weights, what the optimizer keeps of the trained ones, an average and the best weights where there are."""
+    return 4 * (parameters * (1 + bool(config.train.ema) + best) + trained * moments(config))

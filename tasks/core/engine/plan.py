@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from tasks.core.config import Config, build
+from tasks.core.engine.optim import checkpoint_bytes, moments
 from tasks.core.engine.schedule import run_length, scaled
 from tasks.core.engine.sharding import wanted
 from tasks.core.errors import UsageError
@@ -168,11 +169,6 @@ def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
     return [Line(f"memory_{part}", size / GIB, "GiB", "computed", how) for part, (size, how) in parts.items() if size]
 
 
-def moments(config: Any) -> int:
-    """Numbers that the optimizer keeps of each weight."""
-    return 1 if config.optim.name == "sgd" else 2
-
-
 def exchanged(work: Workload, train: Any, world: int) -> float:
     """Bytes that one GPU sends in a step: ring all-reduce of the gradients, or split weights gathered for both passes of every
     micro-batch and gradients scattered once.
@@ -234,7 +230,7 @@ def data_lines(config: Any, rows: Any, videos: int, needed: float, assumed: Assu
 def disk_lines(work: Workload, config: Any) -> list[Line]:
     """What the run writes."""
     kept = config.train.keep_last
-    each = FLOAT * (work.parameters * (1 + bool(config.train.ema)) + work.changed * moments(config))
+    each = checkpoint_bytes(work.parameters, work.changed, config)
     return [Line("checkpoints", each * kept / 1e9, "GB", "computed", f"{kept} kept, of {each / 1e9:.2f} GB")]
 
 

@@ -12,6 +12,7 @@ import torch
 from tasks.core.cards import hardware
 from tasks.core.config import Config
 from tasks.core.engine.method import MAIN, Method
+from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
@@ -100,6 +101,7 @@ def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
     per_epoch, total = run_length(config.train, StepSampler(len(rows), config.train.batch_size, 0, processes, 0).steps_per_epoch)
     made = schedules(built, config.optim, batch, per_epoch, total)
     parameters = sum(p.numel() for p in built.parameters())
+    trained = sum(p.numel() for p in built.parameters() if p.requires_grad)
     return {
         "parameters": parameters,
         "videos": len(rows),
@@ -110,7 +112,7 @@ def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
         "steps": total,
         "warmup_steps": made[MAIN].warmup_steps,
         **{f"learning_rate{'' if k == MAIN else '_' + k}": s.lr for k, s in made.items()},
-        "checkpoint_mib": round(parameters * 12 / 2**20, 1),
+        "checkpoint_mib": round(checkpoint_bytes(parameters, trained, config) / 2**20, 1),
         "writes": "config.yaml run.json metrics.jsonl log.txt checkpoints/ model/",
     }
 
