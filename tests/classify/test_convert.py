@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_classifier import far_from_start, tiny_classifier
 
 from tasks.classify.convert import convert, export_onnx, export_transformers
 from tasks.classify.evaluate import load_classifier
-from tasks.classify.model import HEADS, Classifier, HeadConfig
+from tasks.classify.model import HEADS, HeadConfig
 from tasks.core.checkpoint import save_model
-from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.config import SIZES, VitConfig
 from tasks.core.talk import Quiet
@@ -32,23 +32,10 @@ def reference():
 
 def model_folder(folder, mode="finetune", preprocessing=None, head_eps=1e-5, **vit):
     """A classifier with weights far from their start, as `vid finetune` writes one."""
-    torch.manual_seed(0)
-    config, head = VitConfig(**{**VIT, **vit}), HeadConfig(mode=mode, init_scale=1.0, norm_eps=head_eps)
-    module = Classifier(config, len(LABELS), head).eval()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape)
-    saved = {
-        "library": "vid",
-        "task": "classify",
-        "method": mode,
-        "architecture": config.model_dump(),
-        "head": head.model_dump(),
-        "labels": LABELS,
-        "preprocessing": video_preprocessing(config, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4], 2) | (preprocessing or {}),
-        "provenance": {},
-    }
-    save_model(folder, module.state_dict(), saved, "# a card\n")
+    head = HeadConfig(mode=mode, init_scale=1.0, norm_eps=head_eps)
+    module, saved = tiny_classifier(VitConfig(**{**VIT, **vit}), LABELS, head)
+    saved["preprocessing"] |= preprocessing or {}
+    save_model(folder, far_from_start(module).state_dict(), saved, "# a card\n")
     return folder, module
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_classifier import tiny_classifier
 
-from tasks.classify.model import Classifier, HeadConfig
 from tasks.core import hub
 from tasks.core.checkpoint import save_model
-from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.nn.config import VitConfig
 from vidcli.app import main
 
@@ -27,18 +26,8 @@ def vid(*words: object) -> tuple[int, str, str]:
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    saved = {
-        "library": "vid",
-        "task": "classify",
-        "method": "finetune",
-        "architecture": VIT.model_dump(),
-        "head": HeadConfig().model_dump(),
-        "labels": ["a", "b"],
-        "preprocessing": video_preprocessing(VIT, [0.5] * 3, [0.5] * 3, 2),
-        "provenance": {},
-    }
-    torch.manual_seed(0)
-    save_model(tmp_path / "model", Classifier(VIT, 2, HeadConfig()).state_dict(), saved, "# a card\n")
+    module, saved = tiny_classifier(VIT)
+    save_model(tmp_path / "model", module.state_dict(), saved, "# a card\n")
     return tmp_path / "model"
 
 

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from small_disk import fill, small_disk
 
 from tasks.core.video.synthetic import render_motion_set
 
@@ -12,7 +13,6 @@ COMMANDS = {
     "detect-anomalies": ("--normal", "{normal}", "--write", "json,csv", "--workers", "0"),
     "gen-pseudo": ("--spatial", "patch", "--masks", "random", "--temporal", "none", "--workers", "0"),
 }
-KIB = 1024
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,8 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 4 MiB of its own; skips where that needs rights that the tests lack."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "4m") as place:
+        yield place
 
 
 def line(name: str, videos: Path, out: Path) -> list[str]:
@@ -46,13 +41,7 @@ def files(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(("name", "free_kib"), [("detect-boundaries", 0), *((name, 8) for name in COMMANDS)])
 def test_a_full_disk_and_the_same_command_again(disk, videos, vid, tmp_path, name, free_kib):
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(KIB))
-        except OSError:
-            file.truncate(max(0, file.tell() - free_kib * KIB))
+    filler = fill(disk, free_kib)
     code, _, err = vid(*line(name, videos, disk / "out"))
     assert code == 1, err
     assert "error: No space left on device: " in err

@@ -9,9 +9,8 @@ from hub_server import Hub
 from hub_session import environment, python, session
 from painted import write_video
 from safetensors.torch import save, save_file
+from tiny_classifier import tiny_classifier
 
-from tasks.classify.config import HeadConfig
-from tasks.classify.model import Classifier
 from tasks.core.checkpoint import save_model
 from tasks.core.nn.config import VitConfig
 
@@ -110,15 +109,8 @@ class Trap:
 
 def classifier():
     """(weights, config.json) of a small classifier that is in order."""
-    torch.manual_seed(0)
-    config = {
-        "task": "classify",
-        "architecture": VIT,
-        "head": HeadConfig().model_dump(),
-        "labels": ["a", "b"],
-        "preprocessing": {"image_size": 16, "frames": 2, "sampling": "dense", "stride_frames": 1, "stride_s": None},
-    }
-    return Classifier(VitConfig(**VIT), 2, HeadConfig()).state_dict(), config
+    module, config = tiny_classifier(VitConfig(**VIT))
+    return module.state_dict(), config
 
 
 def model(change=None, **facts):

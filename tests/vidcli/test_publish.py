@@ -11,12 +11,11 @@ import yaml
 from hub_server import TOKEN, Hub
 from hub_session import environment, session
 from painted import write_video
+from tiny_classifier import tiny_classifier
 
-from tasks.classify.config import FinetuneConfig, HeadConfig
-from tasks.classify.model import Classifier
+from tasks.classify.config import FinetuneConfig
 from tasks.core.cards import local_places, public_name, public_preset, read_card, scrub
 from tasks.core.checkpoint import load_config, load_weights, save_model
-from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.engine.run import Run
 from tasks.core.engine.setup import card, provenance
 from tasks.core.errors import UsageError
@@ -42,17 +41,9 @@ def run(tmp_path):
     argv = ["vid", "finetune", "--from", init, "--data", f"{tmp_path}/secret/train.csv"]
     made = Run.open(folder, config, "classify", "finetune", argv, preset=f"{tmp_path}/my-recipe.yaml")
     made.record(data_hash="0123456789abcdef", videos=20, device="cpu")
-    saved = {
-        "library": "vid",
-        "task": "classify",
-        "method": "finetune",
-        "architecture": VIT.model_dump(),
-        "head": HeadConfig().model_dump(),
-        "labels": ["left", "right"],
-        "preprocessing": {**video_preprocessing(VIT, [0.5] * 3, [0.25] * 3, 2), "stride_s": 0.08},
-        "metrics": {"top1": 87.5, "n": 8, "views": "5x3"},
-        "provenance": provenance(made, config),
-    }
+    measured = {"top1": 87.5, "n": 8, "views": "5x3"}
+    module, saved = tiny_classifier(VIT, ["left", "right"], metrics=measured, provenance=provenance(made, config))
+    saved["preprocessing"]["stride_s"] = 0.08
     facts = {
         "task": "action recognition, 2 classes",
         "trained": f"finetune from {init}, 7 epochs",
@@ -62,9 +53,8 @@ def run(tmp_path):
     text = card(
         "Video classifier", facts, "vid eval classify --model mine --data VAL", {"tags": ["video"], "pipeline_tag": "video-classification"}
     )
-    torch.manual_seed(0)
-    save_model(folder / "model", Classifier(VIT, 2, HeadConfig()).state_dict(), saved, text)
-    made.finish({"run": str(folder), "model": str(folder / "model"), "top1": 87.5, "n": 8, "protocol": "finetuned", "views": "5x3"})
+    save_model(folder / "model", module.state_dict(), saved, text)
+    made.finish({"run": str(folder), "model": str(folder / "model"), "protocol": "finetuned", **measured})
     return folder
 
 

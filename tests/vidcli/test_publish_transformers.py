@@ -7,10 +7,10 @@ import torch
 import yaml
 from hub_server import Hub
 from hub_session import environment, python, session
+from tiny_classifier import far_from_start, tiny_classifier
 
 from tasks.anomalies.features import described
 from tasks.classify.config import HeadConfig
-from tasks.classify.model import Classifier
 from tasks.core.checkpoint import load_config, load_weights, save_model
 from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.nn.config import VitConfig
@@ -29,19 +29,10 @@ SAVED = {
 CARD = "---\nlibrary_name: vid\n---\n\n# Video model\n\n| | |\n|---|---|\n| epochs | 7 |\n"
 
 
-def far_from_start(module):
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape)
-    return module.eval()
-
-
 def classifier(folder, **vit):
-    torch.manual_seed(0)
     model, head = VIT.model_copy(update=vit), HeadConfig(init_scale=1.0, norm_eps=1e-5)
-    module = far_from_start(Classifier(model, 3, head))
-    facts = {"task": "classify", "method": "finetune", "head": head.model_dump(), "labels": ["wave", "point", "clap"]}
-    save_model(folder, module.state_dict(), {**SAVED, **facts, "architecture": model.model_dump()}, CARD)
+    module, saved = tiny_classifier(model, ["wave", "point", "clap"], head, provenance=SAVED["provenance"])
+    save_model(folder, far_from_start(module).state_dict(), saved, CARD)
     return module
 
 

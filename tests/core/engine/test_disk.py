@@ -13,6 +13,7 @@ from pathlib import Path
 import engine_toy
 import pytest
 import torch
+from small_disk import fill, small_disk
 from test_loop import lines
 
 from tasks.core.checkpoint import save_model
@@ -31,24 +32,8 @@ def whole(tmp_path_factory) -> list[dict]:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A file system of 400 KiB of its own; skips where that needs rights that the tests lack."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(place)], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(disk: Path, free_kib: int) -> Path:
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1024))
-        except OSError:
-            file.truncate(max(0, file.tell() - 1024 * free_kib))
-    return filler
+    with small_disk(tmp_path / "disk", "400k") as place:
+        yield place
 
 
 def stopped(folder: Path, step: int = 3) -> list[str]:
