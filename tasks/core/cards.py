@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core import hub
 from tasks.core.errors import UsageError
+from tasks.core.interpreter import usable_cores
 
 LOCAL = re.compile(r"(?<![\w/:.<~-])(?:(?:~\w*|\.\.|[A-Za-z]:(?=\\))(?:[\\/][\w.+@-]+)+|(?:/[\w.+@-]+){2,})")
 """A place on a machine inside of text: `/home/me`, `~/x`, `../x`, `C:\\x`. Relative paths and addresses are none."""
@@ -108,7 +109,7 @@ def public_name(reference: str | None) -> str | None:
     """
     if not reference or reference.startswith(hub.PREFIX):
         return reference
-    parts = [part for part in re.split(r"[\\/]", reference) if part not in ("", ".")]
+    parts = [part for part in re.split(r"[\\/]", reference) if part not in ("", ".")] or ["."]
     return parts[-2] if parts[-1] == "model" and len(parts) > 1 else parts[-1]
 
 
@@ -143,7 +144,7 @@ def hardware(processes: int = 1) -> str:
 
     if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
         return f"{processes} x {torch.cuda.get_device_name()}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     return f"{cores} CPU cores ({platform.machine()})" + (f", {processes} processes" if processes > 1 else "")
 
 

@@ -40,12 +40,6 @@ class InputError(VidError):
     exit_code = 3
 
 
-class PartialFailure(VidError):
-    """Some inputs failed, the rest is written (exit 4)."""
-
-    exit_code = 4
-
-
 class Diverged(VidError):
     """Training met a non-finite loss or gradient; stopped before the optimizer step (exit 5)."""
 

@@ -147,7 +147,7 @@ class Run:
                 "repeat the command with the same settings to continue it, or choose another --out",
             )
         self.talk.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
-        self.record(changes=[*self._facts().get("changes", []), changed])
+        self.record(changes=[*self.facts().get("changes", []), changed])
 
     def part(self, name: str) -> "Run":
         """A run within this one, for verbs that train several things one after the other: metrics and checkpoints of its own in the
@@ -188,18 +188,19 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Adds facts (data hash, device, number of parameters) to run.json, and the commits of what came from the Hub."""
         if self.main:
-            before = self._facts()
+            before = self.facts()
             pinned = {**hub.pins(), **before.get("pinned", {})}  # a run that goes on keeps what it began with
             write_json(self.folder / "run.json", {**before, **({"pinned": pinned} if pinned else {}), **facts})
 
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds. Raises UsageError where it is damaged."""
         return _read_object(self.folder / "run.json", "delete it: it will be written anew")
 
     def record_data(self, rows: Sequence) -> None:
         """Records what the run is fed; UsageError when a run that has begun was fed something else, since its order would change."""
         found = hash_rows(rows)
         if self.main:
-            before = self._facts().get("data_hash", found)
+            before = self.facts().get("data_hash", found)
             if before != found and any(any(self.folder.glob(name)) for name in ("checkpoints", "*/checkpoints")):
                 raise UsageError(
                     f"the training videos of {self.folder} have changed since it began", "restore the manifest, or choose another --out"

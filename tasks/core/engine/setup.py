@@ -1,6 +1,5 @@
 """What every training verb does before and after the loop: rows, loaders, the plan of a dry run, provenance of a model."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -159,7 +158,7 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
 
 def provenance(run: Run, config: Config) -> dict[str, Any]:
     """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
-    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    facts = run.facts()
     kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
     init = facts.get("pinned", {}).get(config.init, config.init)
     return {**{k: facts.get(k) for k in kept}, "hardware": hardware(world()[1]), "seed": config.train.seed, "init": init}

@@ -1,10 +1,11 @@
 """Self-contained HTML pages: text, tables and pictures in one file that opens anywhere and fetches nothing."""
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+
+from tasks.core import files
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c2127; --dim: #5d6875; --line: #d5dae0; --mark: #eef4fb; }
@@ -141,11 +142,8 @@ class Page:
         )
 
     def write(self, path: Path) -> Path:
-        """Write the page under a temporary name, then rename it into place; makes the folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(self.html(), encoding="utf-8")
-        os.replace(temporary, path)
+        """Writes the page; it appears whole or not at all. Makes the folder."""
+        files.write_text(path, self.html())
         return path
 
     def _add(self, part: str) -> "Page":

@@ -22,7 +22,7 @@ def run_all(paths: list[str], workers: int, timeout_s: float, seek: bool) -> Ite
         if kind == DONE:
             yield paths[number], known.get(number) or {"ok": False, "problems": ["nothing was found out"]}
         elif kind == DIED:
-            yield paths[number], _ended(paths[number], known.get(number), what)
+            yield paths[number], _ended(known.get(number), what)
         else:
             known[number] = what
 
@@ -34,7 +34,7 @@ def _examine(seek: bool, path: str, note: Any) -> None:
         note(facts)
 
 
-def _ended(path: str, facts: dict[str, Any] | None, reason: str) -> dict[str, Any]:
+def _ended(facts: dict[str, Any] | None, reason: str) -> dict[str, Any]:
     """Facts after a violent end: all but decord's part where PyAV's had come."""
     if facts is None:
         return {"ok": False, "problems": [reason]}

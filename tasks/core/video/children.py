@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.core.engine.signals import HANDLED, StopFlag, born_deaf, exit_for
 from tasks.core.errors import VidError
+from tasks.core.interpreter import usable_cores
 from tasks.core.talk import Talk
 from tasks.core.video.guard import at_own_risk
 
@@ -41,7 +42,7 @@ def default_workers(given: int | None) -> int:
     """`given`, else $VID_WORKERS, else one per usable core up to 8; at least 1."""
     if given is None and os.environ.get("VID_WORKERS", "").isdigit():
         given = int(os.environ["VID_WORKERS"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, min(8, cores) if given is None else given)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from tasks.core.interpreter import usable_cores
 from tasks.core.profile import span
 from tasks.core.video.clips import ClipSampler
 from tasks.core.video.config import DataConfig
@@ -216,7 +217,7 @@ def default_workers(data: DataConfig) -> int:
         return data.workers
     if os.environ.get("VID_WORKERS", "").isdigit():
         return int(os.environ["VID_WORKERS"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return 0 if data.preload and not torch.cuda.is_available() else min(8, cores)
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.errors import InputError, UsageError
+from tasks.core.files import replacing
 from tasks.core.video.parsing import ATTRIBUTE, parse
 from tasks.core.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tasks.core.video.rows import Row, Rows
@@ -96,24 +96,16 @@ def write_manifest(rows: Iterable[Row], file: str | Path) -> None:
     file = Path(file)
     rows = list(rows)
     folder = os.path.abspath(file.parent)
-    file.parent.mkdir(parents=True, exist_ok=True)
     extras = list(dict.fromkeys(name for row in rows for name in row.extra))
     records = (_record(row, folder) for row in rows)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-            if file.suffix.lower() in (".jsonl", ".ndjson"):
-                out.writelines(json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) + "\n" for r in records)
-            else:
-                used = [k for k in ATTRIBUTE if k == "path" or any(getattr(row, ATTRIBUTE[k]) is not None for row in rows)]
-                table = csv.DictWriter(out, [*used, *extras], restval="", extrasaction="ignore", lineterminator="\n")
-                table.writeheader()
-                table.writerows({k: "" if v is None else v for k, v in r.items()} for r in records)
-        os.chmod(name, 0o644)
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
+        if file.suffix.lower() in (".jsonl", ".ndjson"):
+            out.writelines(json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) + "\n" for r in records)
+        else:
+            used = [k for k in ATTRIBUTE if k == "path" or any(getattr(row, ATTRIBUTE[k]) is not None for row in rows)]
+            table = csv.DictWriter(out, [*used, *extras], restval="", extrasaction="ignore", lineterminator="\n")
+            table.writeheader()
+            table.writerows({k: "" if v is None else v for k, v in r.items()} for r in records)
 
 
 def label_names(rows: Iterable[Row]) -> list[str]:

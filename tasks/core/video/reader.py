@@ -121,12 +121,6 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
     return max(1, round(height * short_side / width)), short_side
 
 
-def is_frame_folder(path: str | Path) -> bool:
-    """Whether `path` is a folder that holds pictures directly."""
-    folder = Path(path)
-    return folder.is_dir() and any(f.suffix.lower() in IMAGE_SUFFIXES for f in folder.iterdir())
-
-
 def open_video(path: str | Path, backend: str = "auto", *, threads: int | None = None, fps: float = 25.0) -> VideoReader:
     """Open a video file or a folder of pictures.
 
