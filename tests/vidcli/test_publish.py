@@ -334,4 +334,4 @@ def test_what_cannot_be_published(run, tmp_path, vid):
     (run / "model" / "model.safetensors").write_bytes(b"PK\x03\x04")
     assert "is a pickle, which is never read" in refused(run, "--repo", "org/name")
     (run / "model" / "model.safetensors").write_bytes(b"x" * 20)
-    assert "not a safetensors file" in refused(run, "--repo", "org/name", "--no-transformers")
+    assert "is not a readable safetensors file" in refused(run, "--repo", "org/name", "--no-transformers")
