@@ -18,7 +18,8 @@ from tasks.core.metrics.classification import knn_scores, recall_at, summarize
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
 from tasks.core.talk import Talk
-from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.video.config import AugmentConfig, DataConfig
+from tasks.core.video.prepare import clip_of, short_side_of, squares_of
 
 
 def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -52,15 +53,11 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
     """The reading and normalisation that a model was trained with; an explicit stride in `data` wins."""
     clip = data.clip
     if clip.stride_frames is None and clip.stride_s is None:
-        clip = ClipConfig(
-            **{k: preprocessing[k] for k in ("frames", "sampling", "stride_frames")},
-            stride_s=None if preprocessing["stride_frames"] else preprocessing["stride_s"],
-        )
+        clip = clip_of(preprocessing)
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
-    short = data.short_side or preprocessing["short_side"] or preprocessing["image_size"]
-    augment = AugmentConfig(**{key: preprocessing[key] for key in ("crop", "motion_margin", "mean", "std")})
-    return data.model_copy(update={"clip": clip, "short_side": short}), augment
+    short = data.short_side or short_side_of(preprocessing)
+    return data.model_copy(update={"clip": clip, "short_side": short}), squares_of(preprocessing)
 
 
 def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:

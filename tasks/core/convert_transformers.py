@@ -118,9 +118,14 @@ def video_preprocessing(model: VitConfig, mean: list[float], std: list[float], s
 
 def report(out: Path, name: str, difference: float, preprocessing: dict[str, Any], talk: Talk) -> dict[str, Any]:
     """The result of an export; warns where the folder cannot do all that the model does."""
+    warn_about(difference, preprocessing, talk)
+    talk.info(f"wrote {out}, checked: outputs differ by at most {difference:.1e}")
+    return {"model": str(out), "format": "transformers", "class": name, "max_difference": difference}
+
+
+def warn_about(difference: float, preprocessing: dict[str, Any], talk: Talk) -> None:
+    """Says where a model in the form of transformers cannot do all that it does here."""
     if preprocessing["crop"] == "motion":
         talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
     if difference > TOLERANCE:
         talk.warn(f"outputs differ by up to {difference:.1e}: {EPSILONS}; a model trained with these settings has the same outputs")
-    talk.info(f"wrote {out}, checked: outputs differ by at most {difference:.1e}")
-    return {"model": str(out), "format": "transformers", "class": name, "max_difference": difference}

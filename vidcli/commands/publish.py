@@ -61,7 +61,7 @@ def command(
 
 def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
     """The model as a transformers folder; None where it has none, said where a user could expect one."""
-    from tasks.core.convert_transformers import TOLERANCE
+    from tasks.core.convert_transformers import warn_about
     from tasks.core.errors import NoCounterpart
     from tasks.core.publish import described
     from tasks.core.talk import Quiet
@@ -75,10 +75,7 @@ def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
     except NoCounterpart as error:
         talk.info(f"not sent in the form of transformers: {error.message}")
         return None
-    if told["max_difference"] > TOLERANCE:
-        talk.warn(f"outputs in transformers differ by up to {told['max_difference']:.1e}: its last layer norm has epsilon 1e-5")
-    if model.get("preprocessing", {}).get("crop") == "motion":
-        talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
+    warn_about(told["max_difference"], model["preprocessing"], talk)
     return out
 
 

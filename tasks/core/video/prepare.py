@@ -22,12 +22,24 @@ def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, 
     Raises:
         InputError: the video cannot be read.
     """
-    found = preprocessing
-    stride = {"stride_frames": found["stride_frames"]} if found["stride_frames"] else {"stride_s": found["stride_s"]}
-    clip = ClipConfig(frames=found["frames"], sampling=found["sampling"], **stride)
-    data = DataConfig(clip=clip, short_side=found["short_side"] or found["image_size"])
+    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing))
     sample = ClipDataset([Row(str(path))], data, None, "views", clips)[(0, 0)]
     if sample.skipped is not None:
         raise InputError(f"{path}: {sample.skipped}")
-    augment = AugmentConfig(**{key: found[key] for key in ("crop", "motion_margin", "mean", "std")})
-    return EvalTransform(augment, found["image_size"], crops)(collate([sample]))
+    return EvalTransform(squares_of(preprocessing), preprocessing["image_size"], crops)(collate([sample]))
+
+
+def clip_of(preprocessing: dict[str, Any]) -> ClipConfig:
+    """The frames of a clip: a stride in frames, where there is one, else in seconds."""
+    stride = "stride_frames" if preprocessing["stride_frames"] else "stride_s"
+    return ClipConfig(**{name: preprocessing[name] for name in ("frames", "sampling", stride)})
+
+
+def short_side_of(preprocessing: dict[str, Any]) -> int:
+    """Pictures are read with this short side, px."""
+    return preprocessing["short_side"] or preprocessing["image_size"]
+
+
+def squares_of(preprocessing: dict[str, Any]) -> AugmentConfig:
+    """How squares are cut and normalised."""
+    return AugmentConfig(**{name: preprocessing[name] for name in ("crop", "motion_margin", "mean", "std")})
