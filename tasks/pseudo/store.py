@@ -57,7 +57,7 @@ class Store:
     def open(self) -> None:
         """Makes the folder or takes it up again."""
         lock = self.out / f".shard-{self.shard.number}-of-{self.shard.count}.lock"
-        self._lock = locks.hold(lock, f"shard {self.shard} of {self.out}", self.talk)
+        self._lock = locks.hold(lock, str(self.out) if self.shard.count == 1 else f"shard {self.shard} of {self.out}", self.talk)
         try:
             with locks.one_at_a_time(self.out / ".lock"):
                 self._check()
