@@ -26,7 +26,7 @@ class Task:
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
+        Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain", "extract": "extract"}),
         Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
         Task(
             "boundaries",

@@ -25,6 +25,7 @@ from vidcli.commands import (
     eval_anomalies,
     eval_boundaries,
     eval_classify,
+    extract_features,
     finetune,
     gen_pseudo,
     presets_cp,
@@ -73,6 +74,7 @@ app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.c
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
+app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)

@@ -78,6 +78,9 @@ COMMANDS: dict[str, Command] = {
     "pretrain anomalies": _train("anomalies/tiny", "--set", "parts=[appearance]", "--max-steps", "5"),
     "pretrain pseudo": _train("pseudo/ldm-inpaint-tiny", "--set", "data.repeats=1", "--set", "data.short_side=64"),
     "finetune classify": _train("classify/tiny-scratch", "--val", verb="finetune"),
+    "extract-features": Command(
+        lambda p: ["extract-features", str(p.manifest), "--model", str(p.model), "--out", str(p.out), "--clips", "2", "--json"]
+    ),
     "eval classify": Command(
         lambda p: [
             *("eval", "classify", "--model", str(p.model), "--protocol", "knn", "--gallery", str(p.sound), "--data", str(p.manifest)),

@@ -1,6 +1,5 @@
 """Scores of a trained boundary classifier over a video of any length, in bounded memory."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from tasks.boundaries.classifier import BoundaryClassifier
 from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
-from tasks.core.checkpoint import WEIGHTS, build_strict, find_model, load_config, load_weights
+from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights, weights_hash
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.video.augment import TrainTransform
@@ -43,8 +42,7 @@ class LearnedScorer:
         self.short_side, self.batch = prepared["short_side"], batch
         device = usable_device(device)
         self.classifier = build_strict(lambda: BoundaryClassifier(model, self.window.two_groups), load_weights(folder), str(folder))
-        with open(folder / WEIGHTS, "rb") as file:
-            self.weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self.weights_hash = weights_hash(folder)
         self.classifier.to(device).eval()
 
     def score(

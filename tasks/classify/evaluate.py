@@ -10,13 +10,13 @@ from tasks.classify.config import EvalConfig, HeadConfig
 from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.model import Classifier
 from tasks.classify.views import Outputs, classify_views, collect, view_batches
-from tasks.core.checkpoint import build_strict, encoder_weights, find_model, load_config, load_weights
+from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
+from tasks.core.encoder import load_encoder
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
 from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import VideoTransformer
 from tasks.core.talk import Talk
 from tasks.core.video.config import AugmentConfig, DataConfig
 from tasks.core.video.prepare import clip_of, short_side_of, squares_of
@@ -37,16 +37,6 @@ def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple
     model, head = VitConfig(**config["architecture"]), HeadConfig(**config["head"])
     classifier = build_strict(lambda: Classifier(model, len(config["labels"]), head), load_weights(folder), str(folder))
     return classifier.to(device).eval(), config
-
-
-def load_encoder(reference: str, device: torch.device | str = "cpu") -> tuple[VideoTransformer, dict[str, Any]]:
-    """The encoder of any model folder that has one, in evaluation mode, and its config.json."""
-    folder = find_model(reference)
-    config = load_config(folder)
-    weights = encoder_weights(load_weights(folder))
-    model = VitConfig(**config["architecture"])
-    encoder = build_strict(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
-    return encoder.to(device).eval(), config
 
 
 def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataConfig, AugmentConfig]:

@@ -4,6 +4,7 @@ What is read here may come from a stranger: nothing is executed, nothing outside
 clear UsageError.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,12 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
         save_file(tensors, partial / WEIGHTS, metadata=weights_metadata(config))
         write_json(partial / CONFIG, config)
         write_text(partial / CARD, card)
+
+
+def weights_hash(folder: Path) -> str:
+    """Tells models of the same name apart: 16 hexadecimal digits of the SHA-256 of a model folder's weights."""
+    with open(folder / WEIGHTS, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def weights_metadata(config: dict[str, Any]) -> dict[str, str]:

@@ -172,7 +172,7 @@ def test_an_original_checkpoint(reference, tmp_path):
 
 
 def test_the_converted_encoder_starts_a_classifier(reference, tmp_path):
-    from tasks.classify.evaluate import load_encoder
+    from tasks.core.encoder import load_encoder
 
     theirs = reference.pretrainer()
     convert(reference.save(theirs, tmp_path / "theirs"), "transformers", tmp_path / "ours", Quiet())

@@ -52,7 +52,8 @@ def test_contradictions(vid, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "command", [["data", "check", "all.csv"], ["detect-anomalies", "x"], ["detect-boundaries", "x"], ["gen-pseudo", "x"]]
+    "command",
+    [["data", "check", "all.csv"], *([name, "x"] for name in ("detect-anomalies", "detect-boundaries", "gen-pseudo", "extract-features"))],
 )
 def test_commands_that_share_their_inputs(vid, command):
     code, out, err = vid("slurm", "--array", "4", "--", *command)
