@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from masked_helpers import same_everywhere
 
 from tasks.classify.config import FinetuneConfig, HeadConfig
 from tasks.classify.evaluate import centred_cosine, model_data
@@ -45,11 +46,10 @@ def test_loss_is_cross_entropy_with_soft_targets():
 
 
 def test_pinned_losses():
-    torch.manual_seed(0)
-    method = Classification(FinetuneConfig(head={"drop_path": 0.0, "init_scale": 1.0}), VIT, 4)
+    method = same_everywhere(Classification(FinetuneConfig(head={"drop_path": 0.0, "init_scale": 1.0}), VIT, 4))
     groups = method.optimizers()["main"].groups
     optimizer = torch.optim.AdamW([{"params": g["params"], "lr": 1e-3 * g["lr_scale"], "weight_decay": g["weight_decay"]} for g in groups])
-    video, target = torch.randn(4, 4, 3, 32, 32), torch.eye(4)
+    video, target = torch.from_numpy(np.random.default_rng(1).standard_normal((4, 4, 3, 32, 32), np.float32)), torch.eye(4)
     losses = []
     for _ in range(4):
         loss = method({"video": video, "target": target}, BatchRandom(0, 0, rows=4), Progress(0, 0, 1, 1))["loss"]
@@ -60,7 +60,7 @@ def test_pinned_losses():
     assert losses == pytest.approx(PINNED, rel=1e-4)
 
 
-PINNED = [1.414541, 1.384631, 1.356664, 1.328695]
+PINNED = [1.579344, 1.444776, 1.323552, 1.212941]
 
 
 @pytest.mark.parametrize(("clips", "crops"), [(5, 3), (2, 3)])

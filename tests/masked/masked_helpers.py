@@ -1,5 +1,6 @@
 """Tiny configurations and synthetic batches for the tests of masked pretraining."""
 
+import numpy as np
 import torch
 
 from tasks.core.engine.method import Progress
@@ -33,6 +34,16 @@ def config(sampler: dict | None = None, **changes) -> PretrainConfig:
 def method(sampler: dict | None = None, seed: int = 0, **changes) -> MaskedPretraining:
     torch.manual_seed(seed)
     return MaskedPretraining(config(sampler, **changes))
+
+
+def same_everywhere(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with matrices drawn by numpy: how torch fills them at the start is not the same in all its versions."""
+    draws = np.random.default_rng(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.from_numpy(0.1 * draws.standard_normal(parameter.shape)))
+    return module
 
 
 def video(n: int = 2, seed: int = 0) -> torch.Tensor:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from masked_helpers import SAMPLERS, method, progress, rng, train, video
+from masked_helpers import SAMPLERS, method, progress, rng, same_everywhere, train, video
 
 from tasks.core.engine.random import BatchRandom
 from tasks.masked.samplers import SAMPLERS as REGISTERED
@@ -69,17 +69,18 @@ def test_two_processes_draw_what_one_draws():
 
 
 PINNED = {  # first four losses of a fixed toy run; a change here is a change of the method
-    "adamae": [1.084287, 1.074991, 1.067917, 1.068567],
-    "random": [1.08027, 1.075019, 1.06562, 1.062509],
-    "tats": [1.082595, 1.072983, 1.069765, 1.068449],
-    "tube": [1.078861, 1.075646, 1.066843, 1.064835],
+    "adamae": [1.151031, 1.14371, 1.121069, 1.128412],
+    "random": [1.150178, 1.140284, 1.128659, 1.123168],
+    "tats": [1.151029, 1.146726, 1.123283, 1.129364],
+    "tube": [1.147164, 1.148899, 1.124417, 1.127687],
 }
 
 
 @pytest.mark.parametrize("name", sorted(REGISTERED))
 def test_pinned_losses(name):
     sampler = next(s for s in SAMPLERS if s["name"] == name)
-    losses = [row["loss"] for row in train(method({**sampler, **({"dropout": 0.0} if name == "adamae" else {})}), 4, batch=2)]
+    trained = same_everywhere(method({**sampler, **({"dropout": 0.0} if name == "adamae" else {})}))
+    losses = [row["loss"] for row in train(trained, 4, batch=2)]
     assert losses == pytest.approx(PINNED[name], rel=1e-4)
 
 
