@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from masked_helpers import same_everywhere
 from torch import nn
 
 from tasks.classify.config import HeadConfig
@@ -31,9 +32,6 @@ def tiny_classifier(
     return Classifier(vit, len(labels), head).eval(), saved | facts
 
 
-@torch.no_grad()
 def far_from_start(module: nn.Module) -> nn.Module:
     """The module with every weight changed, also those that begin as 0 or 1; for evaluation."""
-    for parameter in module.parameters():
-        parameter += 0.05 * torch.randn(parameter.shape)
-    return module.eval()
+    return same_everywhere(module, vectors=0.05).eval()

@@ -36,13 +36,15 @@ def method(sampler: dict | None = None, seed: int = 0, **changes) -> MaskedPretr
     return MaskedPretraining(config(sampler, **changes))
 
 
-def same_everywhere(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with matrices drawn by numpy: how torch fills them at the start is not the same in all its versions."""
+def same_everywhere(module: torch.nn.Module, vectors: float = 0.0) -> torch.nn.Module:
+    """The module with matrices drawn by numpy, since torch's versions fill them differently; `vectors`: how much is added to the others,
+    which begin as 0 or 1.
+    """
     draws = np.random.default_rng(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.from_numpy(0.1 * draws.standard_normal(parameter.shape)))
+            drawn = torch.from_numpy(draws.standard_normal(parameter.shape))
+            parameter.copy_(0.1 * drawn if parameter.ndim > 1 else parameter + vectors * drawn)
     return module
 
 
