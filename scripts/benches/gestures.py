@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benches import DATA, vid
+from benches.gestures_reference import reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,4 +55,7 @@ def run(args: argparse.Namespace) -> None:
             f"| {method} | {statistics.mean(top1):.1f} | {min(top1):.1f} to {max(top1):.1f} | {mean_class:.1f} "
             f"| {f'{statistics.mean(errors):.3f}' if errors else '-'} | {before:.0f} + {statistics.mean(r['seconds'] for r in runs):.0f} |"
         )
+    left_out, test = reference(labelled)
+    print(f"| motion directions, no network | {test:.1f} | - | - | - | - |")
+    print(f"\nThe last row on people of the training set, each left out once: {left_out:.1f}.")
     print(f"\n{runs[0]['n']} test videos of people not seen in training; chance {100 / 7:.1f}; views {runs[0]['views']}.")
