@@ -49,6 +49,13 @@ ShardOf = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Part K of N of the inputs [default: the place in a SLURM array, else everything]."),
 ]
+Videos = Annotated[
+    list[str], typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
+]
+FoundIn = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 

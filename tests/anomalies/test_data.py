@@ -26,16 +26,6 @@ CPU = torch.device("cpu")
 FLOW = FlowConfig(clip_px=5.0, tvl1=anomaly_toys.TVL1)
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return anomaly_toys.footage(tmp_path_factory.mktemp("toys") / "videos")
-
-
-@pytest.fixture(scope="module")
-def twins(videos, tmp_path_factory) -> Path:
-    return anomaly_toys.pseudo(tmp_path_factory.mktemp("toys") / "pseudo", videos)
-
-
 def found(videos: Path, pseudo: Path | None = None, length: int = 8) -> list[Footage]:
     footage, skipped = find_footage(read_sources([str(videos)]), length, "auto", PseudoFolder(pseudo) if pseudo else None)
     assert not skipped

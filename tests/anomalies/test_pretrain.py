@@ -25,16 +25,6 @@ from vidcli import app
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return anomaly_toys.footage(tmp_path_factory.mktemp("toys") / "videos")
-
-
-@pytest.fixture(scope="module")
-def twins(videos, tmp_path_factory) -> Path:
-    return anomaly_toys.pseudo(tmp_path_factory.mktemp("toys") / "pseudo", videos)
-
-
-@pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
     return anomaly_toys.vit_folder(tmp_path_factory.mktemp("vit") / "vit")
 

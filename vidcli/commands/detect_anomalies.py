@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,11 +34,9 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 }
 ALARM = 10
 
-Videos = typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
 Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
 Normal = typer.Option(metavar="PATH", help="Normal footage of the same camera: video, folder or manifest. Repeatable.")
 FirstPart = typer.Option(metavar="SHARE", help="Without --model and --normal: share of each video that is normal [default: 0.25].")
-Out = typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
 Write = typer.Option(metavar="LIST", help="csv, html, mp4, besides the JSON record.")
 Threshold = typer.Option(metavar="S", help="Least score of an anomalous frame [default: 0.5, or the model's own].")
 FailAbove = typer.Option(metavar="S", help="Exit with 10 if any frame scores more than this.")
@@ -51,18 +48,18 @@ Device = typer.Option(metavar="NAME", help="With a model: auto, cpu, cuda, cuda:
 
 
 def command(
-    videos: Annotated[list[str], Videos],
+    videos: options.Videos,
     model: Annotated[str | None, Model] = None,
     normal: Annotated[list[str] | None, Normal] = None,
     first_part: Annotated[float | None, FirstPart] = None,
-    out: Annotated[Path | None, Out] = None,
+    out: options.FoundIn = None,
     write: Annotated[str | None, Write] = None,
     threshold: Annotated[float | None, Threshold] = None,
     fail_above: Annotated[float | None, FailAbove] = None,
     min_duration: Annotated[float | None, MinDuration] = None,
     join_gap: Annotated[float | None, JoinGap] = None,
     smooth: Annotated[float | None, Smooth] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    overwrite: options.Overwrite = False,
     shard: options.ShardOf = None,
     strict: options.Strict = False,
     workers: options.Workers = None,

@@ -2,7 +2,6 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +27,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Videos = typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
 Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
-Out = typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
 Write = typer.Option(metavar="LIST", help="csv, edl, html, besides the JSON record.")
 SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.scores.csv), for --from-scores.")
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
@@ -41,15 +38,15 @@ Device = typer.Option(metavar="NAME", help="With a model: auto, cpu, cuda, cuda:
 
 
 def command(
-    videos: Annotated[list[str], Videos],
+    videos: options.Videos,
     model: Annotated[str | None, Model] = None,
-    out: Annotated[Path | None, Out] = None,
+    out: options.FoundIn = None,
     write: Annotated[str | None, Write] = None,
     save_scores: Annotated[bool, SaveScores] = False,
     from_scores: Annotated[bool, FromScores] = False,
     threshold: Annotated[float | None, Threshold] = None,
     min_gap: Annotated[float | None, MinGap] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    overwrite: options.Overwrite = False,
     shard: options.ShardOf = None,
     strict: options.Strict = False,
     workers: options.Workers = None,

@@ -28,7 +28,6 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Videos = typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
 Model = typer.Option(metavar="MODEL", help="Masked or classify model: folder, run folder or hf://org/repo[@revision].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.npz and .json go; what is there is not done again.")
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
@@ -40,14 +39,14 @@ Device = typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1.")
 
 
 def command(
-    videos: Annotated[list[str], Videos],
+    videos: options.Videos,
     out: Annotated[Path, Out],
     model: Annotated[str | None, Model] = None,
     per: Annotated[str | None, Per] = None,
     clips: Annotated[int | None, Clips] = None,
     crops: Annotated[int | None, Crops] = None,
     hop: Annotated[float | None, Hop] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")] = False,
+    overwrite: options.Overwrite = False,
     shard: options.ShardOf = None,
     strict: options.Strict = False,
     decoder: options.Decoder = None,
