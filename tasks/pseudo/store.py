@@ -173,7 +173,7 @@ def finished(out: Path, source: Input) -> dict[str, Any] | None:
         record, made_from, made_at = kept["record"], kept["video"]["source"], done.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if os.path.realpath(made_from) != os.path.realpath(source.row.path):
+    if os.path.exists(made_from) and os.path.realpath(made_from) != os.path.realpath(source.row.path):  # else it has been moved
         raise InputError(
             f"{out} holds '{source.name}' made from another video, {made_from}",
             "choose another --out, or give all videos in one command, which gives each a name of its own",

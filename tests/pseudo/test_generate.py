@@ -163,6 +163,12 @@ def test_another_video_of_the_same_name_is_not_taken_for_the_one_that_was_made(v
     assert make(tmp_path / "link" / "v0.mp4", tmp_path / "out")[0]["skipped"]
 
 
+def test_a_folder_of_videos_may_be_moved(videos, tmp_path):
+    make(videos, tmp_path / "out")
+    videos.rename(tmp_path / "archive")
+    assert all(record["skipped"] for record in make(tmp_path / "archive", tmp_path / "out"))
+
+
 def test_a_changed_video_is_made_again(videos, tmp_path):
     out = tmp_path / "out"
     make(videos, out)
