@@ -10,7 +10,7 @@ def part_name(video: str, start_s: float | None, end_s: float | None) -> str:
     """How annotations and predictions call a part of a video: `NAME@START-END`; the name alone for the whole."""
     if start_s is None and end_s is None:
         return video
-    return f"{video}@{start_s or 0:g}-{'' if end_s is None else f'{end_s:g}'}"
+    return f"{video}@{start_s or 0:.10g}-{'' if end_s is None else f'{end_s:.10g}'}"
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ def _stem(row: Row) -> str:
     stem = name if os.path.isdir(row.path) else os.path.splitext(name)[0] or name
     if row.start_s is None and row.end_s is None:
         return stem
-    end = "end" if row.end_s is None else f"{row.end_s:g}"
-    return f"{stem}-{row.start_s or 0:g}-{end}"
+    end = "end" if row.end_s is None else f"{row.end_s:.10g}"
+    return f"{stem}-{row.start_s or 0:.10g}-{end}"
 
 
 def _hashed(row: Row) -> str:
