@@ -1,7 +1,9 @@
 """A task of two settings, in memory, and a folder of presets for it; `vid` run in this process."""
 
+import os
 import sys
 import types
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -105,3 +107,17 @@ def vid(monkeypatch, capsys):
         return code, written.out, written.err
 
     return run
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A function that gives a video so many names, in a folder of their own, that a command is busy until it is stopped."""
+
+    def linked(video: Path) -> str:
+        folder = tmp_path / "many"
+        folder.mkdir()
+        for number in range(400):
+            os.link(video, folder / f"m{number:03d}{video.suffix}")
+        return str(folder)
+
+    return linked

@@ -177,16 +177,15 @@ def test_usage_errors(videos, vid, arguments, words):
     assert words in err
 
 
-def test_a_signal_stops_it_and_the_same_command_goes_on(videos, tmp_path):
-    """A video that never ends to arrive (a named pipe) keeps the command busy until the signal."""
-    pictures = write_video(tmp_path / "long" / "a.mp4")
-    waiting = tmp_path / "long" / "b.mp4"
-    os.mkfifo(waiting)
-    command = [sys.executable, "-m", "vidcli", "detect-boundaries", str(pictures), str(waiting), "--out", str(tmp_path / "found"), "--json"]
+def test_a_signal_stops_it_and_the_same_command_goes_on(videos, vid, tmp_path, many):
+    inputs = [str(videos / "v0.mp4"), many(videos / "v1.mp4")]
+    command = [sys.executable, "-m", "vidcli", "detect-boundaries", *inputs, "--out", str(tmp_path / "found"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     first = json.loads(process.stdout.readline())
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "run the same command again" in err
-    assert json.loads((tmp_path / "found" / "a.boundaries.json").read_text())["boundaries"] == first["boundaries"]
+    assert json.loads((tmp_path / "found" / "v0.boundaries.json").read_text())["boundaries"] == first["boundaries"]
+    _, out, _ = vid("detect-boundaries", videos / "v0.mp4", "--out", tmp_path / "found", "--json")
+    assert records(out)[0]["skipped"]
