@@ -55,6 +55,11 @@ Videos = Annotated[
 FoundIn = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
 ]
+DetectorModel = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector]."),
+]
+Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where a network runs: auto, cpu, cuda, cuda:1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 

@@ -120,9 +120,14 @@ class Extractor:
         else:
             chosen = self.sampler.windows(len(pts), pts, hop_s=self.config.hop_s, start=start_s, end=end_s)
         found, times, behind = [], [], 0
+        held: dict[int, np.ndarray] = {}  # windows may overlap
         while groups := list(islice(chosen, self.config.batch_size)):
             frames = np.stack(groups)
-            found.append(self._of(reader, frames))
+            numbers = np.unique(frames)
+            fresh = [number for number in numbers.tolist() if number not in held]
+            held |= zip(fresh, reader.get(fresh, short_side_of(self.preprocessing)), strict=True)
+            held = {number: held[number] for number in numbers.tolist()}
+            found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
             times.append(pts[frames[:, [0, -1]]])
             advance(max(0, int(frames.max()) - behind))
             behind = int(frames.max())
@@ -132,12 +137,9 @@ class Extractor:
         return {"features": features, "t": np.concatenate(times)}
 
     @torch.no_grad()
-    def _of(self, reader: VideoReader, frames: np.ndarray) -> np.ndarray:
-        """Features (n, dim) of the clips of frame numbers (n, T)."""
-        numbers, back = np.unique(frames, return_inverse=True)
-        pictures = reader.get(numbers, short_side_of(self.preprocessing))
-        clips = [pictures[places] for places in back.reshape(frames.shape)]
-        batch = collate([Sample(0, str(reader.path), -1, clips, [0] * len(clips))])
+    def _of(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Features (n, dim) of clips (T, H, W, 3)."""
+        batch = collate([Sample(0, "", -1, clips, [0] * len(clips))])
         views = self.transform({**batch, "video": batch["video"].to(self.device)})
         tokens = [self.encoder(part).float().mean(1) for part in views.split(self.config.batch_size)]
-        return torch.cat(tokens).unflatten(0, (len(frames), -1)).mean(1).cpu().numpy()
+        return torch.cat(tokens).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()

@@ -34,7 +34,6 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 }
 ALARM = 10
 
-Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
 Normal = typer.Option(metavar="PATH", help="Normal footage of the same camera: video, folder or manifest. Repeatable.")
 FirstPart = typer.Option(metavar="SHARE", help="Without --model and --normal: share of each video that is normal [default: 0.25].")
 Write = typer.Option(metavar="LIST", help="csv, html, mp4, besides the JSON record.")
@@ -44,12 +43,11 @@ MinDuration = typer.Option(metavar="SECONDS", min=0, help="Shorter intervals are
 JoinGap = typer.Option(metavar="SECONDS", min=0, help="Intervals no further apart than this become one [default: 0].")
 Smooth = typer.Option(metavar="SECONDS", min=0, help="Deviation of a Gaussian over the scores [default: 0, none].")
 BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored at a time.")
-Device = typer.Option(metavar="NAME", help="With a model: auto, cpu, cuda, cuda:1.")
 
 
 def command(
     videos: options.Videos,
-    model: Annotated[str | None, Model] = None,
+    model: options.DetectorModel = None,
     normal: Annotated[list[str] | None, Normal] = None,
     first_part: Annotated[float | None, FirstPart] = None,
     out: options.FoundIn = None,
@@ -64,7 +62,7 @@ def command(
     strict: options.Strict = False,
     workers: options.Workers = None,
     decoder: options.Decoder = None,
-    device: Annotated[str | None, Device] = None,
+    device: options.Device = None,
     batch_size: Annotated[int | None, BatchSize] = None,
     config: options.ConfigFiles = None,
     sets: options.Sets = None,

@@ -27,19 +27,17 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Model = typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector].")
 Write = typer.Option(metavar="LIST", help="csv, edl, html, besides the JSON record.")
 SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.scores.csv), for --from-scores.")
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")
 MinGap = typer.Option(metavar="SECONDS", min=0, help="Without a model: least distance of two boundaries [default: 0.5].")
 BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored at a time.")
-Device = typer.Option(metavar="NAME", help="With a model: auto, cpu, cuda, cuda:1.")
 
 
 def command(
     videos: options.Videos,
-    model: Annotated[str | None, Model] = None,
+    model: options.DetectorModel = None,
     out: options.FoundIn = None,
     write: Annotated[str | None, Write] = None,
     save_scores: Annotated[bool, SaveScores] = False,
@@ -51,7 +49,7 @@ def command(
     strict: options.Strict = False,
     workers: options.Workers = None,
     decoder: options.Decoder = None,
-    device: Annotated[str | None, Device] = None,
+    device: options.Device = None,
     batch_size: Annotated[int | None, BatchSize] = None,
     config: options.ConfigFiles = None,
     sets: options.Sets = None,

@@ -35,7 +35,6 @@ Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it a
 Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, or 3 [default: 1].")
 Hop = typer.Option(metavar="SECONDS", min=0, help="Per window: from one to the next [default: the length of a window].")
 BatchSize = typer.Option(metavar="N", min=1, help="Clips that go through the network at once [default: 8].")
-Device = typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1.")
 
 
 def command(
@@ -50,7 +49,7 @@ def command(
     shard: options.ShardOf = None,
     strict: options.Strict = False,
     decoder: options.Decoder = None,
-    device: Annotated[str | None, Device] = None,
+    device: options.Device = None,
     batch_size: Annotated[int | None, BatchSize] = None,
     config: options.ConfigFiles = None,
     sets: options.Sets = None,

@@ -36,7 +36,6 @@ Temporal = typer.Option(metavar="KIND", help="flow-mixup or none [default: flow-
 Model = typer.Option(metavar="MODEL", help="Inpainting model: a run of pseudo/ldm-inpaint-*, any diffusers pipeline folder, hf://org/repo.")
 ShortSide = typer.Option(metavar="PX", min=8, help="Short side of the frames that are written [default: as the video].")
 BatchSize = typer.Option(metavar="N", min=1, help="Frames inpainted at a time [default: 8].")
-Device = typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1.")
 Seed = typer.Option(metavar="N", help="Of everything that is drawn.")
 DryRun = typer.Option("--dry-run", help="Check the settings, print what would be made, make nothing.")
 
@@ -52,7 +51,7 @@ def command(
     short_side: Annotated[int | None, ShortSide] = None,
     batch_size: Annotated[int | None, BatchSize] = None,
     seed: Annotated[int | None, Seed] = None,
-    device: Annotated[str | None, Device] = None,
+    device: options.Device = None,
     dry_run: Annotated[bool, DryRun] = False,
     strict: options.Strict = False,
     workers: options.Workers = None,

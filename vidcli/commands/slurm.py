@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vidcli import options
+from vidcli.batch import SHARDED, Job, script
 from vidcli.console import console
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -19,7 +20,7 @@ EXAMPLES = options.examples(
     "vid slurm --submit --account lab --setup 'source ~/vid/bin/activate' -- detect-anomalies cameras/ --normal quiet/ --out found",
 )
 
-Array = typer.Option(metavar="N", min=1, help="N jobs that share the inputs (detect-*, gen-pseudo, data check).")
+Array = typer.Option(metavar="N", min=1, help=f"N jobs that share the inputs ({', '.join(SHARDED)}).")
 Setup = typer.Option(metavar="LINE", help="Shell line before the command (module load, activate). Repeatable.")
 Sbatch = typer.Option(metavar="OPTION", help="Further sbatch option, e.g. --constraint=h100. Repeatable.")
 
@@ -46,7 +47,6 @@ def command(
 
     The command follows after --. One process per GPU joins the world that SLURM describes; before the time limit the run writes a
     checkpoint, exits with 75 and is requeued. Nothing is submitted without --submit."""
-    from vidcli.batch import Job, script
 
     words = list(context.args)
     job = Job(
