@@ -84,7 +84,7 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     folder = find_model(reference)
     config = load_config(folder)
     architecture = config["architecture"]
-    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion":
+    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion" or config["preprocessing"].get("flow"):
         raise UsageError(
             f"{reference} cannot describe single frames: it must be a video transformer that sees colours",
             "give a CLIP folder, or a model of vid pretrain --preset masked/... or vid finetune",

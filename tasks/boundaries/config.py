@@ -75,6 +75,12 @@ class PretrainConfig(Config):
     init: str | None = Field(None, description="start the encoder from this model folder, run folder or hf:// id")
     visualize: int = Field(2, ge=0, description="clips in the picture of motion confidence at the end of a run (thesis figure 3.3)")
 
+    @model_validator(mode="after")
+    def _colours(self):
+        if self.augment.flow:
+            raise ValueError("augment.flow does not go with boundaries: set it to null")
+        return self
+
 
 class WindowConfig(Config):
     """The frames around a candidate that the classifier sees (thesis section 3.4.1)."""
@@ -141,6 +147,8 @@ class FinetuneConfig(Config):
             raise ValueError("augment.mixup and augment.cutmix do not go with boundaries: set both to 0")
         if self.augment.crop == "motion":
             raise ValueError("augment.crop motion does not go with boundaries: it would differ from window to window")
+        if self.augment.flow:
+            raise ValueError("augment.flow does not go with boundaries: set it to null")
         return self
 
 

@@ -83,6 +83,7 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, t
     Published folders say nothing about the distance between frames: 4, as VideoMAE has it on Kinetics.
     """
     known = config["vid"].get("preprocessing") if isinstance(config.get("vid"), dict) else None
+    known = {"flow": None, **known} if isinstance(known, dict) else known  # folders of before had none
     if isinstance(known, dict) and known.keys() == video_preprocessing(model, IMAGENET_MEAN, IMAGENET_STD, 4).keys():
         return known
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -109,6 +110,7 @@ def video_preprocessing(model: VitConfig, mean: list[float], std: list[float], s
         "stride_s": None,
         "crop": "center",
         "motion_margin": 1.4,
+        "flow": None,
         "short_side": None,
         "mean": mean,
         "std": std,
@@ -127,5 +129,7 @@ def warn_about(difference: float, preprocessing: dict[str, Any], talk: Talk) -> 
     """Says where a model in the form of transformers cannot do all that it does here."""
     if preprocessing["crop"] == "motion":
         talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
+    if preprocessing.get("flow"):
+        talk.warn("the image processor of transformers gives colours; this model was trained on pictures of optical flow")
     if difference > TOLERANCE:
         talk.warn(f"outputs differ by up to {difference:.1e}: {EPSILONS}; a model trained with these settings has the same outputs")

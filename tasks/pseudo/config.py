@@ -159,6 +159,8 @@ class PretrainConfig(Config):
             raise ValueError("the inpainting model takes pictures in [-1, 1]: augment.mean and augment.std must be .5")
         if self.data.clip.frames != 1:
             raise ValueError("the inpainting model takes single frames: data.clip.frames must be 1")
+        if self.augment.flow:
+            raise ValueError("the inpainting model takes frames as they are: augment.flow must be null")
         return self
 
 

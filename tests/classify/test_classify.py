@@ -95,6 +95,7 @@ def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
         "stride_frames": 2,
         "crop": "center",
         "motion_margin": 1.4,
+        "flow": None,
         "short_side": None,
         "stride_s": 0.08,
         "mean": [0, 0, 0],

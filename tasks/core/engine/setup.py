@@ -149,6 +149,7 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
         "stride_s": stride_seconds(clip, rows, config.data.decoder),
         "crop": config.augment.crop if config.augment.crop == "motion" else "center",
         "motion_margin": config.augment.motion_margin,
+        "flow": config.augment.flow,
         "short_side": config.data.short_side,
         "mean": list(config.augment.mean),
         "std": list(config.augment.std),

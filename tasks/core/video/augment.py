@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from tasks.core.video import augment_ops as ops
 from tasks.core.video.config import AugmentConfig
+from tasks.core.video.flow import flow_pictures
 from tasks.core.video.mixing import Mixer
 from tasks.core.video.motion_crop import boxes_around, motion_squares
 
@@ -48,6 +49,16 @@ def _resize(clip: Tensor, size: list[int]) -> Tensor:
     return F.resize(clip, size, antialias=True)
 
 
+def _levels(clip: Tensor, augment: AugmentConfig) -> Tensor:
+    """What a network sees of squares, (T, 3, kS, kS) uint8 with the k of `_enlarged`: (T, 3, S, S) levels from 0 to 255."""
+    return clip if augment.flow is None else flow_pictures(clip, augment.flow).mul_(255)
+
+
+def _enlarged(augment: AugmentConfig) -> int:
+    """Flow is computed at twice the size."""
+    return 1 if augment.flow is None else 2
+
+
 class _Normalize:
     """uint8 levels -> (level / 255 - mean) / std, per colour."""
 
@@ -61,7 +72,7 @@ class _Normalize:
 
 
 class TrainTransform:
-    """Random crop, flip, time reversal, RandAugment, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
+    """Random crop, flip, time reversal, RandAugment, flow, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
 
     Every frame of a clip gets the same draw. RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest
     setting of torchvision's 31 bins, so magnitude m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames
@@ -130,14 +141,15 @@ class TrainTransform:
 
     def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray) -> Tensor:
         top, left, height, width = box
-        clip = _resize(clip[..., top : top + height, left : left + width], [self.size, self.size])
+        side = self.size * _enlarged(self.augment)
+        clip = _resize(clip[..., top : top + height, left : left + width], [side, side])
         if draw[_SLOT["flip"]] < self.augment.flip:
             clip = clip.flip(-1)
         if draw[_SLOT["reverse"]] < self.augment.time_reverse:
             clip = clip.flip(0)
         if self.augment.randaugment is not None:
             clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
-        return clip
+        return _levels(clip, self.augment)
 
     def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
         magnitude, probability = self.augment.randaugment
@@ -198,7 +210,7 @@ class EvalTransform:
     With `crop: motion` the one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
 
     Args:
-        augment: only `mean`, `std`, and `crop` and its margin where that is `motion`.
+        augment: only `mean`, `std`, `flow`, and `crop` and its margin where that is `motion`.
         size: S, px.
         crops: 1 (centre) or 3 (left / top, centre, right / bottom).
     """
@@ -231,22 +243,23 @@ class EvalTransform:
         return out.flatten(0, 1)
 
     def _motion_views(self, out: Tensor, video: Tensor, size: Tensor) -> None:
-        squares = motion_squares(video, size)
+        squares, side = motion_squares(video, size), self.size * _enlarged(self.augment)
         for crop, zoom in enumerate((1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)):
             boxes = boxes_around(squares, size, self.augment.motion_margin * zoom).tolist()
             for views, clip, (top, left, height, width) in zip(out, video, boxes, strict=True):
-                views[crop].copy_(_resize(clip[..., top : top + height, left : left + width], [self.size, self.size])).div_(255)
+                square = _resize(clip[..., top : top + height, left : left + width], [side, side])
+                views[crop].copy_(_levels(square, self.augment)).div_(255)
         for views in out:
             self._normalize(views)
 
     def _views(self, views: Tensor, clip: Tensor) -> None:
         height, width = clip.shape[-2:]
-        short, side = min(height, width), self.size
+        short, side = min(height, width), self.size * _enlarged(self.augment)
         long = max(side, round(side * max(height, width) / short))
         clip = _resize(clip, [side, long] if height <= width else [long, side])
         shares = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
         for view, share in zip(views, shares, strict=True):
             start = int((long - side) * share)
             square = clip.narrow(-1 if height <= width else -2, start, side)
-            view.copy_(square).div_(255)
+            view.copy_(_levels(square, self.augment)).div_(255)
         self._normalize(views)

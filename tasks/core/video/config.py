@@ -49,6 +49,10 @@ class AugmentConfig(Config):
     crop: Literal["resized", "multiscale", "center", "motion", "none"] = Field(
         "multiscale", description="motion: the square around what moves, in testing too, for fixed cameras; none: resize to the square"
     )
+    flow: Literal["dis", "tvl1"] | None = Field(
+        None,
+        description="pictures of the optical flow to the next frame, in testing too, for fixed cameras; dis: of OpenCV, on the CPU",
+    )
     motion_margin: float = Field(
         1.4, gt=0, description="size of the `motion` square over that of the motion; varied by a quarter in training"
     )
@@ -69,3 +73,11 @@ class AugmentConfig(Config):
     time_reverse: float = Field(0.0, ge=0, le=1, description="probability of playing a clip backwards")
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _directions_keep_their_colours(self):
+        if self.flow and (self.color or self.gray or self.randaugment):
+            raise ValueError(
+                "augment.color, gray and randaugment do not go with augment.flow, whose colours are directions: set them to 0 or null"
+            )
+        return self

@@ -13,11 +13,12 @@ from tasks.core.errors import UsageError
 from tasks.core.video.flow_config import TVL1Config
 from tasks.core.video.tvl1 import tvl1
 
-__all__ = ["TVL1Config", "encode_flow", "flow_of", "flow_to_rgb", "opencv_flow", "to_grey", "tvl1"]
+__all__ = ["TVL1Config", "encode_flow", "flow_of", "flow_pictures", "flow_to_rgb", "opencv_flow", "to_grey", "tvl1"]
 
 FlowMethod = Literal["tvl1", "opencv-tvl1", "opencv-dis"]
 FlowEncoding = Literal["uv0", "uvmag", "hsv"]
 _WINDOW = 64  # frames brought to the device at a time
+_SLOWEST_PX = 0.05  # of flow pictures: what is slower is noise
 
 
 def flow_of(
@@ -122,7 +123,7 @@ def _opencv_solver(cv2: ModuleType, method: str, config: TVL1Config) -> Any:
     return solver
 
 
-def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float = 20.0) -> Tensor:
+def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float | Tensor = 20.0) -> Tensor:
     """Flow as three channels in [-1, 1], the range of a Tanh output; speed stays comparable between frames.
 
     Args:
@@ -146,6 +147,31 @@ def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float = 
         return 2 * rgb - 1
     third = speed if encoding == "uvmag" else torch.zeros_like(speed)
     return torch.cat((scaled.clamp(-1, 1), third.unsqueeze(-3)), dim=-3)
+
+
+def flow_pictures(frames: Tensor, method: Literal["dis", "tvl1"] = "dis") -> Tensor:
+    """A clip's flow to the next frame as pictures at half the size: red is u, green is v, 0.5 is rest.
+
+    The clip's fastest fiftieth has the speed 0.5 (0 or 1 in a picture) on average, however near the camera; more is clipped. The last
+    flow stands for the last frame too.
+
+    Args:
+        frames: `(T, 3, H, W)` uint8 RGB, H and W even. method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `frames`.
+
+    Returns:
+        `(T, 3, H/2, W/2)` float32 in [0, 1], on the device of `frames`.
+    """
+    t, _, height, width = frames.shape
+    pictures = frames.new_full((t, 3, height // 2, width // 2), 0.5, dtype=torch.float32)
+    if t > 1:
+        grey = to_grey(frames.movedim(1, -1))
+        found = tvl1(grey[:-1], grey[1:]) if method == "tvl1" else opencv_flow(grey[:-1], grey[1:], "dis")
+        flow = F.avg_pool2d(found.to(frames.device), 2)
+        speed = flow.square().sum(1).sqrt().flatten()
+        fastest = speed.topk(max(1, len(speed) // 50)).values.mean().clamp(min=_SLOWEST_PX)
+        pictures[:-1] += encode_flow(flow, limit_px=fastest) / 2
+        pictures[-1] = pictures[-2]
+    return pictures
 
 
 def flow_to_rgb(flow: Tensor, limit_px: float | None = None) -> Tensor:

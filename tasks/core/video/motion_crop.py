@@ -5,14 +5,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CELL_PX = 4
-_TAIL = 0.05  # share of the motion left outside on each side
-_SMALLEST_PX = 20.0
+_AROUND = 2  # cells: a change of light reaches neighbours at this distance alike
+_NOISE = (6.0, 1.5)  # grey levels that flicker and compression reach; the second where nothing exceeds the first
+_SHARPEN = 1.5
+_SPREAD = 2.0  # standard deviations from the centre to the square's side
+_OUTSIDE = 2.5  # standard deviations: farther away is something else
+_ROUNDS = 8
+_SMALLEST_PX = 10.0
 
 
 def motion_squares(video: Tensor, size: Tensor) -> Tensor:
-    """The square around the middle 90 % of a clip's frame differences, per axis.
+    """The square around most of a clip's motion: two standard deviations of it to each side, of the axis with the larger one.
 
-    Differences of grey values are averaged over time and over cells of 4 px; cells below twice the median (noise, flicker) do not count.
+    Motion is what differs between frames beyond what the surroundings do too, so that exposure and slow light do not count, averaged over
+    time and over cells of 4 px; cells below twice the median (noise, a trembling camera) do not count. Centre and deviation are those of
+    the motion within two and a half deviations of the centre, found in a few rounds: a second thing that moves far away is left out.
     A clip in which nothing moves gives its centre square.
 
     Args:
@@ -20,35 +27,65 @@ def motion_squares(video: Tensor, size: Tensor) -> Tensor:
 
     Returns:
         `(N, 3)` float32 on the CPU: centre row, centre column, half side in px;
-        the half side is at least 20 px and at most half the short side.
+        the half side is at least 10 px and at most half the short side.
     """
-    n = len(video)
-    if n == 0:
-        return torch.zeros(0, 3)
-    gray = video.float().mean(2)
-    energy = (gray[:, 1:] - gray[:, :-1]).abs().mean(1) if gray.shape[1] > 1 else torch.zeros_like(gray[:, 0])
-    cells = F.avg_pool2d(energy[:, None], _CELL_PX, ceil_mode=True)[:, 0]
-    height, width = (size.to(cells.device)[:, axis].float() for axis in (0, 1))
-    rows, columns = (torch.arange(count, device=cells.device) * _CELL_PX for count in cells.shape[1:])
-    valid = (rows[None, :, None] < height[:, None, None]) & (columns[None, None, :] < width[:, None, None])
-    level = cells.masked_fill(~valid, float("nan")).flatten(1).nanmedian(1).values
-    cells = ((cells - 2 * level[:, None, None]).clamp(min=0)) * valid
-    (top, bottom), (left, right) = (_middle(cells.sum(axis)) for axis in (2, 1))
-    still = cells.sum((1, 2)) == 0
-    half = torch.maximum(bottom - top, right - left) / 2 * _CELL_PX
-    most = torch.minimum(height, width) / 2
-    row = torch.where(still, height / 2, (top + bottom) / 2 * _CELL_PX)
-    column = torch.where(still, width / 2, (left + right) / 2 * _CELL_PX)
-    half = torch.where(still, most, torch.minimum(half.clamp(min=_SMALLEST_PX), most))
-    return torch.stack((row, column, half), dim=1).cpu()
+    found = [_square(clip[:, :, :height, :width]) for clip, (height, width) in zip(video, size.tolist(), strict=True)]
+    return torch.stack(found).cpu() if found else torch.zeros(0, 3)
 
 
-def _middle(profile: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last-plus-one cell of the part of `(N, cells)` that leaves `_TAIL` of the sum outside on each side."""
-    share = profile.cumsum(1) / profile.sum(1, keepdim=True).clamp(min=1e-9)
-    first = (share < _TAIL).sum(1)
-    last = (share < 1 - _TAIL).sum(1)
-    return first.float(), (last + 1).clamp(max=profile.shape[1]).float()
+def _square(clip: Tensor) -> Tensor:
+    """Centre row, centre column and half side, px, of `(T, 3, H, W)`."""
+    height, width = clip.shape[-2:]
+    most = min(height, width) / 2
+    centre = torch.tensor([height / 2, width / 2, most], device=clip.device)
+    if len(clip) < 2:
+        return centre
+    gray = _half(clip)
+    change = gray[1:] - gray[:-1]
+    change = (change - _surroundings(change)).abs()
+    cells = _cells(change, _NOISE[0])
+    if not cells.any():
+        cells = _cells(change, _NOISE[1])
+    rows, columns = ((torch.arange(count, device=clip.device) + 0.5) * _CELL_PX for count in cells.shape)
+    inside = torch.ones_like(cells)
+    for _ in range(_ROUNDS):
+        weight = cells * inside
+        (row, high), (column, wide) = (_moments(weight.sum(axis), places) for axis, places in ((1, rows), (0, columns)))
+        near = [(places - at).abs() < _OUTSIDE * spread + _CELL_PX for places, at, spread in ((rows, row, high), (columns, column, wide))]
+        inside = (near[0][:, None] & near[1]).to(cells)
+    moving = torch.stack((row, column, (_SPREAD * torch.maximum(high, wide)).clamp(min(_SMALLEST_PX, most), most)))
+    return torch.where(cells.sum() > 0, moving, centre)
+
+
+def _half(clip: Tensor) -> Tensor:
+    """Grey levels at half the size, `(T, ceil(H / 2), ceil(W / 2))` float32, of `(T, 3, H, W)` uint8; whole numbers as long as possible."""
+    total = clip[:, 0].short() + clip[:, 1] + clip[:, 2]
+    for axis in (-1, -2):
+        if total.shape[axis] % 2:
+            total = torch.cat((total, total.narrow(axis, -1, 1)), axis)
+    total = total[..., ::2] + total[..., 1::2]
+    return (total[..., ::2, :] + total[..., 1::2, :]).float() / 12
+
+
+def _surroundings(change: Tensor) -> Tensor:
+    """What changes alike around each place, `(T, h, w)` as given: means over 3 x 3 squares of `_AROUND` cells each."""
+    side = _AROUND * _CELL_PX // 2
+    blocks = F.avg_pool2d(F.avg_pool2d(change, side, ceil_mode=True), 3, 1, 1, count_include_pad=False)
+    return blocks.repeat_interleave(side, -1).repeat_interleave(side, -2)[..., : change.shape[-2], : change.shape[-1]]
+
+
+def _cells(change: Tensor, noise: float) -> Tensor:
+    """How much moves in each cell, `(rows, columns)`, of absolute changes `(T - 1, h, w)` at half the size."""
+    energy = (change - noise).clamp(min=0).sum(0, keepdim=True) / len(change)
+    cells = F.avg_pool2d(F.avg_pool2d(energy, _CELL_PX // 2, ceil_mode=True), 3, 1, 1, count_include_pad=False)[0]
+    return (cells - 2 * cells.median()).clamp(min=0) ** _SHARPEN
+
+
+def _moments(weight: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and standard deviation of places; zeros where there is no weight."""
+    weight = weight / weight.sum().clamp(min=1e-12)
+    mean = (weight * places).sum()
+    return mean, (weight * (places - mean).square()).sum().sqrt()
 
 
 def boxes_around(squares: Tensor, size: Tensor, factor: Tensor | float, shift: Tensor | float = 0.0) -> Tensor:

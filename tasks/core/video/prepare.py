@@ -41,5 +41,6 @@ def short_side_of(preprocessing: dict[str, Any]) -> int:
 
 
 def squares_of(preprocessing: dict[str, Any]) -> AugmentConfig:
-    """How squares are cut and normalised."""
-    return AugmentConfig(**{name: preprocessing[name] for name in ("crop", "motion_margin", "mean", "std")})
+    """How squares are cut, turned into flow and normalised."""
+    named = {name: preprocessing[name] for name in ("crop", "motion_margin", "mean", "std")}
+    return AugmentConfig(**named, flow=preprocessing.get("flow"))

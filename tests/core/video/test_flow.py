@@ -14,7 +14,7 @@ import torch
 
 from tasks.core.errors import UsageError
 from tasks.core.video import tvl1 as solver
-from tasks.core.video.flow import TVL1Config, encode_flow, flow_of, flow_to_rgb, opencv_flow, to_grey, tvl1
+from tasks.core.video.flow import TVL1Config, encode_flow, flow_of, flow_pictures, flow_to_rgb, opencv_flow, to_grey, tvl1
 from tasks.core.video.reader import open_video
 
 
@@ -327,3 +327,30 @@ def test_bench_prints_both_numbers(real_data):
     assert [row[1] for row in rows] == ["OpenCV TV-L1", "OpenCV DIS", "our TV-L1"]
     assert [float(rows[0][place]) for place in (3, 4)] == [1, 0]
     assert float(rows[2][4]) < 0.1
+
+
+def panning(u: float, v: float, n: int = 4, side: int = 96) -> torch.Tensor:
+    """(T, 3, H, W) uint8: a texture that moves by (u, v) px a frame."""
+    x, y = grid(side, side)
+    frames = torch.stack([texture(x - u * t, y - v * t) for t in range(n)]).round().to(torch.uint8)
+    return frames[:, None].expand(-1, 3, -1, -1)
+
+
+@pytest.mark.parametrize("method", ["dis", "tvl1"])
+def test_flow_pictures_show_directions_at_half_the_size(method):
+    """All of a panning clip moves alike, so all of it has about the speed that is 0.5."""
+    pictures = flow_pictures(panning(1.5, -2.0), method)
+    assert pictures.shape == (4, 3, 48, 48)
+    inside = pictures[:, :, 8:-8, 8:-8]
+    expected = torch.tensor([0.5 + 0.5 * 0.6, 0.5 - 0.5 * 0.8, 0.5]).view(3, 1, 1)
+    assert (inside - expected).abs().mean() < 0.03
+    assert torch.equal(pictures[3], pictures[2])  # the last frame has no next one
+    assert (pictures - flow_pictures(panning(0.75, -1.0), method))[:, :, 8:-8, 8:-8].abs().mean() < 0.04  # half as near the camera
+    mirrored = flow_pictures(panning(1.5, -2.0).flip(-1), method)[:, :, 8:-8, 8:-8]
+    assert (mirrored[:, 0].mean() - 0.2).abs() < 0.03
+
+
+def test_stillness_and_single_frames_are_grey():
+    still = panning(0.0, 0.0)
+    assert torch.equal(flow_pictures(still), torch.full((4, 3, 48, 48), 0.5))
+    assert torch.equal(flow_pictures(still[:1]), torch.full((1, 3, 48, 48), 0.5))
