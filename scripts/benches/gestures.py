@@ -21,11 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from tasks.core.video.synthetic import render_motion_set
-
     data, out = Path(args.data), Path(args.out)
     labelled, other = data / "gestures/manifest.csv", data / "fights/manifest.csv"
-    rendered = render_motion_set(out / "motion-set", 100, 0, 64, 24, 10.0)
 
     def one(job: tuple[str, int]) -> tuple[str, dict]:
         method, seed = job
@@ -33,9 +30,7 @@ def run(args: argparse.Namespace) -> None:
         tune = ["finetune", "--data", f"{labelled}@train", "--val", f"{labelled}@val", "--out", out / f"{name}-finetune", "--seed", seed]
         if method == "scratch":
             return method, vid(*tune, "--preset", "classify/gestures-scratch")
-        sources = [f"{labelled}@train", f"{other}@train", f"{rendered}@unlabelled", f"{rendered}@train"]
-        given = [word for source in sources for word in ("--data", source)]
-        folder = out / f"{name}-pretrain"
+        folder, given = out / f"{name}-pretrain", ["--data", f"{labelled}@train", "--data", f"{other}@train"]
         pre = vid("pretrain", "--preset", f"masked/{method}-gestures", *given, "--out", folder, "--seed", seed, "--visualize", 2)
         tuned = vid(*tune, "--preset", "classify/gestures", "--from", folder)
         return method, {**tuned, "reconstruction": pre["reconstruction"], "pretrain_seconds": pre["seconds"]}

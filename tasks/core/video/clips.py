@@ -5,7 +5,7 @@ padded by repeating its last frame.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,17 +45,19 @@ class ClipSampler:
         sampling: `dense`, a window of frames a stride apart, or `segments` (TSN), one frame from each of T equal parts.
         stride_frames: the stride in frames; used where stride_s is None.
         stride_s: the stride in seconds; the frame nearest in time is taken, so variable frame rates keep their speed.
+        stride_jitter: j, multiplies stride_s in training by a factor between 1 / (1 + j) and 1 + j, evenly in its logarithm.
     """
 
     frames: int
     sampling: str = "dense"
     stride_frames: int = 1
     stride_s: float | None = None
+    stride_jitter: float = 0.0
 
     @classmethod
     def from_config(cls, config: ClipConfig) -> "ClipSampler":
         """The sampler that a configuration describes; without a stride neighbouring frames are taken."""
-        return cls(config.frames, config.sampling, config.stride_frames or 1, config.stride_s)
+        return cls(config.frames, config.sampling, config.stride_frames or 1, config.stride_s, config.stride_jitter)
 
     def train(
         self, n_frames: int, pts: np.ndarray, rng: np.random.Generator, start: float | None = None, end: float | None = None
@@ -68,7 +70,12 @@ class ClipSampler:
         Returns:
             (T,) int64 frame numbers, not decreasing.
         """
-        return self._clip(pts[:n_frames], rng.random(self.frames if self.sampling == "segments" else 1), start, end)
+        place = rng.random(self.frames if self.sampling == "segments" else 1)
+        played = self
+        if self.stride_s is not None and self.stride_jitter:
+            factor = (1 + self.stride_jitter) ** rng.uniform(-1, 1)
+            played = replace(self, stride_s=self.stride_s * factor)
+        return played._clip(pts[:n_frames], place, start, end)
 
     def views(self, n_frames: int, pts: np.ndarray, n_clips: int = 1, start: float | None = None, end: float | None = None) -> np.ndarray:
         """The fixed clips of a test: windows whose starts are spread evenly from the first possible to the last, one view: the middle.

@@ -18,11 +18,16 @@ class ClipConfig(Config):
     )
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
+    stride_jitter: float = Field(
+        0.0, ge=0, le=3, description="with stride_s, in training: each clip is up to this share slower or faster, 1: half to double speed"
+    )
 
     @model_validator(mode="after")
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
+        if self.stride_jitter and self.stride_s is None:
+            raise ValueError("stride_jitter needs stride_s: a stride in frames is a whole number")
         return self
 
 

@@ -96,3 +96,16 @@ def test_a_part_between_two_frames_is_the_frame_on_screen():
 def test_nearest():
     assert nearest(np.array([0.0, 1.0, 3.0]), np.array([-1, 0.4, 0.6, 1.9, 2.1, 9])).tolist() == [0, 0, 1, 1, 2, 2]
     assert nearest(np.array([5.0]), np.array([0.0, 9.0])).tolist() == [0, 0]
+
+
+def test_a_jittered_stride_plays_clips_slower_and_faster_in_training_only():
+    pts = np.arange(2000) / 100
+    config = ClipConfig(frames=11, stride_s=0.2, stride_jitter=1.0)
+    sampler, rng = ClipSampler.from_config(config), np.random.default_rng(0)
+    spans = [np.ptp(pts[sampler.train(2000, pts, rng)]) for _ in range(400)]
+    assert 0.99 <= min(spans) < 1.05
+    assert 3.8 < max(spans) <= 4.01
+    assert np.median(spans) == pytest.approx(2.0, abs=0.15)  # as often slower as faster
+    assert {round(float(np.ptp(pts[view])), 6) for view in sampler.views(2000, pts, 5)} == {2.0}
+    with pytest.raises(ValueError, match="stride_jitter needs stride_s"):
+        ClipConfig(stride_frames=2, stride_jitter=0.5)
