@@ -30,7 +30,7 @@ def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
     env = {**os.environ, "VID_CACHE": str(folder / "cache"), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join(sys.path)
-    done = subprocess.run([sys.executable, every_method.__file__, folder, *WORLDS], env=env, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([sys.executable, every_method.__file__, folder, *WORLDS], env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     if "once more" in done.stderr:
         warnings.warn(done.stderr, stacklevel=1)

@@ -3,6 +3,7 @@
 import faulthandler
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -26,6 +27,10 @@ def variables(rank: int, processes: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in {**place, **meeting}.items()}
 
 
+CPU_S = 300
+"""More than any process of a world works; the kernel ends one that spins, even where nobody is left who would."""
+
+
 def run_world(processes: int, *arguments: Any) -> list[tuple[int, str]]:
     """Runs `python <arguments>` in every process of a world; (exit code, stderr) by rank."""
     port = free_port()
@@ -37,6 +42,8 @@ def run_world(processes: int, *arguments: Any) -> list[tuple[int, str]]:
         )
         for rank in range(processes)
     ]
+    for worker in workers if hasattr(resource, "prlimit") else ():  # Linux
+        resource.prlimit(worker.pid, resource.RLIMIT_CPU, (CPU_S, CPU_S))
     try:
         said = [worker.communicate(timeout=300)[1].decode() for worker in workers]
     finally:
@@ -78,6 +85,7 @@ def fork_world(processes: int, work: Callable[[], None], limit_s: float = 200.0)
 
 def _worker(place: dict[str, str], work: Callable[[], None]) -> None:
     os.environ.update(place)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     faulthandler.register(signal.SIGUSR2)
     try:
         work()
