@@ -48,7 +48,7 @@ ADJUSTABLE = (
     "train.eval_every_epochs",
 )
 """Settings that a run which has begun may go on with: they change numbers, not shapes, data or the order of the videos."""
-FIXED = ("optim.name",)
+FIXED = ("optim.name", "augment.flow")
 
 
 def adjustable(key: str) -> bool:

@@ -5,7 +5,8 @@ random state do not matter, and the global state is not touched. The choices are
 `batch["size"]` and `batch["seed"]` should therefore stay on the CPU; on a GPU each would cost one wait for the device.
 
 Cropping and resizing go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
-antialias); everything after that goes over chunks of the batch. Nothing waits for the device except RandAugment's affine operations.
+antialias); everything after that goes over chunks of the batch. Only RandAugment's affine operations, the squares of `crop: motion` (once a batch)
+and flow by OpenCV wait for the device.
 """
 
 import math
@@ -49,14 +50,18 @@ def _resize(clip: Tensor, size: list[int]) -> Tensor:
     return F.resize(clip, size, antialias=True)
 
 
-def _levels(clip: Tensor, augment: AugmentConfig) -> Tensor:
-    """What a network sees of squares, (T, 3, kS, kS) uint8 with the k of `_enlarged`: (T, 3, S, S) levels from 0 to 255."""
+FLOW_SCALE = 2
+"""Flow is computed at this many times the size of its pictures."""
+
+
+def _flow_or_colours(clip: Tensor, augment: AugmentConfig) -> Tensor:
+    """What a network sees of squares: (T, 3, S, S) levels from 0 to 255, of uint8 squares as large as `_cut_side` says."""
     return clip if augment.flow is None else flow_pictures(clip, augment.flow).mul_(255)
 
 
-def _enlarged(augment: AugmentConfig) -> int:
-    """Flow is computed at twice the size."""
-    return 1 if augment.flow is None else 2
+def _cut_side(size: int, augment: AugmentConfig) -> int:
+    """Side of the squares that are cut out, px."""
+    return size if augment.flow is None else size * FLOW_SCALE
 
 
 class _Normalize:
@@ -141,7 +146,7 @@ class TrainTransform:
 
     def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray) -> Tensor:
         top, left, height, width = box
-        side = self.size * _enlarged(self.augment)
+        side = _cut_side(self.size, self.augment)
         clip = _resize(clip[..., top : top + height, left : left + width], [side, side])
         if draw[_SLOT["flip"]] < self.augment.flip:
             clip = clip.flip(-1)
@@ -149,7 +154,7 @@ class TrainTransform:
             clip = clip.flip(0)
         if self.augment.randaugment is not None:
             clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
-        return _levels(clip, self.augment)
+        return _flow_or_colours(clip, self.augment)
 
     def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
         magnitude, probability = self.augment.randaugment
@@ -205,7 +210,7 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """Short side to S, then the centre square or three squares spread along the long side; normalised. No randomness.
+    """Short side to S (with flow to 2 S), then the centre square or three squares spread along the long side; normalised. No randomness.
 
     With `crop: motion` the one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
 
@@ -243,23 +248,23 @@ class EvalTransform:
         return out.flatten(0, 1)
 
     def _motion_views(self, out: Tensor, video: Tensor, size: Tensor) -> None:
-        squares, side = motion_squares(video, size), self.size * _enlarged(self.augment)
+        squares, side = motion_squares(video, size), _cut_side(self.size, self.augment)
         for crop, zoom in enumerate((1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)):
             boxes = boxes_around(squares, size, self.augment.motion_margin * zoom).tolist()
             for views, clip, (top, left, height, width) in zip(out, video, boxes, strict=True):
                 square = _resize(clip[..., top : top + height, left : left + width], [side, side])
-                views[crop].copy_(_levels(square, self.augment)).div_(255)
+                views[crop].copy_(_flow_or_colours(square, self.augment)).div_(255)
         for views in out:
             self._normalize(views)
 
     def _views(self, views: Tensor, clip: Tensor) -> None:
         height, width = clip.shape[-2:]
-        short, side = min(height, width), self.size * _enlarged(self.augment)
+        short, side = min(height, width), _cut_side(self.size, self.augment)
         long = max(side, round(side * max(height, width) / short))
         clip = _resize(clip, [side, long] if height <= width else [long, side])
         shares = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
         for view, share in zip(views, shares, strict=True):
             start = int((long - side) * share)
             square = clip.narrow(-1 if height <= width else -2, start, side)
-            view.copy_(_levels(square, self.augment)).div_(255)
+            view.copy_(_flow_or_colours(square, self.augment)).div_(255)
         self._normalize(views)

@@ -19,15 +19,15 @@ class ClipConfig(Config):
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
     stride_jitter: float = Field(
-        0.0, ge=0, le=3, description="with stride_s, in training: each clip is up to this share slower or faster, 1: half to double speed"
+        0.0, ge=0, le=3, description="j: clips are played at 1 / (1 + j) to 1 + j times their speed in training; needs stride_s"
     )
 
     @model_validator(mode="after")
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
-        if self.stride_jitter and self.stride_s is None:
-            raise ValueError("stride_jitter needs stride_s: a stride in frames is a whole number")
+        if self.stride_jitter and (self.stride_s is None or self.sampling == "segments"):
+            raise ValueError("stride_jitter needs dense clips with a stride in seconds: give stride_s, or set stride_jitter to 0")
         return self
 
 
@@ -56,10 +56,11 @@ class AugmentConfig(Config):
     )
     flow: Literal["dis", "tvl1"] | None = Field(
         None,
-        description="pictures of the optical flow to the next frame, in testing too, for fixed cameras; dis: of OpenCV, on the CPU",
+        description="pictures of the optical flow to the next frame instead of colours, in testing too; "
+        "dis: OpenCV's, on the CPU, for small pictures; tvl1: ours, on the device",
     )
     motion_margin: float = Field(
-        1.4, gt=0, description="size of the `motion` square over that of the motion; varied by a quarter in training"
+        1.4, gt=0, description="side of the `motion` square over four standard deviations of the motion; varied by a quarter in training"
     )
     scale: tuple[float, float] = Field((0.5, 1.0), description="area range of `resized`")
     ratio: tuple[float, float] = Field((0.75, 1.3333), description="aspect range of `resized`")

@@ -18,7 +18,7 @@ __all__ = ["TVL1Config", "encode_flow", "flow_of", "flow_pictures", "flow_to_rgb
 FlowMethod = Literal["tvl1", "opencv-tvl1", "opencv-dis"]
 FlowEncoding = Literal["uv0", "uvmag", "hsv"]
 _WINDOW = 64  # frames brought to the device at a time
-_SLOWEST_PX = 0.05  # of flow pictures: what is slower is noise
+_SLOWEST_PX = 0.2  # of flow pictures: what is slower is noise
 
 
 def flow_of(
@@ -152,8 +152,8 @@ def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float | 
 def flow_pictures(frames: Tensor, method: Literal["dis", "tvl1"] = "dis") -> Tensor:
     """A clip's flow to the next frame as pictures at half the size: red is u, green is v, 0.5 is rest.
 
-    The clip's fastest fiftieth has the speed 0.5 (0 or 1 in a picture) on average, however near the camera; more is clipped. The last
-    flow stands for the last frame too.
+    The mean speed of the clip's fastest fiftieth, at least 0.2 px a frame, becomes full colour (0 or 1), however near the camera; what is
+    faster is clipped. The last flow stands for the last frame too.
 
     Args:
         frames: `(T, 3, H, W)` uint8 RGB, H and W even. method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `frames`.

@@ -6,7 +6,10 @@ from torch import Tensor
 
 _CELL_PX = 4
 _AROUND = 2  # cells: a change of light reaches neighbours at this distance alike
-_NOISE = (6.0, 1.5)  # grey levels that flicker and compression reach; the second where nothing exceeds the first
+_NOISE = (6.0, 1.5)  # grey levels that flicker and compression reach; the second where the first leaves too little
+_NOISE_DEVIATIONS = 5.0  # of a sensor's noise
+_LEAST = 0.05  # grey levels, on average over time: less in a cell is an accident
+_LEAST_CELLS = 16
 _SHARPEN = 1.5
 _SPREAD = 2.0  # standard deviations from the centre to the square's side
 _OUTSIDE = 2.5  # standard deviations: farther away is something else
@@ -15,12 +18,12 @@ _SMALLEST_PX = 10.0
 
 
 def motion_squares(video: Tensor, size: Tensor) -> Tensor:
-    """The square around most of a clip's motion: two standard deviations of it to each side, of the axis with the larger one.
+    """The square around a clip's motion: two standard deviations of it to each side, of the axis with the larger one.
 
-    Motion is what differs between frames beyond what the surroundings do too, so that exposure and slow light do not count, averaged over
-    time and over cells of 4 px; cells below twice the median (noise, a trembling camera) do not count. Centre and deviation are those of
-    the motion within two and a half deviations of the centre, found in a few rounds: a second thing that moves far away is left out.
-    A clip in which nothing moves gives its centre square.
+    Motion is how much more than its surroundings a place changes from frame to frame, so that exposure and slow light do not count, less
+    what noise reaches; averaged over time and over cells of 4 px. Cells below twice the median (a trembling camera) do not count. Centre
+    and deviation are those of the motion within two and a half deviations of the centre, found in a few rounds, which leave out something
+    smaller that moves far away. A clip in which nothing moves but noise gives its centre square.
 
     Args:
         video: `(N, T, 3, H, W)` uint8, zero-padded right and bottom. size: `(N, 2)` valid height and width, px.
@@ -29,32 +32,30 @@ def motion_squares(video: Tensor, size: Tensor) -> Tensor:
         `(N, 3)` float32 on the CPU: centre row, centre column, half side in px;
         the half side is at least 10 px and at most half the short side.
     """
-    found = [_square(clip[:, :, :height, :width]) for clip, (height, width) in zip(video, size.tolist(), strict=True)]
-    return torch.stack(found).cpu() if found else torch.zeros(0, 3)
+    if len(video) == 0:
+        return torch.zeros(0, 3)
+    sizes = size.tolist()
+    rows, columns = (-(-length // _CELL_PX) for length in video.shape[-2:])
+    maps = torch.zeros(len(video), len(_NOISE), rows, columns, device=video.device)
+    for place, clip, (height, width) in zip(maps, video, sizes, strict=True):
+        if len(clip) > 1:
+            found = _cells(clip[:, :, :height, :width])
+            place[:, : found.shape[1], : found.shape[2]] = found
+    return torch.stack([_square(levels, *valid) for levels, valid in zip(maps.cpu(), sizes, strict=True)])
 
 
-def _square(clip: Tensor) -> Tensor:
-    """Centre row, centre column and half side, px, of `(T, 3, H, W)`."""
-    height, width = clip.shape[-2:]
-    most = min(height, width) / 2
-    centre = torch.tensor([height / 2, width / 2, most], device=clip.device)
-    if len(clip) < 2:
-        return centre
+def _cells(clip: Tensor) -> Tensor:
+    """How much moves in each cell of `(T, 3, H, W)`, `(levels of noise, rows, columns)` float32."""
     gray = _half(clip)
     change = gray[1:] - gray[:-1]
     change = (change - _surroundings(change)).abs()
-    cells = _cells(change, _NOISE[0])
-    if not cells.any():
-        cells = _cells(change, _NOISE[1])
-    rows, columns = ((torch.arange(count, device=clip.device) + 0.5) * _CELL_PX for count in cells.shape)
-    inside = torch.ones_like(cells)
-    for _ in range(_ROUNDS):
-        weight = cells * inside
-        (row, high), (column, wide) = (_moments(weight.sum(axis), places) for axis, places in ((1, rows), (0, columns)))
-        near = [(places - at).abs() < _OUTSIDE * spread + _CELL_PX for places, at, spread in ((rows, row, high), (columns, column, wide))]
-        inside = (near[0][:, None] & near[1]).to(cells)
-    moving = torch.stack((row, column, (_SPREAD * torch.maximum(high, wide)).clamp(min(_SMALLEST_PX, most), most)))
-    return torch.where(cells.sum() > 0, moving, centre)
+    deviation = change[..., ::4, ::4].median() / 0.6745  # most of a picture stands still
+    side, found = _CELL_PX // 2, []
+    for noise in _NOISE:
+        above = (change - (_NOISE_DEVIATIONS * deviation).clamp(min=noise)).clamp(min=0).mean(0, keepdim=True)
+        cells = F.avg_pool2d(F.avg_pool2d(above, side, ceil_mode=True), 3, 1, 1, count_include_pad=False)[0]
+        found.append((cells - (2 * cells.median()).clamp(min=_LEAST)).clamp(min=0))
+    return torch.stack(found)
 
 
 def _half(clip: Tensor) -> Tensor:
@@ -74,11 +75,24 @@ def _surroundings(change: Tensor) -> Tensor:
     return blocks.repeat_interleave(side, -1).repeat_interleave(side, -2)[..., : change.shape[-2], : change.shape[-1]]
 
 
-def _cells(change: Tensor, noise: float) -> Tensor:
-    """How much moves in each cell, `(rows, columns)`, of absolute changes `(T - 1, h, w)` at half the size."""
-    energy = (change - noise).clamp(min=0).sum(0, keepdim=True) / len(change)
-    cells = F.avg_pool2d(F.avg_pool2d(energy, _CELL_PX // 2, ceil_mode=True), 3, 1, 1, count_include_pad=False)[0]
-    return (cells - 2 * cells.median()).clamp(min=0) ** _SHARPEN
+def _square(levels: Tensor, height: int, width: int) -> Tensor:
+    """Centre row, centre column and half side, px, of `_cells` on the CPU."""
+    most = min(height, width) / 2
+    levels = levels[:, : -(-height // _CELL_PX), : -(-width // _CELL_PX)]
+    cells = next((cells for cells in levels if int((cells > 0).sum()) >= _LEAST_CELLS), None)
+    if cells is None:
+        return torch.tensor([height / 2, width / 2, most])
+    cells = cells**_SHARPEN
+    rows, columns = ((torch.arange(count) + 0.5) * _CELL_PX for count in cells.shape)
+    inside = torch.ones_like(cells)
+    for _ in range(_ROUNDS):
+        weight = cells * inside
+        row, row_spread = _moments(weight.sum(1), rows)
+        column, column_spread = _moments(weight.sum(0), columns)
+        near = (rows - row).abs() < _OUTSIDE * row_spread + _CELL_PX
+        inside = (near[:, None] & ((columns - column).abs() < _OUTSIDE * column_spread + _CELL_PX)).to(cells)
+    half = (_SPREAD * torch.maximum(row_spread, column_spread)).clamp(min(_SMALLEST_PX, most), most)
+    return torch.stack((row, column, half))
 
 
 def _moments(weight: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import InputError
-from tasks.core.video.augment import EvalTransform
+from tasks.core.video.augment import FLOW_SCALE, EvalTransform
 from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.video.loader import ClipDataset, collate
 from tasks.core.video.manifest import Row
@@ -35,9 +35,11 @@ def clip_of(preprocessing: dict[str, Any]) -> ClipConfig:
     return ClipConfig(**{name: preprocessing[name] for name in ("frames", "sampling", stride)})
 
 
-def short_side_of(preprocessing: dict[str, Any]) -> int:
-    """Pictures are read with this short side, px."""
-    return preprocessing["short_side"] or preprocessing["image_size"]
+def short_side_of(preprocessing: dict[str, Any]) -> int | None:
+    """Pictures are read with this short side, px; None: as they are."""
+    if preprocessing["short_side"] or preprocessing["crop"] == "motion":  # motion is looked for where training looked for it
+        return preprocessing["short_side"]
+    return preprocessing["image_size"] * (1 if preprocessing.get("flow") is None else FLOW_SCALE)
 
 
 def squares_of(preprocessing: dict[str, Any]) -> AugmentConfig:

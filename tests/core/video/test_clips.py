@@ -107,5 +107,7 @@ def test_a_jittered_stride_plays_clips_slower_and_faster_in_training_only():
     assert 3.8 < max(spans) <= 4.01
     assert np.median(spans) == pytest.approx(2.0, abs=0.15)  # as often slower as faster
     assert {round(float(np.ptp(pts[view])), 6) for view in sampler.views(2000, pts, 5)} == {2.0}
-    with pytest.raises(ValueError, match="stride_jitter needs stride_s"):
+    with pytest.raises(ValueError, match="give stride_s, or set stride_jitter to 0"):
         ClipConfig(stride_frames=2, stride_jitter=0.5)
+    with pytest.raises(ValueError, match="stride_jitter needs dense clips"):
+        ClipConfig(sampling="segments", stride_s=0.2, stride_jitter=0.5)
