@@ -12,7 +12,15 @@ from tasks.core import convert as files
 from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_strict, save_model
 from tasks.core.convert import Names, Tensors
 from tasks.core.convert_onnx import write_onnx
-from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
+from tasks.core.convert_transformers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    read_preprocessing,
+    read_transformers,
+    refuse_flow,
+    report,
+    video_preprocessing,
+)
 from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.setup import card
 from tasks.core.errors import NoCounterpart
@@ -75,6 +83,7 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
     classifier, saved = load_classifier(str(folder))
     if classifier.frozen:
         raise NoCounterpart(f"transformers' VideoMAE has no {saved['head']['mode']} probe", "--to onnx takes any classifier")
+    refuse_flow(saved["preprocessing"], str(reference))
     model, labels = classifier.encoder.config, saved["labels"]
     config = {
         **videomae.config_to_transformers(model, str(reference)),

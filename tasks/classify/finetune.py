@@ -50,6 +50,8 @@ def check(config: FinetuneConfig) -> None:
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
         )
+    if config.init:
+        setup.check_pictures(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     read_sets(config)

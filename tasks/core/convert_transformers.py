@@ -118,6 +118,12 @@ def video_preprocessing(model: VitConfig, mean: list[float], std: list[float], s
     }
 
 
+def refuse_flow(preprocessing: dict[str, Any], model: str) -> None:
+    """NoCounterpart for a model that takes what no image processor of transformers makes."""
+    if preprocessing.get("flow"):
+        raise NoCounterpart(f"transformers cannot make the optical flow that {model} was trained on", "--to onnx takes any model")
+
+
 def report(out: Path, name: str, difference: float, preprocessing: dict[str, Any], talk: Talk) -> dict[str, Any]:
     """The result of an export; warns where the folder cannot do all that the model does."""
     warn_about(difference, preprocessing, talk)
@@ -129,7 +135,5 @@ def warn_about(difference: float, preprocessing: dict[str, Any], talk: Talk) -> 
     """Says where a model in the form of transformers cannot do all that it does here."""
     if preprocessing["crop"] == "motion":
         talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
-    if preprocessing.get("flow"):
-        talk.warn("the image processor of transformers gives colours; this model was trained on pictures of optical flow")
     if difference > TOLERANCE:
         talk.warn(f"outputs differ by up to {difference:.1e}: {EPSILONS}; a model trained with these settings has the same outputs")

@@ -9,7 +9,15 @@ from tasks.core import convert as files
 from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.convert import Names, Tensors
 from tasks.core.convert_onnx import write_onnx
-from tasks.core.convert_transformers import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing, read_transformers, report, video_preprocessing
+from tasks.core.convert_transformers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    read_preprocessing,
+    read_transformers,
+    refuse_flow,
+    report,
+    video_preprocessing,
+)
 from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.setup import card
 from tasks.core.errors import NoCounterpart, UsageError
@@ -64,6 +72,7 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
     folder = find_model(str(reference))
     files.check_out(out, folder, (WEIGHTS, CONFIG))
     autoencoder, saved = load_model(folder)
+    refuse_flow(saved["preprocessing"], str(reference))
     model, decoder = VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])
     config = {**videomae.config_to_transformers(model, str(reference)), **_decoder_config(autoencoder, saved["target"])}
     config["vid"] = {key: saved[key] for key in ("task", "method", "mask_ratio", "target", "preprocessing")}

@@ -38,6 +38,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
     setup.training_rows(config.data)
     if config.init:
+        setup.check_pictures(config.init, config.augment.flow)
         found, wanted = (
             VitConfig(**v).model_copy(update={"start": "xavier"})
             for v in (load_config(find_model(config.init))["architecture"], config.model.model_dump())

@@ -1,6 +1,7 @@
 """Footage and its twins, clips of both, flow files, features of frames."""
 
 import itertools
+import json
 from pathlib import Path
 
 import anomaly_toys
@@ -273,6 +274,13 @@ def test_a_video_transformer_describes_stills(tmp_path):
 def test_encoders_that_see_nothing_in_a_still_are_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot describe single frames"):
         described(str(anomaly_toys.vit_folder(tmp_path / "motion", input="motion")))
+    folder = anomaly_toys.vit_folder(tmp_path / "flow")
+    described(str(folder))
+    saved = json.loads((folder / "config.json").read_text())
+    saved["preprocessing"]["flow"] = "dis"
+    (folder / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(UsageError, match="cannot describe single frames"):
+        described(str(folder))
 
 
 def test_a_clip_tower_describes_frames(tmp_path):

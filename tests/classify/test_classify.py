@@ -103,6 +103,8 @@ def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
     }
     data, augment = model_data(DataConfig(clip={}), saved)
     assert (data.clip.stride_frames, data.clip.frames, data.short_side, augment.mean) == (2, 8, 64, (0, 0, 0))
+    assert model_data(DataConfig(clip={}), {**saved, "flow": "dis"})[0].short_side == 128  # flow is computed at twice the size
+    assert model_data(DataConfig(clip={}), {**saved, "crop": "motion"})[0].short_side is None  # as in training
     data, _ = model_data(DataConfig(clip=ClipConfig(stride_s=0.5)), saved)
     assert (data.clip.stride_s, data.clip.stride_frames, data.clip.frames) == (0.5, None, 8)
 

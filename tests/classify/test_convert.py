@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_classifier import far_from_start, tiny_classifier
 
+from tasks.classify.config import FinetuneConfig
 from tasks.classify.convert import convert, export_onnx, export_transformers
 from tasks.classify.evaluate import load_classifier
+from tasks.classify.finetune import check
 from tasks.classify.model import HEADS, HeadConfig
 from tasks.core.checkpoint import save_model
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import InputError, NoCounterpart, UsageError
 from tasks.core.nn.config import SIZES, VitConfig
 from tasks.core.talk import Quiet
 
@@ -147,6 +149,11 @@ def test_there_and_back_changes_no_tensor(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     first, second = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "again"))
     assert all(first[key] == second[key] for key in ("preprocessing", "labels", "architecture"))
+    theirs = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert theirs["vid"]["preprocessing"].pop("flow") is None
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(theirs))  # as written before there was flow
+    convert(tmp_path / "theirs", "transformers", tmp_path / "third", Quiet())
+    assert json.loads((tmp_path / "third" / "config.json").read_text())["preprocessing"] == first["preprocessing"]
 
 
 def test_the_pipeline_gives_our_probabilities(reference, tmp_path):
@@ -319,6 +326,28 @@ def test_onnx_gives_our_logits_for_any_batch(tmp_path, mode):
     saved = json.loads((tmp_path / "onnx" / "config.json").read_text())
     assert saved["labels"] == LABELS
     assert saved["preprocessing"]["mean"] == [0.4, 0.5, 0.6]
+
+
+def test_a_model_that_sees_flow_is_no_model_of_transformers(tmp_path):
+    pytest.importorskip("onnxscript")
+    folder, _ = model_folder(tmp_path / "ours", preprocessing={"flow": "dis"})
+    warned = []
+    with pytest.raises(NoCounterpart, match="optical flow"):
+        export_transformers(folder, tmp_path / "theirs", Quiet())
+    talk = Quiet()
+    talk.warn = warned.append
+    export_onnx(folder, tmp_path / "onnx", talk)
+    assert "read_views makes its input" in "".join(warned)
+
+
+def test_a_model_that_sees_flow_is_not_shown_colours(tmp_path):
+    folder, module = model_folder(tmp_path / "ours", preprocessing={"flow": "dis"})
+    clip = {"clip": {"frames": module.encoder.config.frames}, "train": [str(tmp_path)]}
+    with pytest.raises(UsageError, match="would show it colours") as refused:
+        check(FinetuneConfig(init=str(folder), data=clip))
+    assert refused.value.hint == "--set augment.flow=dis"
+    with pytest.raises(InputError):  # goes on to the videos, of which there are none
+        check(FinetuneConfig(init=str(folder), data=clip, augment={"flow": "tvl1"}))
 
 
 def test_onnx_names_the_missing_package(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tasks.core.errors import Preempted
 from vidcli import app
@@ -90,6 +91,22 @@ def test_edited_settings_are_listed(toy, vid, monkeypatch):
     code, _, err = vid(*TRAIN, "run", "--lr", "0.5")
     assert code == 0
     assert "goes on with other settings: optim.base_lr: 0.001 -> 0.5" in err
+
+
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(toy, vid, monkeypatch):
+    def stop(run):
+        run.log_metrics(kind="train", step=1)
+        raise Preempted("stopped")
+
+    with monkeypatch.context() as patched:
+        strike_in(patched, stop)
+        assert vid(*TRAIN, "run")[0] == 75
+    saved = yaml.safe_load((toy / "run" / "config.yaml").read_text())
+    rate = saved["optim"].pop("base_lr")
+    (toy / "run" / "config.yaml").write_text(yaml.safe_dump(saved))
+    code, _, err = vid(*TRAIN, "run")
+    assert (code, "other settings" in err) == (0, False), err
+    assert yaml.safe_load((toy / "run" / "config.yaml").read_text())["optim"]["base_lr"] == rate
 
 
 def test_a_full_disk_is_no_bug(toy, vid, monkeypatch):

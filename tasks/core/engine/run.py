@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from tasks.core import hub, locks
 from tasks.core.config import Config
@@ -116,7 +117,7 @@ class Run:
         for torn in self.folder.rglob(".*.tmp") if target.exists() else self.folder.glob(".config.yaml.*.tmp"):
             shutil.rmtree(torn) if torn.is_dir() else torn.unlink()  # of a process that was killed: the lock is ours
         if target.exists():
-            old = self._settings_before(target)
+            old = self._with_defaults(self._settings_before(target))
             changed = differences(old, saved)
             began = ("metrics.jsonl", "checkpoints", "*/checkpoints", "result.json")
             untouched = not any(any(self.folder.glob(name)) for name in began)
@@ -136,6 +137,15 @@ class Run:
             self.close()
             raise UsageError(f"{target} is damaged, the settings of this run are lost", "choose another --out")
         return old
+
+    def _with_defaults(self, old: dict) -> dict:
+        """The settings of a run that began before some of them existed: those have their defaults."""
+        chosen = {key: old.get(key) for key in ("task", "verb")}
+        try:
+            config = type(self.config)(**{key: value for key, value in old.items() if key not in chosen})
+        except ValidationError:
+            return old
+        return {**chosen, **config.model_dump(mode="json")}
 
     def _accept(self, changed: list[str]) -> None:
         """Goes on with other settings, says and records which; raises UsageError for a finished run or where one must stay."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tasks.core.cards import hardware
+from tasks.core.checkpoint import find_model, load_config
 from tasks.core.config import Config
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
@@ -155,6 +156,13 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
         "std": list(config.augment.std),
         "color": "RGB",
     }
+
+
+def check_pictures(init: str, flow: str | None) -> None:
+    """UsageError where a model that was trained on pictures of optical flow would be shown colours."""
+    seen = load_config(find_model(init)).get("preprocessing", {}).get("flow")
+    if seen and not flow:
+        raise UsageError(f"{init} was trained on pictures of optical flow, this run would show it colours", f"--set augment.flow={seen}")
 
 
 def provenance(run: Run, config: Config) -> dict[str, Any]:

@@ -4,9 +4,9 @@ Every random choice about a sample is a pure function of its entry in `batch["se
 random state do not matter, and the global state is not touched. The choices are drawn with numpy on the CPU before any kernel starts.
 `batch["size"]` and `batch["seed"]` should therefore stay on the CPU; on a GPU each would cost one wait for the device.
 
-Cropping and resizing go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
-antialias); everything after that goes over chunks of the batch. Only RandAugment's affine operations, the squares of `crop: motion` (once a batch)
-and flow by OpenCV wait for the device.
+Cropping, resizing and flow go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
+antialias); everything after that goes over chunks of the batch. What waits for the device: RandAugment's affine operations, the squares
+of `crop: motion`, once a batch, and OpenCV's flow.
 """
 
 import math
