@@ -10,6 +10,8 @@ of `crop: motion`, once a batch, and OpenCV's flow.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -54,14 +56,24 @@ FLOW_SCALE = 2
 """Flow is computed at this many times the size of its pictures."""
 
 
-def _flow_or_colours(clip: Tensor, augment: AugmentConfig) -> Tensor:
-    """What a network sees of squares: (T, 3, S, S) levels from 0 to 255, of uint8 squares as large as `_cut_side` says."""
-    return clip if augment.flow is None else flow_pictures(clip, augment.flow).mul_(255)
-
-
 def _cut_side(size: int, augment: AugmentConfig) -> int:
     """Side of the squares that are cut out, px."""
     return size if augment.flow is None else size * FLOW_SCALE
+
+
+def _at_a_time(out: Tensor) -> int:
+    """Rows of `out` worked on together."""
+    return max(1, _CHUNK_ELEMENTS.get(out.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(1, out[:1].numel()))
+
+
+def _fill(out: Tensor, squares: Iterator[Tensor], augment: AugmentConfig) -> None:
+    """Levels from 0 to 255 of colours or flow, `(N, T, 3, S, S)`, from N uint8 squares as large as `_cut_side` says."""
+    if augment.flow is None:
+        for place, square in zip(out, squares, strict=True):
+            place.copy_(square)
+    elif len(out):
+        for part in out.split(_at_a_time(out)):
+            part.copy_(flow_pictures(torch.stack(list(islice(squares, len(part)))), augment.flow)).mul_(255)
 
 
 class _Normalize:
@@ -109,7 +121,7 @@ class TrainTransform:
         boxes = self._boxes(video, ops.host(batch["size"]), draws[:, _SLOT["crop"]])
         n, frames, channels = video.shape[:3]
         out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        step = max(1, _CHUNK_ELEMENTS.get(video.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(1, out[:1].numel()))
+        step = _at_a_time(out)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             self._chunk(out[rows], video[rows], boxes[rows], draws[rows])
@@ -121,8 +133,7 @@ class TrainTransform:
         return self({"video": frames[None], "size": size, "seed": seed})[0]
 
     def _chunk(self, out: Tensor, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> None:
-        for place, *sample in zip(out, video, boxes.tolist(), draws, strict=True):
-            place.copy_(self._clip(*sample))
+        _fill(out, (self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)), self.augment)
         unit = self._blur(self._color(out.div_(255), draws), draws)
         if unit is not out:
             out.copy_(unit)
@@ -154,7 +165,7 @@ class TrainTransform:
             clip = clip.flip(0)
         if self.augment.randaugment is not None:
             clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
-        return _flow_or_colours(clip, self.augment)
+        return clip
 
     def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
         magnitude, probability = self.augment.randaugment
@@ -239,32 +250,26 @@ class EvalTransform:
         """
         video, size = batch["video"], ops.host(batch["size"])
         n, frames, channels = video.shape[:3]
-        out = torch.empty((n, self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        if self.augment.crop == "motion":
-            self._motion_views(out, video, torch.from_numpy(size))
-            return out.flatten(0, 1)
-        for views, clip, (height, width) in zip(out, video, size.tolist(), strict=True):
-            self._views(views, clip[..., :height, :width])
-        return out.flatten(0, 1)
+        out = torch.empty((n * self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        cut = self._motion_squares if self.augment.crop == "motion" else self._squares
+        _fill(out, cut(video, size), self.augment)
+        for part in out.split(self.crops):
+            self._normalize(part.div_(255))
+        return out
 
-    def _motion_views(self, out: Tensor, video: Tensor, size: Tensor) -> None:
-        squares, side = motion_squares(video, size), _cut_side(self.size, self.augment)
-        for crop, zoom in enumerate((1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)):
-            boxes = boxes_around(squares, size, self.augment.motion_margin * zoom).tolist()
-            for views, clip, (top, left, height, width) in zip(out, video, boxes, strict=True):
-                square = _resize(clip[..., top : top + height, left : left + width], [side, side])
-                views[crop].copy_(_flow_or_colours(square, self.augment)).div_(255)
-        for views in out:
-            self._normalize(views)
+    def _motion_squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
+        sizes, side = torch.from_numpy(size), _cut_side(self.size, self.augment)
+        squares = motion_squares(video, sizes)
+        zooms = (1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)
+        boxes = torch.stack([boxes_around(squares, sizes, self.augment.motion_margin * zoom) for zoom in zooms], dim=1)
+        for clip, views in zip(video, boxes.tolist(), strict=True):
+            for top, left, height, width in views:
+                yield _resize(clip[..., top : top + height, left : left + width], [side, side])
 
-    def _views(self, views: Tensor, clip: Tensor) -> None:
-        height, width = clip.shape[-2:]
-        short, side = min(height, width), _cut_side(self.size, self.augment)
-        long = max(side, round(side * max(height, width) / short))
-        clip = _resize(clip, [side, long] if height <= width else [long, side])
-        shares = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
-        for view, share in zip(views, shares, strict=True):
-            start = int((long - side) * share)
-            square = clip.narrow(-1 if height <= width else -2, start, side)
-            view.copy_(_flow_or_colours(square, self.augment)).div_(255)
-        self._normalize(views)
+    def _squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
+        side = _cut_side(self.size, self.augment)
+        for clip, (height, width) in zip(video, size.tolist(), strict=True):
+            long = max(side, round(side * max(height, width) / min(height, width)))
+            clip = _resize(clip[..., :height, :width], [side, long] if height <= width else [long, side])
+            for share in (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0):
+                yield clip.narrow(-1 if height <= width else -2, int((long - side) * share), side)

@@ -123,7 +123,7 @@ def _opencv_solver(cv2: ModuleType, method: str, config: TVL1Config) -> Any:
     return solver
 
 
-def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float | Tensor = 20.0) -> Tensor:
+def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float = 20.0) -> Tensor:
     """Flow as three channels in [-1, 1], the range of a Tanh output; speed stays comparable between frames.
 
     Args:
@@ -149,28 +149,29 @@ def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float | 
     return torch.cat((scaled.clamp(-1, 1), third.unsqueeze(-3)), dim=-3)
 
 
-def flow_pictures(frames: Tensor, method: Literal["dis", "tvl1"] = "dis") -> Tensor:
-    """A clip's flow to the next frame as pictures at half the size: red is u, green is v, 0.5 is rest.
+def flow_pictures(clips: Tensor, method: Literal["dis", "tvl1"] = "dis") -> Tensor:
+    """Flow to the next frame as pictures at half the size: red is u, green is v, 0.5 is rest; blue is 0.5 everywhere.
 
-    The mean speed of the clip's fastest fiftieth, at least 0.2 px a frame, becomes full colour (0 or 1), however near the camera; what is
+    The mean speed of a clip's fastest fiftieth, at least 0.2 px a frame, becomes full colour (0 or 1), however near the camera; what is
     faster is clipped. The last flow stands for the last frame too.
 
     Args:
-        frames: `(T, 3, H, W)` uint8 RGB, H and W even. method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `frames`.
+        clips: `(N, T, 3, H, W)` uint8 RGB, H and W even. method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `clips`.
 
     Returns:
-        `(T, 3, H/2, W/2)` float32 in [0, 1], on the device of `frames`.
+        `(N, T, 3, H/2, W/2)` float32 in [0, 1], on the device of `clips`.
     """
-    t, _, height, width = frames.shape
-    pictures = frames.new_full((t, 3, height // 2, width // 2), 0.5, dtype=torch.float32)
-    if t > 1:
-        grey = to_grey(frames.movedim(1, -1))
-        found = tvl1(grey[:-1], grey[1:]) if method == "tvl1" else opencv_flow(grey[:-1], grey[1:], "dis")
-        flow = F.avg_pool2d(found.to(frames.device), 2)
-        speed = flow.square().sum(1).sqrt().flatten()
-        fastest = speed.topk(max(1, len(speed) // 50)).values.mean().clamp(min=_SLOWEST_PX)
-        pictures[:-1] += encode_flow(flow, limit_px=fastest) / 2
-        pictures[-1] = pictures[-2]
+    n, t, _, height, width = clips.shape
+    pictures = clips.new_full((n, t, 3, height // 2, width // 2), 0.5, dtype=torch.float32)
+    if n and t > 1:
+        grey = to_grey(clips.movedim(2, -1))
+        first, second = grey[:, :-1].flatten(0, 1), grey[:, 1:].flatten(0, 1)
+        found = tvl1(first, second) if method == "tvl1" else opencv_flow(first, second, "dis")
+        flow = F.avg_pool2d(found.to(clips.device), 2).unflatten(0, (n, t - 1))
+        speed = flow.square().sum(2).sqrt().flatten(1)
+        fastest = speed.topk(max(1, speed.shape[1] // 50)).values.mean(1).clamp(min=_SLOWEST_PX)
+        pictures[:, :-1] += encode_flow(flow / fastest.view(n, 1, 1, 1, 1), limit_px=1.0) / 2
+        pictures[:, -1] = pictures[:, -2]
     return pictures
 
 

@@ -330,27 +330,30 @@ def test_bench_prints_both_numbers(real_data):
 
 
 def panning(u: float, v: float, n: int = 4, side: int = 96) -> torch.Tensor:
-    """(T, 3, H, W) uint8: a texture that moves by (u, v) px a frame."""
+    """(1, T, 3, H, W) uint8: a texture that moves by (u, v) px a frame."""
     x, y = grid(side, side)
     frames = torch.stack([texture(x - u * t, y - v * t) for t in range(n)]).round().to(torch.uint8)
-    return frames[:, None].expand(-1, 3, -1, -1)
+    return frames[None, :, None].expand(-1, -1, 3, -1, -1)
 
 
 @pytest.mark.parametrize("method", ["dis", "tvl1"])
 def test_flow_pictures_show_directions_at_half_the_size(method):
-    """All of a panning clip moves alike, so all of it has about the speed that is 0.5."""
-    pictures = flow_pictures(panning(1.5, -2.0), method)
-    assert pictures.shape == (4, 3, 48, 48)
-    inside = pictures[:, :, 8:-8, 8:-8]
+    """All of a panning clip moves alike, so all of it has about the speed of full colour."""
+    fast, slow = panning(1.5, -2.0), panning(0.75, -1.0)
+    pictures = flow_pictures(torch.cat((fast, slow, fast.flip(-1))), method)
+    assert pictures.shape == (3, 4, 3, 48, 48)
+    inside = pictures[..., 8:-8, 8:-8]
     expected = torch.tensor([0.5 + 0.5 * 0.6, 0.5 - 0.5 * 0.8, 0.5]).view(3, 1, 1)
-    assert (inside - expected).abs().mean() < 0.03
-    assert torch.equal(pictures[3], pictures[2])  # the last frame has no next one
-    assert (pictures - flow_pictures(panning(0.75, -1.0), method))[:, :, 8:-8, 8:-8].abs().mean() < 0.04  # half as near the camera
-    mirrored = flow_pictures(panning(1.5, -2.0).flip(-1), method)[:, :, 8:-8, 8:-8]
-    assert (mirrored[:, 0].mean() - 0.2).abs() < 0.03
+    assert (inside[0] - expected).abs().mean() < 0.03
+    assert (inside[1] - expected).abs().mean() < 0.05  # the same from twice as far
+    assert (inside[2, :, 0].mean() - 0.2).abs() < 0.03  # mirrored
+    assert torch.equal(pictures[:, 3], pictures[:, 2])  # the last frame has no next one
+    assert torch.allclose(pictures[:1], flow_pictures(fast, method), atol=1e-6)
 
 
-def test_stillness_and_single_frames_are_grey():
+def test_stillness_noise_and_single_frames_are_grey():
     still = panning(0.0, 0.0)
-    assert torch.equal(flow_pictures(still), torch.full((4, 3, 48, 48), 0.5))
-    assert torch.equal(flow_pictures(still[:1]), torch.full((1, 3, 48, 48), 0.5))
+    assert torch.equal(flow_pictures(still), torch.full((1, 4, 3, 48, 48), 0.5))
+    assert torch.equal(flow_pictures(still[:, :1]), torch.full((1, 1, 3, 48, 48), 0.5))
+    noisy = still + torch.randn(still.shape, generator=torch.Generator().manual_seed(0))
+    assert (flow_pictures(noisy.round().clamp(0, 255).to(torch.uint8)) - 0.5).abs().mean() < 0.05
