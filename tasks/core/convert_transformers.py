@@ -83,7 +83,7 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, t
     Published folders say nothing about the distance between frames: 4, as VideoMAE has it on Kinetics.
     """
     known = config["vid"].get("preprocessing") if isinstance(config.get("vid"), dict) else None
-    known = {"flow": None, **known} if isinstance(known, dict) else known  # folders of before had none
+    known = {"flow": None, "stretch": False, **known} if isinstance(known, dict) else known  # folders of before had none
     if isinstance(known, dict) and known.keys() == video_preprocessing(model, IMAGENET_MEAN, IMAGENET_STD, 4).keys():
         return known
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -108,6 +108,7 @@ def video_preprocessing(model: VitConfig, mean: list[float], std: list[float], s
         "sampling": sampling,
         "stride_frames": stride,
         "stride_s": None,
+        "stretch": False,
         "crop": "center",
         "motion_margin": 1.4,
         "flow": None,

@@ -148,6 +148,7 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
         "sampling": clip.sampling,
         "stride_frames": clip.stride_frames,
         "stride_s": stride_seconds(clip, rows, config.data.decoder),
+        "stretch": clip.stretch,
         "crop": config.augment.crop if config.augment.crop == "motion" else "center",
         "motion_margin": config.augment.motion_margin,
         "flow": config.augment.flow,

@@ -1,7 +1,7 @@
 """Which frames make a clip. Pure functions of frame times and a random generator; nothing here opens a video.
 
 Numbers always lie inside the video, or inside [start, end) where a row names a part of it. A video that is too short for a clip is
-padded by repeating its last frame.
+padded by repeating its last frame, or played slower (`stretch`).
 """
 
 from collections.abc import Iterator
@@ -45,6 +45,7 @@ class ClipSampler:
         sampling: `dense`, a window of frames a stride apart, or `segments` (TSN), one frame from each of T equal parts.
         stride_frames: the stride in frames; used where stride_s is None.
         stride_s: the stride in seconds; the frame nearest in time is taken, so variable frame rates keep their speed.
+        stretch: a stride in seconds becomes as small as the video needs to be as long as a clip.
         stride_jitter: j, multiplies stride_s in training by a factor between 1 / (1 + j) and 1 + j, evenly in its logarithm.
     """
 
@@ -53,11 +54,12 @@ class ClipSampler:
     stride_frames: int = 1
     stride_s: float | None = None
     stride_jitter: float = 0.0
+    stretch: bool = False
 
     @classmethod
     def from_config(cls, config: ClipConfig) -> "ClipSampler":
         """The sampler that a configuration describes; without a stride neighbouring frames are taken."""
-        return cls(config.frames, config.sampling, config.stride_frames or 1, config.stride_s, config.stride_jitter)
+        return cls(config.frames, config.sampling, config.stride_frames or 1, config.stride_s, config.stride_jitter, config.stretch)
 
     def train(
         self, n_frames: int, pts: np.ndarray, rng: np.random.Generator, start: float | None = None, end: float | None = None
@@ -135,8 +137,11 @@ class ClipSampler:
             found = np.floor(low + (np.arange(self.frames) + place) * part + 1e-9).astype(np.int64)
             return np.clip(found, low, high - 1)
         if self.stride_s is not None:
-            room = max(0.0, pts[high - 1] - pts[low] - (self.frames - 1) * self.stride_s)
-            return nearest(pts, pts[low] + place[0] * room + self.stride_s * np.arange(self.frames), low, high)
+            length, stride = pts[high - 1] - pts[low], self.stride_s
+            if self.stretch and self.frames > 1:
+                stride = min(stride, length / (self.frames - 1))
+            room = max(0.0, length - (self.frames - 1) * stride)
+            return nearest(pts, pts[low] + place[0] * room + stride * np.arange(self.frames), low, high)
         room = max(0, high - low - ((self.frames - 1) * self.stride_frames + 1))
         offset = round(place[0] * room) if inclusive else int(place[0] * (room + 1))
         return self._frames_from(low + offset, high)

@@ -22,10 +22,16 @@ class ClipConfig(Config):
         0.0, ge=0, le=3, description="j: clips are played at 1 / (1 + j) to 1 + j times their speed in training; needs stride_s"
     )
 
+    stretch: bool = Field(
+        False, description="with stride_s: a video shorter than a clip is played slower, not continued with its last frame"
+    )
+
     @model_validator(mode="after")
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
+        if self.stretch and (self.stride_s is None or self.sampling == "segments"):
+            raise ValueError("stretch needs dense clips with a stride in seconds: give stride_s, or set stretch to false")
         if self.stride_jitter and (self.stride_s is None or self.sampling == "segments"):
             raise ValueError("stride_jitter needs dense clips with a stride in seconds: give stride_s, or set stride_jitter to 0")
         return self

@@ -32,7 +32,8 @@ def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, 
 def clip_of(preprocessing: dict[str, Any]) -> ClipConfig:
     """The frames of a clip: a stride in frames, where there is one, else in seconds."""
     stride = "stride_frames" if preprocessing["stride_frames"] else "stride_s"
-    return ClipConfig(**{name: preprocessing[name] for name in ("frames", "sampling", stride)})
+    named = {name: preprocessing[name] for name in ("frames", "sampling", stride)}
+    return ClipConfig(**named, stretch=preprocessing.get("stretch", False))
 
 
 def short_side_of(preprocessing: dict[str, Any]) -> int | None:

@@ -98,6 +98,21 @@ def test_nearest():
     assert nearest(np.array([5.0]), np.array([0.0, 9.0])).tolist() == [0, 0]
 
 
+def test_a_short_video_is_stretched_to_a_clip():
+    pts = np.arange(16) / 15
+    plain, stretched = (ClipSampler.from_config(ClipConfig(frames=21, stride_s=0.1, stretch=stretch)) for stretch in (False, True))
+    assert plain.views(16, pts, 1)[0].tolist()[10:] == [15] * 11
+    for clip in (*stretched.views(16, pts, 3), stretched.train(16, pts, np.random.default_rng(0))):
+        assert clip.tolist() == nearest(pts, np.linspace(0, 1, 21)).tolist()
+    part = stretched.views(16, pts, 1, 0.2, 0.6)[0]
+    assert (part[0], part[-1]) == (3, 8)
+    long = np.arange(100) / 15
+    assert np.array_equal(stretched.views(100, long, 3), plain.views(100, long, 3))
+    assert stretched.views(1, pts[:1])[0].tolist() == [0] * 21
+    with pytest.raises(ValueError, match="set stretch to false"):
+        ClipConfig(stride_frames=2, stretch=True)
+
+
 def test_a_jittered_stride_plays_clips_slower_and_faster_in_training_only():
     pts = np.arange(2000) / 100
     config = ClipConfig(frames=11, stride_s=0.2, stride_jitter=1.0)

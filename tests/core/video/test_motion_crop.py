@@ -6,9 +6,9 @@ import torch
 from tasks.boundaries import config as boundaries
 from tasks.core.engine import setup
 from tasks.core.video.augment import EvalTransform, TrainTransform
-from tasks.core.video.config import AugmentConfig
+from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.video.motion_crop import boxes_around, motion_squares
-from tasks.core.video.prepare import squares_of
+from tasks.core.video.prepare import clip_of, squares_of
 from tasks.masked.config import PretrainConfig
 from tasks.pseudo import config as pseudo
 
@@ -168,6 +168,8 @@ def test_a_model_folder_tells_that_a_model_sees_flow():
     saved = setup.preprocessing(config, [])
     assert saved["flow"] == "tvl1"
     assert squares_of(saved) == augment
+    clip = ClipConfig(frames=16, stride_s=0.1, stretch=True)
+    assert clip_of(setup.preprocessing(config.model_copy(update={"data": DataConfig(clip=clip)}), [])) == clip
     assert squares_of({name: value for name, value in saved.items() if name != "flow"}).flow is None  # folders of before
 
 
