@@ -19,7 +19,7 @@ LOOSE = {"cvclr": 1e-2, "motion": 1e-2}
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 FOUR = CORES >= 4 or "VID_TEST_WORLDS_OF_4" in os.environ
-"""On two cores worlds of four have stood still, three times in some hundred, and not been understood: the machine was as good as dead."""
+"""Worlds of four stood still three times in some hundreds of runs on two cores; the cause is not known."""
 
 WORLDS = ("1", "2", *(["4"] if FOUR else []), "2-shard", "2-split", "2-whole")
 

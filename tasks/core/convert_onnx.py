@@ -45,7 +45,8 @@ def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, 
             raise VidError(f"the ONNX file gives other numbers than the model: they differ by {difference:.1e}", "nothing was written")
         saved = {**read_json(folder / CONFIG), "onnx": {"opset": OPSET, "input": "video", "output": output, "max_difference": difference}}
         write_json(partial / CONFIG, saved)
-    if saved["preprocessing"]["crop"] == "motion" or saved["preprocessing"].get("flow"):
+    prepared = saved.get("preprocessing", {})
+    if prepared.get("crop") == "motion" or prepared.get("flow"):
         talk.warn("the model takes more than resized frames: tasks.core.video.prepare.read_views makes its input from a video")
     talk.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
     return {

@@ -83,9 +83,10 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, t
     Published folders say nothing about the distance between frames: 4, as VideoMAE has it on Kinetics.
     """
     known = config["vid"].get("preprocessing") if isinstance(config.get("vid"), dict) else None
-    known = {"flow": None, "stretch": False, **known} if isinstance(known, dict) else known  # folders of before had none
-    if isinstance(known, dict) and known.keys() == video_preprocessing(model, IMAGENET_MEAN, IMAGENET_STD, 4).keys():
-        return known
+    if isinstance(known, dict):
+        known = {"flow": None, "stretch": False, **known}  # folders of before had none
+        if known.keys() == video_preprocessing(model, IMAGENET_MEAN, IMAGENET_STD, 4).keys():
+            return known
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     if (folder / PROCESSOR).exists():
         found = read_json(folder / PROCESSOR)

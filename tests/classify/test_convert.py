@@ -150,8 +150,8 @@ def test_there_and_back_changes_no_tensor(tmp_path):
     first, second = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "again"))
     assert all(first[key] == second[key] for key in ("preprocessing", "labels", "architecture"))
     theirs = json.loads((tmp_path / "theirs" / "config.json").read_text())
-    assert theirs["vid"]["preprocessing"].pop("flow") is None
-    (tmp_path / "theirs" / "config.json").write_text(json.dumps(theirs))  # as written before there was flow
+    assert [theirs["vid"]["preprocessing"].pop(name) for name in ("flow", "stretch")] == [None, False]
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(theirs))  # as written before there were these
     convert(tmp_path / "theirs", "transformers", tmp_path / "third", Quiet())
     assert json.loads((tmp_path / "third" / "config.json").read_text())["preprocessing"] == first["preprocessing"]
 

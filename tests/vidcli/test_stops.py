@@ -75,9 +75,7 @@ def test_a_file_in_the_place_of_the_run(toy, vid):
         assert (code, err.count("\n")) == (2, 2), err
 
 
-def test_edited_settings_are_listed(toy, vid, monkeypatch):
-    """Numbers may change in a run that was stopped, shapes not."""
-
+def stop_after_a_step(vid, monkeypatch):
     def stop(run):
         run.log_metrics(kind="train", step=1)
         raise Preempted("stopped")
@@ -85,6 +83,11 @@ def test_edited_settings_are_listed(toy, vid, monkeypatch):
     with monkeypatch.context() as patched:
         strike_in(patched, stop)
         assert vid(*TRAIN, "run")[0] == 75
+
+
+def test_edited_settings_are_listed(toy, vid, monkeypatch):
+    """Numbers may change in a run that was stopped, shapes not."""
+    stop_after_a_step(vid, monkeypatch)
     code, _, err = vid(*TRAIN, "run", "--set", "kind.heads=9", "--set", "train.batch_size=2")
     assert code == 2
     assert "run holds a run with other settings: kind.heads: 4 -> 9; train.batch_size: 8 -> 2" in err
@@ -94,13 +97,7 @@ def test_edited_settings_are_listed(toy, vid, monkeypatch):
 
 
 def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(toy, vid, monkeypatch):
-    def stop(run):
-        run.log_metrics(kind="train", step=1)
-        raise Preempted("stopped")
-
-    with monkeypatch.context() as patched:
-        strike_in(patched, stop)
-        assert vid(*TRAIN, "run")[0] == 75
+    stop_after_a_step(vid, monkeypatch)
     saved = yaml.safe_load((toy / "run" / "config.yaml").read_text())
     rate = saved["optim"].pop("base_lr")
     (toy / "run" / "config.yaml").write_text(yaml.safe_dump(saved))

@@ -4,7 +4,7 @@ Every random choice about a sample is a pure function of its entry in `batch["se
 random state do not matter, and the global state is not touched. The choices are drawn with numpy on the CPU before any kernel starts.
 `batch["size"]` and `batch["seed"]` should therefore stay on the CPU; on a GPU each would cost one wait for the device.
 
-Cropping, resizing and flow go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
+Cropping and resizing go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
 antialias); everything after that goes over chunks of the batch. What waits for the device: RandAugment's affine operations, the squares
 of `crop: motion`, once a batch, and OpenCV's flow.
 """
@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as F
 
 from tasks.core.video import augment_ops as ops
 from tasks.core.video.config import AugmentConfig
-from tasks.core.video.flow import flow_pictures
+from tasks.core.video.flow import FLOW_SCALE, flow_pictures
 from tasks.core.video.mixing import Mixer
 from tasks.core.video.motion_crop import boxes_around, motion_squares
 
@@ -50,10 +50,6 @@ _SLOT, _N_DRAWS = _slots(
 def _resize(clip: Tensor, size: list[int]) -> Tensor:
     """Antialiased bilinear resize of (T, C, H, W) uint8."""
     return F.resize(clip, size, antialias=True)
-
-
-FLOW_SCALE = 2
-"""Flow is computed at this many times the size of its pictures."""
 
 
 def _cut_side(size: int, augment: AugmentConfig) -> int:

@@ -123,7 +123,7 @@ class ClipSampler:
 
     def _windows_in_time(self, pts: np.ndarray, low: int, high: int, hop_frames: int | None, hop_s: float | None) -> Iterator[np.ndarray]:
         interval = (pts[high - 1] - pts[low]) / max(1, high - 1 - low)
-        stride = self.stride_s if self.stride_s is not None else self.stride_frames * interval
+        stride = self._seconds(pts, low, high) if self.stride_s is not None else self.stride_frames * interval
         hop = hop_s or (hop_frames * interval if hop_frames else 0) or self.frames * stride or 1.0
         last = max(pts[low], pts[high - 1] - (self.frames - 1) * stride)
         for first in [*np.arange(pts[low], last - 1e-6, hop), last]:
@@ -137,14 +137,18 @@ class ClipSampler:
             found = np.floor(low + (np.arange(self.frames) + place) * part + 1e-9).astype(np.int64)
             return np.clip(found, low, high - 1)
         if self.stride_s is not None:
-            length, stride = pts[high - 1] - pts[low], self.stride_s
-            if self.stretch and self.frames > 1:
-                stride = min(stride, length / (self.frames - 1))
-            room = max(0.0, length - (self.frames - 1) * stride)
+            stride = self._seconds(pts, low, high)
+            room = max(0.0, pts[high - 1] - pts[low] - (self.frames - 1) * stride)
             return nearest(pts, pts[low] + place[0] * room + stride * np.arange(self.frames), low, high)
         room = max(0, high - low - ((self.frames - 1) * self.stride_frames + 1))
         offset = round(place[0] * room) if inclusive else int(place[0] * (room + 1))
         return self._frames_from(low + offset, high)
+
+    def _seconds(self, pts: np.ndarray, low: int, high: int) -> float:
+        """The stride of clips of the frames [low, high): `stride_s`, or less where they are to be stretched."""
+        if not self.stretch or self.frames == 1:
+            return self.stride_s
+        return min(self.stride_s, (pts[high - 1] - pts[low]) / (self.frames - 1))
 
     def _frames_from(self, first: int, high: int) -> np.ndarray:
         return np.minimum(first + self.stride_frames * np.arange(self.frames, dtype=np.int64), high - 1)

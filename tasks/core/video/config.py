@@ -19,9 +19,8 @@ class ClipConfig(Config):
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
     stride_jitter: float = Field(
-        0.0, ge=0, le=3, description="j: clips are played at 1 / (1 + j) to 1 + j times their speed in training; needs stride_s"
+        0.0, ge=0, le=3, description="with stride_s, j: clips are played at 1 / (1 + j) to 1 + j times their speed in training"
     )
-
     stretch: bool = Field(
         False, description="with stride_s: a video shorter than a clip is played slower, not continued with its last frame"
     )
@@ -30,10 +29,10 @@ class ClipConfig(Config):
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
-        if self.stretch and (self.stride_s is None or self.sampling == "segments"):
-            raise ValueError("stretch needs dense clips with a stride in seconds: give stride_s, or set stretch to false")
-        if self.stride_jitter and (self.stride_s is None or self.sampling == "segments"):
-            raise ValueError("stride_jitter needs dense clips with a stride in seconds: give stride_s, or set stride_jitter to 0")
+        if self.stride_s is None or self.sampling == "segments":
+            for name, neutral in (("stride_jitter", "0"), ("stretch", "false")):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs dense clips with a stride in seconds: give stride_s, or set {name} to {neutral}")
         return self
 
 

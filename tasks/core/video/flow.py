@@ -17,6 +17,8 @@ __all__ = ["TVL1Config", "encode_flow", "flow_of", "flow_pictures", "flow_to_rgb
 
 FlowMethod = Literal["tvl1", "opencv-tvl1", "opencv-dis"]
 FlowEncoding = Literal["uv0", "uvmag", "hsv"]
+FLOW_SCALE = 2
+"""Flow is computed at this many times the size of its pictures."""
 _WINDOW = 64  # frames brought to the device at a time
 _SLOWEST_PX = 0.2  # of flow pictures: what is slower is noise
 
@@ -150,24 +152,25 @@ def encode_flow(flow: Tensor, encoding: FlowEncoding = "uv0", limit_px: float = 
 
 
 def flow_pictures(clips: Tensor, method: Literal["dis", "tvl1"] = "dis") -> Tensor:
-    """Flow to the next frame as pictures at half the size: red is u, green is v, 0.5 is rest; blue is 0.5 everywhere.
+    """Flow to the next frame as pictures at 1 / `FLOW_SCALE` of the size: red is u, green is v, 0.5 is rest; blue is 0.5 everywhere.
 
     The mean speed of a clip's fastest fiftieth, at least 0.2 px a frame, becomes full colour (0 or 1), however near the camera; what is
     faster is clipped. The last flow stands for the last frame too.
 
     Args:
-        clips: `(N, T, 3, H, W)` uint8 RGB, H and W even. method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `clips`.
+        clips: `(N, T, 3, H, W)` uint8 RGB, H and W multiples of `FLOW_SCALE`.
+        method: `dis`, OpenCV's on the CPU, or `tvl1`, ours on the device of `clips`.
 
     Returns:
-        `(N, T, 3, H/2, W/2)` float32 in [0, 1], on the device of `clips`.
+        `(N, T, 3, H / FLOW_SCALE, W / FLOW_SCALE)` float32 in [0, 1], on the device of `clips`.
     """
     n, t, _, height, width = clips.shape
-    pictures = clips.new_full((n, t, 3, height // 2, width // 2), 0.5, dtype=torch.float32)
+    pictures = clips.new_full((n, t, 3, height // FLOW_SCALE, width // FLOW_SCALE), 0.5, dtype=torch.float32)
     if n and t > 1:
         grey = to_grey(clips.movedim(2, -1))
         first, second = grey[:, :-1].flatten(0, 1), grey[:, 1:].flatten(0, 1)
         found = tvl1(first, second) if method == "tvl1" else opencv_flow(first, second, "dis")
-        flow = F.avg_pool2d(found.to(clips.device), 2).unflatten(0, (n, t - 1))
+        flow = F.avg_pool2d(found.to(clips.device), FLOW_SCALE).unflatten(0, (n, t - 1))
         speed = flow.square().sum(2).sqrt().flatten(1)
         fastest = speed.topk(max(1, speed.shape[1] // 50)).values.mean(1).clamp(min=_SLOWEST_PX)
         pictures[:, :-1] += encode_flow(flow / fastest.view(n, 1, 1, 1, 1), limit_px=1.0) / 2

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from tasks.core.errors import InputError
-from tasks.core.video.augment import FLOW_SCALE, EvalTransform
+from tasks.core.video.augment import EvalTransform
 from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.video.flow import FLOW_SCALE
 from tasks.core.video.loader import ClipDataset, collate
 from tasks.core.video.manifest import Row
 

@@ -106,7 +106,9 @@ def test_a_short_video_is_stretched_to_a_clip():
         assert clip.tolist() == nearest(pts, np.linspace(0, 1, 21)).tolist()
     part = stretched.views(16, pts, 1, 0.2, 0.6)[0]
     assert (part[0], part[-1]) == (3, 8)
+    assert [clip.tolist() for clip in stretched.windows(16, pts)] == [stretched.views(16, pts)[0].tolist()]
     long = np.arange(100) / 15
+    assert [clip.tolist() for clip in stretched.windows(100, long)] == [clip.tolist() for clip in plain.windows(100, long)]
     assert np.array_equal(stretched.views(100, long, 3), plain.views(100, long, 3))
     assert stretched.views(1, pts[:1])[0].tolist() == [0] * 21
     with pytest.raises(ValueError, match="set stretch to false"):
