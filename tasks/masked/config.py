@@ -40,6 +40,7 @@ class TATSSampler(Config):
     )
     landmarks: int | None = Field(None, ge=1, description="Orthoformer landmarks; null: exact trajectory attention")
     blocks: int = Field(1, ge=1, description="sampler blocks; the thesis found that more than one collapses")
+    dim: int | None = Field(None, ge=8, description="width of the policy; null: the encoder's, as in the thesis; half of it costs a third")
     heads: int = Field(8, ge=1)
     value_hidden: int | None = Field(None, ge=1, description="hidden units of the critic; null: half the number of tokens")
     raw_values: bool = False

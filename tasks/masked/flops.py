@@ -8,6 +8,7 @@ from tasks.core.nn.flops import (
     embed_flops,
     encoder_flops,
     linear_flops,
+    mlp_dot_flops,
     mlp_flops,
     self_attention_flops,
     trajectory_flops,
@@ -61,14 +62,16 @@ def decoder_flops(config: PretrainConfig, seen: int) -> int:
 def sampler_flops(config: PretrainConfig, seen: int) -> int:
     """One pass of the sampler over all tokens, and the embedding of those that the encoder does not share."""
     sampler, model, n = config.sampler, config.model, config.model.n_tokens()
-    dim = model.widths()[0]
+    width = model.widths()[0]
     if isinstance(sampler, AdaMAESampler):
-        return embed_flops(n - seen, model) + block_flops(n, dim) + linear_flops(n, dim, 1)
+        return embed_flops(n - seen, model) + block_flops(n, width) + linear_flops(n, width, 1)
     if not isinstance(sampler, TATSSampler):
         return 0
+    dim = sampler.dim or width
     if sampler.attention == "trajectory":
-        attention = trajectory_flops(n, dim, sampler.heads, model.grid()[0], sampler.landmarks, sampler.raw_values)
+        attention = trajectory_flops(n, dim, sampler.heads, model.grid()[0], sampler.landmarks)
     else:
         attention = self_attention_flops(n, dim)
+    blocks = sampler.blocks * attention + (sampler.blocks - 1) * mlp_flops(n, dim) + mlp_dot_flops(n, dim)
     critic = linear_flops(1, n, units := sampler.value_hidden or n // 2) + linear_flops(1, units, 1)
-    return embed_flops(n, model) + sampler.blocks * (attention + mlp_flops(n, dim)) + linear_flops(n, dim, 1) + critic
+    return embed_flops(n, model) + (linear_flops(n, width, dim) if sampler.dim else 0) + blocks + critic

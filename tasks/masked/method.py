@@ -8,7 +8,7 @@ from tasks.core.engine.random import BatchRandom
 from tasks.core.profile import from_gradient, span
 from tasks.masked.config import PretrainConfig
 from tasks.masked.model import MaskedAutoencoder, take
-from tasks.masked.objective import masked_targets, token_errors
+from tasks.masked.objective import Errors
 from tasks.masked.samplers import build_sampler
 from tasks.masked.samplers.base import Choice
 
@@ -28,15 +28,14 @@ class MaskedPretraining(Method):
         self.config = config
         self.autoencoder = MaskedAutoencoder(config.model, config.decoder)
         self.sampler = build_sampler(config.sampler, config.model, config.mask_ratio)
-        self.register_buffer("mean", torch.tensor(config.augment.mean).view(1, 1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.augment.std).view(1, 1, 3, 1, 1), persistent=False)
+        self.errors = Errors(config)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         if phase == POLICY:
             return self.sampler.update()
         choice, prediction = self.reconstruct(batch["video"], rng, progress)
         with span("loss"):
-            errors = self.errors(batch["video"], choice, prediction)
+            errors = self.errors(batch["video"], choice.masked, prediction)
             loss = errors.mean()
             learned = self.sampler.learn(choice, errors)
         extra = learned.pop("loss", None)
@@ -59,16 +58,9 @@ class MaskedPretraining(Method):
         from_gradient(encoded, "encode, backward")
         return choice, prediction
 
-    def errors(self, video: torch.Tensor, choice: Choice, prediction: torch.Tensor) -> torch.Tensor:
-        """Errors `(B, n_masked)` float32 of the masked tokens."""
-        c = self.config
-        with torch.autocast(video.device.type, enabled=False):
-            target = masked_targets(video, choice.masked, c.target, c.model.tubelet, c.model.patch, self.mean, self.std)
-            return token_errors(prediction, target, c.target.loss)
-
     def pixels(self, video: torch.Tensor) -> torch.Tensor:
         """Normalised video back to `[0, 1]` float32."""
-        return video.float() * self.std + self.mean
+        return video.float() * self.errors.std + self.errors.mean
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
         own = self.sampler.optimizer_groups()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import Block, TubeletEmbed, VideoTransformer, init_linear, position_table, start_local
+from tasks.core.nn.vit import Block, Norm, TubeletEmbed, VideoTransformer, init_linear, position_table, start_local
 from tasks.masked.config import DecoderConfig
 
 
@@ -56,7 +56,7 @@ class MaskedAutoencoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer("decoder_positions", position_table(model, dim), persistent=False)
         self.decoder = nn.ModuleList(Block(dim, heads, norm_eps=model.norm_eps) for _ in range(decoder.depth))
-        self.decoder_norm = nn.LayerNorm(dim, eps=decoder.norm_eps)
+        self.decoder_norm = Norm(dim, eps=decoder.norm_eps)
         self.head = nn.Linear(dim, 3 * model.tubelet * model.patch**2)
         for part in (self.proj, self.decoder, self.head):
             part.apply(init_linear)

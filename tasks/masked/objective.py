@@ -1,9 +1,28 @@
 """Targets and errors of masked reconstruction (TATS thesis, equation 5.6; AdaMAE's public normalisation)."""
 
 import torch
+from torch import nn
 
 from tasks.core.nn.vit import cubes_at
-from tasks.masked.config import TargetConfig
+from tasks.masked.config import PretrainConfig, TargetConfig
+
+
+class Errors(nn.Module):
+    """Reconstruction errors of a configuration, float32 whatever the precision of the prediction."""
+
+    compile_region = True
+
+    def __init__(self, config: PretrainConfig):
+        super().__init__()
+        self.target, self.tubelet, self.patch = config.target, config.model.tubelet, config.model.patch
+        self.register_buffer("mean", torch.tensor(config.augment.mean).view(1, 1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.augment.std).view(1, 1, 3, 1, 1), persistent=False)
+
+    def forward(self, video: torch.Tensor, masked: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Normalised video `(B, T, 3, S, S)`, masked tokens and their prediction `(B, n_masked, pixels*3)`, to `(B, n_masked)`."""
+        with torch.autocast(video.device.type, enabled=False):
+            target = masked_targets(video, masked, self.target, self.tubelet, self.patch, self.mean, self.std)
+            return token_errors(prediction, target, self.target.loss)
 
 
 def normalize_cubes(cubes: torch.Tensor, pixels_dim: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -42,7 +42,7 @@ def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> di
     c = method.config
     grid, tubelet, patch = c.model.grid(), c.model.tubelet, c.model.patch
     choice, prediction = method.reconstruct(video, BatchRandom(seed, 0, rows=1, device=video.device), Progress(0, LONG_AFTER, 1, 1))
-    errors = method.errors(video, choice, prediction)
+    errors = method.errors(video, choice.masked, prediction)
     pixels = method.pixels(video)
     cubes = patchify(pixels, tubelet, patch)
     guess = prediction.float().view(1, -1, cubes.shape[2], 3)

@@ -3,7 +3,7 @@
 import torch
 
 from tasks.core.engine.plan import Workload
-from tasks.core.nn.memory import Kept, block_kept, encoder_kept, trajectory_block_kept
+from tasks.core.nn.memory import Kept, block_kept, encoder_kept, read_block_kept, trajectory_kept
 from tasks.masked.config import AdaMAESampler, PretrainConfig, TATSSampler
 from tasks.masked.flops import step_flops, training_flops, visible_tokens
 from tasks.masked.method import MaskedPretraining
@@ -32,7 +32,7 @@ def kept(config: PretrainConfig) -> dict[str, Kept]:
         "encoder": encoder_kept(model, seen, n if shares else seen),
         "decoder": block_kept(n, narrow) * (config.decoder.depth - 1)
         + block_kept(n, narrow, hidden)
-        + Kept(hidden * (narrow + pixels), hidden * narrow + seen * dim),
+        + Kept(hidden * pixels, 2 * hidden * narrow + seen * dim),
         "sampler": sampler_kept(config),
     }
 
@@ -40,15 +40,16 @@ def kept(config: PretrainConfig) -> dict[str, Kept]:
 def sampler_kept(config: PretrainConfig) -> Kept:
     """What the sampler's own layers keep of all tokens."""
     sampler, model, n = config.sampler, config.model, config.model.n_tokens()
-    dim = model.widths()[0]
+    width = model.widths()[0]
     if isinstance(sampler, AdaMAESampler):
-        return block_kept(n, dim) + Kept(0, (2 + 2) * n * dim)  # the scored tokens; masks of two dropouts
+        return block_kept(n, width) + Kept(0, (2 + 2) * n * width)  # the scored tokens; masks of two dropouts
     if not isinstance(sampler, TATSSampler):
         return Kept()
-    block = block_kept(n, dim)
+    dim = sampler.dim or width
+    blocks = block_kept(n, dim) * (sampler.blocks - 1) + read_block_kept(n, dim)
     if sampler.attention == "trajectory":
-        block = trajectory_block_kept(n, dim, sampler.heads, model.grid()[0], sampler.landmarks)
-    return block * sampler.blocks + Kept(0, 2 * n * dim)
+        blocks += trajectory_kept(n, dim, sampler.heads, model.grid()[0], sampler.landmarks) * sampler.blocks
+    return blocks + Kept(0, n * width)  # the tokens
 
 
 WORKLOADS = {"pretrain": workload}

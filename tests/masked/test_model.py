@@ -73,11 +73,11 @@ def test_loss_sees_masked_tokens_only():
     built = method()
     clip = video()
     choice, prediction = built.reconstruct(clip, rng(), progress())
-    errors = built.errors(clip, choice, prediction)
+    errors = built.errors(clip, choice.masked, prediction)
     patches = patchify(clip, 2, 8)
     patches.scatter_(1, choice.visible[:, :, None, None].expand(-1, -1, 128, 3), 7.0)
     changed = unpatchify(patches, (2, 4, 4), 2, 8)
-    assert torch.equal(errors, built.errors(changed, choice, prediction))
+    assert torch.equal(errors, built.errors(changed, choice.masked, prediction))
     target = masked_targets(built.pixels(clip), choice.masked, built.config.target, 2, 8)
     assert token_errors(target, target, "mse").abs().max() == 0
 

@@ -268,3 +268,28 @@ def test_only_the_first_of_several_micro_batches_learns_from_the_pass_that_drew(
 def test_presets_default_decisions():
     chosen = config().__class__().sampler
     assert (chosen.reward, chosen.ratio_indices, chosen.warmup_epochs, chosen.every, chosen.clip) == ("token", "same", 10, 1, 0.2)
+
+
+def test_scores_read_from_the_hidden_layer_are_those_of_the_whole_block():
+    torch.manual_seed(0)
+    policy = TATS(TATSSampler(heads=2), VitConfig(**MODEL), 0.75).policy.double()
+    for parameter in policy.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    tokens = torch.randn(3, 32, 32, dtype=torch.float64)
+    whole = policy.score(policy.blocks[0](tokens + policy.position, 0)).squeeze(-1).log_softmax(-1)
+    read, _ = policy(tokens)
+    assert torch.allclose(read, whole, atol=1e-6)  # logits are float32
+    names, values = zip(*((name, p) for name, p in policy.named_parameters() if not name.startswith("value.")), strict=True)
+    weight = torch.randn(3, 32, dtype=torch.float64)
+    pairs = (torch.autograd.grad((out * weight).sum(), values) for out in (whole, read))
+    for name, expected, found in zip(names, *pairs, strict=True):
+        assert torch.allclose(found, expected, atol=1e-5), name
+
+
+def test_a_narrower_policy_has_its_own_width_and_learns():
+    built = method({**SETTINGS, "dim": 16, "policy_weight": 1.0})
+    policy = built.sampler.policy
+    assert (policy.narrow.weight.shape, policy.position.shape, policy.score.weight.shape) == ((16, 32), (1, 32, 16), (1, 16))
+    before = snapshot(policy)
+    train(built, 1)
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in policy.state_dict().items() if name.endswith("weight"))

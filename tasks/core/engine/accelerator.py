@@ -40,7 +40,11 @@ def make_accelerator(train: TrainConfig, run: Run | None = None, uneven: bool = 
 
 
 def compile_regions(module: torch.nn.Module) -> None:
-    """Compiles every submodule that says it may be (`compile_region = True`: transformer blocks), one graph for all alike."""
+    """Compiles every submodule that says it may be (`compile_region = True`: transformer blocks, losses), one graph for all alike.
+
+    Shapes are fixed: an encoder's and a decoder's blocks get a graph each instead of one slower for any shape.
+    """
+    torch._dynamo.config.recompile_limit = max(16, torch._dynamo.config.recompile_limit)
     for part in module.modules():
         if getattr(part, "compile_region", False):
-            part.compile()
+            part.compile(dynamic=False)

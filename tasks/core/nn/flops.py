@@ -1,6 +1,6 @@
 """Floating-point operations of the layers in `core.nn`, counted by hand: matrix products only, two operations per multiply-add.
 
-Norms, softmax, activations and gathers are left out, as is usual for model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B). All counts
+Norms, softmax, activations, gathers and products with a single vector are left out, as is usual for model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B). All counts
 are of one clip's forward pass.
 """
 
@@ -36,17 +36,21 @@ def block_flops(n: int, dim: int, outputs: int | None = None) -> int:
     return self_attention_flops(n, dim, outputs) + mlp_flops(n if outputs is None else outputs, dim)
 
 
-def trajectory_flops(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None, raw_values: bool = False) -> int:
+def mlp_dot_flops(n: int, dim: int, ratio: float = 4.0) -> int:
+    """The products of an MLP's outputs with one direction (`vit.Mlp.dot`)."""
+    return linear_flops(n, dim, int(dim * ratio))
+
+
+def trajectory_flops(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None) -> int:
     """`core.nn.trajectory.TrajectoryAttention` with its projections: `n` tokens of `frames` frames, exact or through landmarks."""
-    projections = linear_flops(n, dim, 6 * dim)  # q, k, v, the query of the second attention, its key lifted onto it, the output
+    projections = linear_flops(n, dim, 7 * dim)  # q, k, v; query, lifted query and value of the second attention; the output
     if landmarks is None:
         pooling = attention_flops(n, dim)
     else:
         kept = min(landmarks, n)
-        pooling = 6 * n * kept * dim + 2 * n * kept * frames * dim  # queries-landmarks, landmarks-keys, summaries; their mixture per frame
-    scores = 2 * n * heads * frames * dim
-    merging = 2 * n * frames * dim if raw_values else scores + linear_flops(n, dim, dim)
-    return projections + pooling + scores + merging
+        choice = 2 * n * (kept - 1) * dim
+        pooling = choice + 6 * n * kept * dim + 2 * n * kept * frames * dim  # and queries-landmarks, landmarks-keys, summaries; mixtures
+    return projections + pooling + 2 * (2 * n * heads * frames * dim)  # scores and mixtures
 
 
 def embed_flops(n: int, config: VitConfig) -> int:

@@ -1,6 +1,6 @@
 """Bytes that the layers of `core.nn` keep of one clip for the backward pass.
 
-Fused attention keeps no scores. In mixed precision operands of matrix products take two bytes, while the inputs of norms are kept in
+Fused attention keeps no scores. In mixed precision operands of matrix products and inputs of norms take two bytes; probabilities are
 float32.
 """
 
@@ -34,18 +34,20 @@ def block_kept(n: int, dim: int, outputs: int | None = None) -> Kept:
     attended values, and the four times wider hidden layer before and behind its activation.
     """
     m = n if outputs is None else outputs
-    return Kept((n + m) * dim, (4 * n + 10 * m) * dim)
+    return Kept(0, (5 * n + 11 * m) * dim)
 
 
-def trajectory_block_kept(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None) -> Kept:
-    """A block with `core.nn.trajectory.TrajectoryAttention` over `n` tokens of `frames` frames.
+def read_block_kept(n: int, dim: int) -> Kept:
+    """A block whose outputs are only read in one direction (`vit.Mlp.dot`): its hidden layer is kept before the activation only."""
+    return Kept(0, 12 * n * dim)
 
-    Beside what any block keeps: queries spread over the frames, what is pooled from each of them, the same in token order, and per head the
-    lifted queries and the mixtures; through landmarks the two factors of the attention instead of the spread queries.
+
+def trajectory_kept(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None) -> Kept:
+    """What `core.nn.trajectory.TrajectoryAttention` keeps over `n` tokens of `frames` frames beside what any attention does: what is pooled
+    of each frame, the second attention's queries and weights, and the sums of the first one's scores or, through landmarks, its two factors.
     """
-    pooled = (3 if landmarks is None else 2) * n * frames * dim + 2 * n * heads * dim
-    factors = 0 if landmarks is None else 3 * n * heads * min(landmarks, n)
-    return block_kept(n, dim) + Kept(0, pooled + factors + 3 * n * dim)
+    sums = n * heads * frames if landmarks is None else 2 * n * heads * min(landmarks, n)
+    return Kept(n * heads * frames + sums, (frames + 1) * n * dim)
 
 
 def encoder_kept(config: VitConfig, n: int | None = None, embedded: int | None = None) -> Kept:
@@ -53,4 +55,4 @@ def encoder_kept(config: VitConfig, n: int | None = None, embedded: int | None =
     dim, depth, _ = config.widths()
     n = config.n_tokens() if n is None else n
     pixels = 3 * config.tubelet * config.patch**2
-    return Kept(n * dim, (n if embedded is None else embedded) * pixels) + block_kept(n, dim) * depth
+    return Kept(0, n * dim + (n if embedded is None else embedded) * pixels) + block_kept(n, dim) * depth

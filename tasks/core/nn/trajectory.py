@@ -5,17 +5,18 @@ Exact form, per head, for a query token (s, t) over F frames of P places:
     ytil[st, t'] = sum_s' softmax_s'(<q_st, k_s't'>) v_s't'            one pooled vector per frame
     y[st]        = sum_t' softmax_t'(<qtil_st, ktil_stt'>) vtil_stt'   qtil from ytil[st, t], ktil and vtil from ytil[st, t']
 
-Two identities make it about as cheap as plain joint attention, without changing a number:
-the first line is F independent attentions over P keys, which the fused kernel computes without storing scores; and the projections of
-ytil in the
-second line commute with its sums (<qtil, Wk y> = <Wk^T qtil, y>; a constant <qtil, bk> drops out of the softmax; weights that sum to
-one pass bv on),
-so no F-fold projection is ever formed.
+Two identities make it about as cheap as plain joint attention, without changing a number: the first line is F independent attentions over
+P keys, which the fused kernel computes without storing scores; and the projections of ytil in the second line commute with its sums
+(<qtil, Wk y> = <Wk^T qtil, y>; a constant <qtil, bk> drops out of the softmax; weights that sum to one pass bv on), so no F-fold projection
+is ever formed. What the second line makes of the F-fold tensors is made again in the backward pass instead of being kept.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 class TrajectoryAttention(nn.Module):
@@ -38,51 +39,107 @@ class TrajectoryAttention(nn.Module):
     def forward(self, x: torch.Tensor, first_landmark: int = 0) -> torch.Tensor:
         """`(B, N, dim)` to `(B, N, dim)`. `first_landmark`: place in [0, N) where the greedy choice of landmarks starts."""
         b, n, dim = x.shape
-        h, f, d = self.heads, self.frames, dim // self.heads
-        p = n // f
-        q, k, v = self.qkv(x).view(b, n, 3, h, d).permute(2, 0, 3, 1, 4)
+        h, d = self.heads, dim // self.heads
+        q, k, v = (part.transpose(1, 2) for part in self.qkv(x).view(b, n, 3, h, d).unbind(2))
         if self.landmarks is None:
-            pooled = _pool_exact(q, k, v, f)
+            pooled = pool_exact(q, k, v, self.frames)
         else:
-            pooled = _pool_orthoformer(q, k, v, f, min(self.landmarks, n), first_landmark)  # (b, h, n, f, d)
-        trajectories = pooled.permute(0, 2, 3, 1, 4).reshape(b, n, f, dim)
-        own = trajectories.view(b, f, p, f, dim).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(b, n, dim)
-        query = (self.proj_q(own) * d**-0.5).view(b, n, h, d)
-        w_k, w_v = self.proj_kv.weight.to(query.dtype).view(2, h, d, dim)
-        lifted = torch.einsum("bnhd,hdc->bnhc", query, w_k)
-        weights = (lifted @ trajectories.transpose(2, 3)).softmax(-1)  # (b, n, h, f)
+            pooled = pool_orthoformer(q, k, v, self.frames, min(self.landmarks, n), first_landmark)
+        kind = pooled[0].dtype
+        w_q, b_q = self.proj_q.weight.to(kind) * d**-0.5, self.proj_q.bias.to(kind) * d**-0.5
+        w_k, w_v = self.proj_kv.weight.to(kind).view(2, h, d, dim)
+        bias = self.proj_kv.bias[dim:].to(kind)
         if self.raw_values:
-            merged = torch.einsum("bnhf,bnfhd->bnhd", weights, trajectories.view(b, n, f, h, d))
-        else:
-            merged = torch.einsum("bnhc,hdc->bnhd", weights @ trajectories, w_v) + self.proj_kv.bias[dim:].to(query.dtype).view(h, d)
-        return self.proj(merged.reshape(b, n, dim))
+            w_v, bias = torch.eye(dim, dtype=kind, device=x.device).view(h, d, dim), torch.zeros_like(bias)
+        merged = AcrossFrames.apply(w_q, b_q, w_k, w_v, *pooled)
+        return self.proj(merged.reshape(b, n, dim) + bias)
 
 
-def _pool_exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, frames: int) -> torch.Tensor:
-    """Per query and frame the attention-pooled values: `(B, h, N, d)` three times to `(B, h, N, F, d)`."""
-    b, h, n, d = q.shape
-    k, v = (z.view(b, h, frames, n // frames, d) for z in (k, v))
-    pooled = F.scaled_dot_product_attention(q[:, :, None].expand(b, h, frames, n, d).flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2))
-    return pooled.view(b, h, frames, n, d).transpose(2, 3)
+class AcrossFrames(torch.autograd.Function):
+    """The second attention, equation 5.2: every token's query comes from what is pooled of its own frame, keys and values from all frames.
+
+    `apply(w_q, b_q, w_k, w_v, *pooled)`: w_q `(dim, dim)` and b_q `(dim,)`, which hold the scale of the scores; w_k and w_v `(h, d, dim)`;
+    pooled: F tensors `(B, N, dim)`, or one `(F, B, N, dim)`. Gives `(B, N, h, d)`. What is h-fold, the lifted queries and the mixtures,
+    lives only while it is used.
+    """
+
+    @staticmethod
+    def forward(ctx, w_q: torch.Tensor, b_q: torch.Tensor, w_k: torch.Tensor, w_v: torch.Tensor, *pooled: torch.Tensor) -> torch.Tensor:
+        y = _by_token(pooled)
+        query = F.linear(_own_frame(y).flatten(1, 2), w_q, b_q).unflatten(-1, w_k.shape[:2])
+        scores = _lift(query, w_k) @ y.transpose(2, 3)
+        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        ctx.save_for_backward(query, weights, w_q, w_k, w_v, *pooled)
+        return _lower(weights.to(y.dtype) @ y, w_v)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        query, exact_weights, w_q, w_k, w_v, *pooled = ctx.saved_tensors
+        y = _by_token(pooled)
+        weights, lifted, d_mixture = exact_weights.to(y.dtype), _lift(query, w_k), _lift(gradient, w_v)
+        d_weights = d_mixture @ y.transpose(2, 3)
+        d_scores = (exact_weights * (d_weights - (exact_weights * d_weights).sum(-1, keepdim=True))).to(y.dtype)
+        d_y = weights.transpose(2, 3) @ d_mixture + d_scores.transpose(2, 3) @ lifted
+        d_lifted = d_scores @ y
+        d_query, d_w_k, d_w_v = _lower(d_lifted, w_k).flatten(2), _outer(query, d_lifted), _outer(gradient, weights @ y)
+        own = _own_frame(d_y)
+        own += (d_query @ w_q).view_as(own)
+        d_w_q, d_b_q = torch.einsum("bno,bni->oi", d_query, _own_frame(y).flatten(1, 2)), d_query.sum((0, 1))
+        frames = d_y.permute(2, 0, 1, 3)
+        return d_w_q, d_b_q, d_w_k, d_w_v, *(frames.unbind(0) if pooled[0].ndim == 3 else (frames,))
 
 
+def _by_token(pooled: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`(B, N, F, dim)` of what `AcrossFrames` takes."""
+    frames = torch.stack(tuple(pooled)) if pooled[0].ndim == 3 else pooled[0]
+    return frames.permute(1, 2, 0, 3)
+
+
+def _own_frame(y: torch.Tensor) -> torch.Tensor:
+    """View `(B, F, P, dim)` of `(B, N, F, dim)`: of every token, time-major, what belongs to its own frame."""
+    return y.unflatten(1, (y.shape[2], -1)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+
+
+def _lift(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`(B, N, h, d)` and `(h, d, dim)` to `(B, N, h, dim)`."""
+    return torch.einsum("bnhd,hdc->bnhc", x, weight)
+
+
+def _lower(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`(B, N, h, dim)` and `(h, d, dim)` to `(B, N, h, d)`."""
+    return torch.einsum("bnhc,hdc->bnhd", x, weight)
+
+
+def _outer(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """`(B, N, h, d)` and `(B, N, h, dim)` to `(h, d, dim)`."""
+    return torch.einsum("bnhd,bnhc->hdc", x, y)
+
+
+def pool_exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, frames: int) -> tuple[torch.Tensor, ...]:
+    """Per query and frame the attention-pooled values: `(B, h, N, d)` three times to F of `(B, N, h*d)`."""
+    parts = zip(k.chunk(frames, 2), v.chunk(frames, 2), strict=True)
+    return tuple(F.scaled_dot_product_attention(q, key, value).transpose(1, 2).flatten(2) for key, value in parts)
+
+
+@torch.compiler.disable  # a graph of so many steps takes a minute to compile
 @torch.no_grad()
 def choose_landmarks(q: torch.Tensor, count: int, first: int) -> torch.Tensor:
     """Indices `(B, h, count)` of queries `(B, h, N, d)` chosen greedily so that each new one is most orthogonal to those before it.
 
     Most orthogonal: the smallest largest absolute cosine to any landmark chosen so far.
     """
-    unit = F.normalize(q.float(), dim=-1)
-    worst = torch.zeros(unit.shape[:-1], device=q.device)
-    index = torch.full(unit.shape[:2], first, device=q.device, dtype=torch.long)
+    unit = F.normalize(q.float(), dim=-1).to(q.dtype).flatten(0, 1).contiguous()
+    worst = unit.new_zeros(unit.shape[:-1])
+    index = torch.full((len(unit), 1), first, device=q.device)
     chosen = [index]
     for _ in range(count - 1):
-        last = unit.gather(2, index[..., None, None].expand(-1, -1, 1, unit.shape[-1]))
-        worst = torch.maximum(worst, (unit * last).sum(-1).abs())
-        worst = worst.scatter(2, index[..., None], float("inf"))
-        index = worst.argmin(-1)
+        last = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[-1]))
+        torch.maximum(worst, (unit @ last.transpose(1, 2)).squeeze(-1).abs_(), out=worst)
+        worst.scatter_(1, index, float("inf"))
+        index = worst.argmin(-1, keepdim=True)
         chosen.append(index)
-    return torch.stack(chosen, dim=-1)
+    return torch.cat(chosen, -1).unflatten(0, q.shape[:2])
 
 
 def orthoformer_kernels(q: torch.Tensor, k: torch.Tensor, frames: int, count: int, first: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,9 +156,9 @@ def orthoformer_kernels(q: torch.Tensor, k: torch.Tensor, frames: int, count: in
     return to_landmarks, to_places
 
 
-def _pool_orthoformer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, frames: int, count: int, first: int) -> torch.Tensor:
-    """`_pool_exact` approximated through landmarks: linear in the number of tokens."""
+def pool_orthoformer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, frames: int, count: int, first: int) -> tuple[torch.Tensor]:
+    """`pool_exact` approximated through landmarks, linear in the number of tokens: one `(F, B, N, h*d)`."""
     b, h, n, d = q.shape
     to_landmarks, to_places = orthoformer_kernels(q, k, frames, count, first)
-    summaries = torch.einsum("bhlfp,bhfpd->bhlfd", to_places, v.view(b, h, frames, n // frames, d))
-    return torch.einsum("bhnl,bhlfd->bhnfd", to_landmarks, summaries)
+    summaries = torch.einsum("bhlfp,bhfpd->bhlfd", to_places, v.reshape(b, h, frames, n // frames, d))
+    return (torch.einsum("bhnl,bhlfd->fbnhd", to_landmarks, summaries).reshape(frames, b, n, h * d),)

@@ -6,6 +6,7 @@ Source: VideoMAE (Tong et al., NeurIPS 2022, section 3); TATS thesis, chapter 5,
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
@@ -95,6 +96,16 @@ class TubeletEmbed(nn.Module):
         return F.linear(cubes, self.weight.flatten(1), self.bias)
 
 
+class Norm(nn.LayerNorm):
+    """Layer norm that leaves 16-bit tokens in 16 bits, where autocast would write them as float32 twice; its statistics are float32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype not in (torch.bfloat16, torch.float16) or x.dtype == self.weight.dtype:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 class DropPath(nn.Module):
     """Stochastic depth per sample (Huang et al. 2016): a residual branch is dropped with probability `p` and scaled by 1/(1-p)
     otherwise.
@@ -102,13 +113,14 @@ class DropPath(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        self.p = p
+        self.p, self.acts = p, p > 0
+        self.register_buffer("rate", torch.tensor(p), persistent=False)  # a tensor: torch.compile would make a graph for every number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.p == 0 or not self.training:
+        if not (self.acts and self.training):
             return x
-        keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
+        keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
+        return x * (keep / (1 - self.rate)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"
@@ -150,6 +162,27 @@ class Mlp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
+    def dot(self, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        """`<self(x), direction>`, `(B, n, dim)` and `(dim,)` to `(B, n)`: the second layer is applied to `direction`, not to every token."""
+        onto = self.fc2.weight.T @ direction
+        return ActivatedDot.apply(self.fc1(x), onto) + self.fc2.bias @ direction
+
+
+class ActivatedDot(torch.autograd.Function):
+    """`<gelu(x), direction>`, `(..., k)` and `(k,)` to `(...)`, which keeps `x` only: the activation is made again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, direction)
+        return F.gelu(x) @ direction.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, direction = ctx.saved_tensors
+        d_x = torch.ops.aten.gelu_backward(gradient[..., None] * direction.to(x.dtype), x)
+        return d_x, (gradient.flatten() @ F.gelu(x).flatten(0, -2)).to(direction.dtype)
+
 
 class Block(nn.Module):
     """Pre-norm transformer block."""
@@ -158,9 +191,9 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, drop_path: float = 0.0, norm_eps: float = 1e-6):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm1 = Norm(dim, eps=norm_eps)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = Norm(dim, eps=norm_eps)
         self.mlp = Mlp(dim)
         self.drop_path = DropPath(drop_path)
 
@@ -189,9 +222,9 @@ class VideoTransformer(nn.Module):
         self.dim, self.depth = dim, depth
         self.embed = TubeletEmbed(dim, config.tubelet, config.patch)
         self.register_buffer("positions", position_table(config, dim), persistent=False)
-        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        rates = (drop_path * layer / max(1, depth - 1) for layer in range(depth))
         self.blocks = nn.ModuleList(Block(dim, heads, rate, config.norm_eps) for rate in rates)
-        self.norm = nn.LayerNorm(dim, eps=config.norm_eps) if final_norm and config.final_norm else nn.Identity()
+        self.norm = Norm(dim, eps=config.norm_eps) if final_norm and config.final_norm else nn.Identity()
         self.apply(init_linear)
         if config.start == "local":
             start_local(self)

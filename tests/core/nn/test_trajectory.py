@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from tasks.core.nn.trajectory import TrajectoryAttention, _pool_exact, _pool_orthoformer, choose_landmarks, orthoformer_kernels
+from tasks.core.nn.trajectory import (
+    AcrossFrames,
+    TrajectoryAttention,
+    choose_landmarks,
+    orthoformer_kernels,
+    pool_exact,
+    pool_orthoformer,
+)
 
 
 def slow(module: TrajectoryAttention, x: torch.Tensor) -> torch.Tensor:
@@ -57,17 +64,6 @@ def test_permuting_places_within_a_frame_only_permutes_the_output():
     assert torch.allclose(module(x[:, order]), module(x)[:, order], atol=1e-12)
 
 
-def test_query_comes_from_its_own_frame():
-    module, x = make(), torch.randn(1, 6, 8, dtype=torch.float64)
-    seen = []
-    module.proj_q.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
-    module(x)
-    q, k, v = module.qkv(x).view(1, 6, 3, 2, 4).permute(2, 0, 3, 1, 4)
-    pooled = _pool_exact(q, k, v, 2)  # (b, h, n, f, d)
-    for token in range(6):
-        assert torch.allclose(seen[0][0, token], pooled[0, :, token, token // 3].reshape(8))
-
-
 def test_orthoformer_factors_are_distributions():
     torch.manual_seed(1)
     q, k = torch.randn(2, 2, 3, 12, 4).unbind(0)
@@ -92,8 +88,8 @@ def test_landmarks_are_distinct_orthogonal_first_and_without_gradient():
 def test_orthoformer_error_shrinks_with_landmarks():
     torch.manual_seed(0)
     q, k, v = (0.5 * torch.randn(4, 2, 64, 16) for _ in range(3))
-    exact = _pool_exact(q, k, v, 4)
-    errors = [(exact - _pool_orthoformer(q, k, v, 4, count, 0)).abs().mean().item() for count in (2, 16, 64)]
+    exact = torch.stack(pool_exact(q, k, v, 4))
+    errors = [(exact - pool_orthoformer(q, k, v, 4, count, 0)[0]).abs().mean().item() for count in (2, 16, 64)]
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -102,3 +98,42 @@ def test_module_with_landmarks_runs_and_is_deterministic():
     assert torch.equal(module(x, 2), module(x, 2))
     module(x).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_gradients_are_those_of_finite_differences(raw):
+    module, x = make(raw), torch.randn(2, 6, 8, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in module.named_parameters()]
+    values = [parameter.detach().requires_grad_() for parameter in module.parameters()]
+
+    def output(x, *values):
+        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), x)
+
+    assert torch.autograd.gradcheck(output, (x, *values))
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_second_attention_has_the_gradients_of_its_formula(stacked):
+    torch.manual_seed(0)
+    shapes = [(8, 8), (8,), (2, 4, 8), (2, 4, 8), (3, 2, 6, 8)]
+    w_q, b_q, w_k, w_v, pooled = inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    found = AcrossFrames.apply(w_q, b_q, w_k, w_v, *([pooled] if stacked else pooled.unbind(0)))
+    own = torch.stack([pooled[token // 2, :, token] for token in range(6)], 1)
+    query = (own @ w_q.T + b_q).view(2, 6, 2, 4)
+    weights = torch.einsum("bnhd,hdc,fbnc->bnhf", query, w_k, pooled).softmax(-1)
+    expected = torch.einsum("bnhf,fbnc,hdc->bnhd", weights, pooled, w_v)
+    assert torch.allclose(found, expected)
+    gradient = torch.randn_like(found)
+    for ours, theirs in zip(*(torch.autograd.grad(out, inputs, gradient) for out in (found, expected)), strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("landmarks", [None, 3])
+def test_in_bfloat16_it_stays_near(landmarks):
+    module, x = make(landmarks=landmarks).float(), torch.randn(2, 6, 8)
+    expected = module(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(x)
+    found.float().sum().backward()
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
