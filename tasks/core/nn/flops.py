@@ -1,7 +1,7 @@
 """Floating-point operations of the layers in `core.nn`, counted by hand: matrix products only, two operations per multiply-add.
 
-Norms, softmax, activations, gathers and products with a single vector are left out, as is usual for model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B). All counts
-are of one clip's forward pass.
+Norms, softmax, activations, gathers and products with a single vector are left out, as is usual for model FLOPs (Chowdhery et al. 2022,
+"PaLM", appendix B). All counts are of one clip's forward pass.
 """
 
 from tasks.core.nn.config import VitConfig

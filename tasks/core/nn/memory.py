@@ -43,8 +43,8 @@ def read_block_kept(n: int, dim: int) -> Kept:
 
 
 def trajectory_kept(n: int, dim: int, heads: int, frames: int, landmarks: int | None = None) -> Kept:
-    """What `core.nn.trajectory.TrajectoryAttention` keeps over `n` tokens of `frames` frames beside what any attention does: what is pooled
-    of each frame, the second attention's queries and weights, and the sums of the first one's scores or, through landmarks, its two factors.
+    """What `core.nn.trajectory.TrajectoryAttention` keeps over `n` tokens of `frames` frames beside what any attention does: what is
+    pooled of each frame, the second attention's queries and weights, and the first one's sums or, through landmarks, its two factors.
     """
     sums = n * heads * frames if landmarks is None else 2 * n * heads * min(landmarks, n)
     return Kept(n * heads * frames + sums, (frames + 1) * n * dim)

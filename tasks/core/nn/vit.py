@@ -163,7 +163,7 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
     def dot(self, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-        """`<self(x), direction>`, `(B, n, dim)` and `(dim,)` to `(B, n)`: the second layer is applied to `direction`, not to every token."""
+        """`<self(x), direction>`, `(B, n, dim)` and `(dim,)` to `(B, n)`: the second layer is applied to `direction`, not to tokens."""
         onto = self.fc2.weight.T @ direction
         return ActivatedDot.apply(self.fc1(x), onto) + self.fc2.bias @ direction
 

@@ -76,7 +76,8 @@ class Policy(nn.Module):
         for block in others:
             x = block(x, first_landmark)
         logits = torch.nan_to_num(last(x, first_landmark, self.score))
-        return (logits / self.temperature).log_softmax(-1), self.value(tokens.mean(-1, dtype=torch.promote_types(tokens.dtype, torch.float32))).squeeze(-1).float()
+        means = tokens.mean(-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
+        return (logits / self.temperature).log_softmax(-1), self.value(means).squeeze(-1).float()
 
 
 @dataclass
