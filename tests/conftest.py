@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-for folder in (".", "core/engine", "core/video", "masked", "classify", "boundaries", "anomalies", "pseudo", "vidcli"):
+for folder in (".", "../scripts", "core/engine", "core/video", "masked", "classify", "boundaries", "anomalies", "pseudo", "vidcli"):
     sys.path.insert(0, str(HERE / folder))
 
 

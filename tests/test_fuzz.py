@@ -5,9 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
 from fuzzing import campaign, commands, frames, mutations, sources
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

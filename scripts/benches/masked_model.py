@@ -17,7 +17,14 @@ from typing import Any
 
 from benches import ROOT
 
-OURS = {"VideoMAE": "tube", "AdaMAE": "adamae", "TATS": "tats"}
+OURS = {
+    "VideoMAE": {"name": "tube"},
+    "AdaMAE": {"name": "adamae"},
+    "TATS": {"name": "tats"},
+    "TATS, keep_graph: false": {"name": "tats", "keep_graph": False},
+    "TATS, exact attention": {"name": "tats", "landmarks": None},
+    "TATS, exact, policy a third as wide": {"name": "tats", "landmarks": None, "dim": "third"},
+}
 THEIRS = {"transformers, eager attention": "eager", "transformers, SDPA": "sdpa"}
 COMPILED = ", compiled"
 
@@ -39,22 +46,26 @@ def pick_device(args: argparse.Namespace) -> tuple[Any, bool]:
     return device, (args.precision or ("bf16" if device.type == "cuda" else "fp32")) == "bf16"
 
 
-def our_step(config: Any, sampler: str, clips: int, device: Any, bf16: bool, compiled: bool) -> Callable[[], None]:
-    """A function that takes one step, after the sampler's warm-up."""
+def row_config(name: str, config: Any) -> Any:
+    """The configuration of one of our rows: the preset's with another sampler, or with other settings of its own."""
+    from tasks.masked.config import PretrainConfig
+
+    changes = dict(OURS[name])
+    if changes.get("dim") == "third":
+        changes["dim"] = config.model.widths()[0] // 3
+    kept = config.sampler.model_dump() if config.sampler.name == changes["name"] else {}
+    return PretrainConfig(**(config.model_dump() | {"sampler": kept | changes}))
+
+
+def our_step(method: Any, clips: int, device: Any, bf16: bool) -> Callable[[], None]:
+    """A function that takes one step with a method that stands on the device, after the sampler's warm-up."""
     import torch
 
-    from tasks.core.engine.accelerator import compile_regions
     from tasks.core.engine.method import MAIN, Progress
     from tasks.core.engine.optim import make_optimizer
     from tasks.core.engine.random import BatchRandom
-    from tasks.masked.config import PretrainConfig
-    from tasks.masked.method import MaskedPretraining
 
-    same = config.sampler.name == sampler
-    values = config.model_dump() | {"sampler": config.sampler.model_dump() if same else {"name": sampler}}
-    method = MaskedPretraining(PretrainConfig(**values)).to(device).train()
-    if compiled:
-        compile_regions(method)
+    config = method.config
     optimizers = {name: make_optimizer(spec.groups, config.optim, device) for name, spec in method.optimizers().items()}
     video = torch.randn(clips, config.model.frames, 3, config.model.image_size, config.model.image_size, device=device)
     number = iter(range(10**9))
@@ -116,10 +127,17 @@ def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool,
 
 
 def make_row(name: str, args: argparse.Namespace, config: Any, clips: int) -> Callable[[], None]:
+    from tasks.core.engine.accelerator import compile_regions
+    from tasks.masked.method import MaskedPretraining
+
     device, bf16 = pick_device(args)
     plain, compiled = name.removesuffix(COMPILED), name.endswith(COMPILED)
-    build, kind = (our_step, OURS[plain]) if plain in OURS else (their_step, THEIRS[plain])
-    return build(config, kind, clips, device, bf16, compiled)
+    if plain in THEIRS:
+        return their_step(config, THEIRS[plain], clips, device, bf16, compiled)
+    method = MaskedPretraining(row_config(plain, config)).to(device).train()
+    if compiled:
+        compile_regions(method)
+    return our_step(method, clips, device, bf16)
 
 
 def synchronize() -> None:
@@ -210,7 +228,6 @@ def table(args: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    from tasks.masked.config import PretrainConfig
     from tasks.masked.flops import training_flops
 
     config, (device, bf16) = settings(args), pick_device(args)
@@ -233,8 +250,7 @@ def table(args: argparse.Namespace) -> None:
     del steps
     for name in names:
         plain = name.removesuffix(COMPILED)
-        row = PretrainConfig(**(config.model_dump() | {"sampler": {"name": OURS.get(plain, "tube")}}))
-        flops = training_flops(config if OURS.get(plain) == config.sampler.name else row)
+        flops = training_flops(row_config(plain if plain in OURS else "VideoMAE", config))
         both = clips * (flops["encoder"] + flops["decoder"])
         memory = "" if args.no_memory else f"{memory_of(name, args, clips):.0f}"
         print(

@@ -43,10 +43,14 @@ def training_flops(config: PretrainConfig) -> dict[str, int]:
     trained = {part: TRAINING * flops for part, flops in once.items()}
     if isinstance(config.sampler, TATSSampler):
         embedding = embed_flops(config.model.n_tokens(), config.model)
-        shared = config.sampler.keep_graph and config.sampler.every == 1 and config.train.accumulate == 1
-        passes = (0 if shared else 1) + TRAINING * config.sampler.ppo_epochs
+        passes = (0 if learns_from_draw(config) else 1) + TRAINING * config.sampler.ppo_epochs
         trained["sampler"] = embedding + passes * (once["sampler"] - embedding)
     return trained
+
+
+def learns_from_draw(config: PretrainConfig) -> bool:
+    """Whether the policy of TATS learns from the pass that drew, whose activations are held for the step."""
+    return config.sampler.keep_graph and config.sampler.every == 1 and config.train.accumulate == 1
 
 
 def decoder_flops(config: PretrainConfig, seen: int) -> int:

@@ -1,15 +1,9 @@
 """The counted operations against what torch counts while the model runs."""
 
 import pytest
-import torch
+from benches.ledger import count_attention
 from masked_helpers import SAMPLERS, config, method, progress, rng, video
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    flop_registry,
-    register_flop_formula,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
+from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.masked.flops import step_flops, training_flops, visible_tokens
 
@@ -24,11 +18,7 @@ def ids(settings: dict) -> str:
     return "-".join(str(v) for v in settings.values())
 
 
-for name, formula in (("", sdpa_flop_count), ("_backward", sdpa_backward_flop_count)):  # torch counts these from 2.15 on
-    kernel = getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{name}")
-    if kernel not in flop_registry:
-        skipped = 0 if not name else 1  # the backward kernel takes the output's gradient first
-        register_flop_formula(kernel)(lambda *shapes, formula=formula, first=skipped, **_: formula(*shapes[: 3 + first]))
+count_attention()
 
 
 @pytest.mark.parametrize("settings", SAMPLERS + MORE, ids=ids)
