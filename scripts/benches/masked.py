@@ -2,13 +2,13 @@
 
 `--only model`, `--only loader` or `--only scaling` measure one part; `--only counts` needs no device of the size that it counts for. Times
 of a part are interleaved in one process and given as medians; memory is measured in a process for each row. What is compared: see
-`masked_model.py`, `masked_counts.py` and `masked_loader.py`.
+`masked_model.py`, `masked_counts.py`, `masked_loader.py` and `masked_scaling.py`.
 """
 
 import argparse
 import sys
 
-from benches import DATA, ROOT, masked_counts, masked_loader, masked_model
+from benches import DATA, ROOT, masked_counts, masked_loader, masked_model, masked_scaling
 
 PARTS = ("model", "counts", "loader", "scaling")
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     sys.path.insert(0, str(ROOT))
     if args.row:
         return masked_model.memory_row(args)
-    parts = {"model": masked_model.table, "counts": masked_counts.table, "loader": masked_loader.table, "scaling": masked_model.scaling}
+    parts = {"model": masked_model.table, "counts": masked_counts.table, "loader": masked_loader.table, "scaling": masked_scaling.table}
     for name in args.only or PARTS:
         parts[name](args)
         print()

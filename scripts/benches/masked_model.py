@@ -257,29 +257,3 @@ def table(args: argparse.Namespace) -> None:
             f"| {name} | {seconds[name]:.4f} | {seconds[next(iter(THEIRS))] / seconds[name]:.2f} "
             f"| {seconds[name] / seconds['VideoMAE']:.2f} | {both / 1e9:.1f} G, {100 * both / seconds[name] / peak:.0f} % | {memory} |"
         )
-
-
-def scaling(args: argparse.Namespace) -> None:
-    """Seconds per clip against model size, clip length and mask ratio, VideoMAE and TATS."""
-    from tasks.masked.config import PretrainConfig
-
-    base = settings(args)
-    clips = args.clips or base.train.batch_size
-    t, side = base.model.frames, base.model.image_size
-    cases = {"as it is": base}
-    for factor in (2, 4):
-        cases[f"{factor} x frames ({factor * t})"] = settings(args, frames=factor * t)
-    cases[f"2 x side ({2 * side} px)"] = settings(args, image_size=2 * side)
-    cases["2 x depth"] = settings(args, depth=2 * base.model.widths()[1])
-    if base.model.dim:
-        cases["2 x width"] = settings(args, dim=2 * base.model.dim)
-    for ratio in (0.5, 0.9, 0.95):
-        cases[f"mask ratio {ratio}"] = PretrainConfig(**(base.model_dump() | {"mask_ratio": ratio}))
-    print(f"{args.preset}, {clips} clips a step: seconds per clip, and times the first row\n")
-    print("| | VideoMAE | | TATS | |\n|---|---|---|---|---|")
-    first: dict[str, float] = {}
-    for label, config in cases.items():
-        seconds = interleaved({name: make_row(name, args, config, clips) for name in ("VideoMAE", "TATS")}, args.repeats)
-        first = first or seconds
-        cells = (f"{seconds[n] / clips:.5f} | {seconds[n] / first[n]:.2f} x" for n in ("VideoMAE", "TATS"))
-        print(f"| {label} | {' | '.join(cells)} |")
