@@ -80,7 +80,8 @@ class AcrossFrames(torch.autograd.Function):
         weights, lifted, d_mixture = exact_weights.to(y.dtype), _lift(query, w_k), _lift(gradient, w_v)
         d_weights = d_mixture @ y.transpose(2, 3)
         d_scores = (exact_weights * (d_weights - (exact_weights * d_weights).sum(-1, keepdim=True))).to(y.dtype)
-        d_y = weights.transpose(2, 3) @ d_mixture + d_scores.transpose(2, 3) @ lifted
+        d_y = (weights.transpose(2, 3) @ d_mixture).flatten(0, 1)
+        d_y = d_y.baddbmm_(d_scores.transpose(2, 3).flatten(0, 1), lifted.flatten(0, 1)).view_as(y)
         d_lifted = d_scores @ y
         d_query, d_w_k, d_w_v = _lower(d_lifted, w_k).flatten(2), _outer(query, d_lifted), _outer(gradient, weights @ y)
         own = _own_frame(d_y)
