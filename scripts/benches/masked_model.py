@@ -42,7 +42,11 @@ def pick_device(args: argparse.Namespace) -> tuple[Any, bool]:
     """(torch device, whether bf16)."""
     import torch
 
+    from tasks.core.engine.accelerator import keep_freed_memory
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()  # as in training; in all rows
     return device, (args.precision or ("bf16" if device.type == "cuda" else "fp32")) == "bf16"
 
 
