@@ -6,6 +6,7 @@ import pytest
 import torch
 from masked_helpers import MODEL, config, method, progress, rng, train, video
 
+from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.masked.config import TATSSampler
 from tasks.masked.method import POLICY
@@ -293,3 +294,9 @@ def test_a_narrower_policy_has_its_own_width_and_learns():
     before = snapshot(policy)
     train(built, 1)
     assert not any(torch.equal(tensor, before[name]) for name, tensor in policy.state_dict().items() if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("attention", ["trajectory", "joint"])
+def test_a_width_that_heads_cannot_share_is_refused_before_training(attention):
+    with pytest.raises(UsageError, match="width 18 cannot be split into 4 heads"):
+        method({**SETTINGS, "heads": 4, "dim": 18, "attention": attention})

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from tasks.core.nn.vit import check_heads
+
 
 class TrajectoryAttention(nn.Module):
     """Trajectory attention over `(B, F*P, dim)` tokens, time-major.
@@ -30,6 +32,7 @@ class TrajectoryAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, frames: int, landmarks: int | None = None, raw_values: bool = False):
         super().__init__()
+        check_heads(dim, heads)
         self.heads, self.frames, self.landmarks, self.raw_values = heads, frames, landmarks, raw_values
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj_q = nn.Linear(dim, dim)

@@ -126,6 +126,12 @@ class DropPath(nn.Module):
         return f"p={self.p:g}"
 
 
+def check_heads(dim: int, heads: int) -> None:
+    """Raises UsageError where a width is no multiple of the number of heads."""
+    if dim % heads:
+        raise UsageError(f"width {dim} cannot be split into {heads} heads", "choose a number of heads that divides it")
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over `(B, n, dim)`; one product for q, k and v; biases for q and v only, as VideoMAE trains them.
 
@@ -134,8 +140,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        if dim % heads:
-            raise UsageError(f"width {dim} cannot be split into {heads} heads")
+        check_heads(dim, heads)
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim))
