@@ -25,18 +25,24 @@ class Errors(nn.Module):
             return token_errors(prediction, target, self.target.loss)
 
 
-def normalize_cubes(cubes: torch.Tensor, pixels_dim: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per token and colour: `(v - mean) / (std + 1e-6)` with the unbiased deviation.
+EPS = 1e-6
+"""Added to the deviation of levels in [0, 1]."""
+
+
+def normalize_cubes(
+    cubes: torch.Tensor, pixels_dim: int = 2, eps: torch.Tensor | float = EPS
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Per token and colour: `(v - mean) / (std + eps)` with the unbiased deviation.
 
     Args:
-        cubes: `(B, n, pixels, C)` float32 in [0, 1]. pixels_dim: where the pixels are.
+        cubes: `(B, n, pixels, C)` float32. pixels_dim: where the pixels are. eps: 1e-6 for levels in [0, 1].
 
     Returns:
-        normalised cubes, mean `(B, n, 1, C)` and `std + 1e-6` `(B, n, 1, C)`, with which a reconstruction can be brought back to pixels.
+        normalised cubes, mean `(B, n, 1, C)` and `std + eps` `(B, n, 1, C)`, with which a reconstruction can be brought back to pixels.
     """
     mean = cubes.mean(dim=pixels_dim, keepdim=True)
     centered = cubes - mean
-    std = (centered.square().sum(pixels_dim, keepdim=True) / (cubes.shape[pixels_dim] - 1)).sqrt() + 1e-6  # torch's var is slow
+    std = (centered.square().sum(pixels_dim, keepdim=True) / (cubes.shape[pixels_dim] - 1)).sqrt() + eps  # torch's var is slow
     return centered / std, mean, std
 
 
@@ -60,9 +66,12 @@ def masked_targets(
     if config.kind == "motion":
         video, mean = video - video.mean(dim=1, keepdim=True), 0.0
     mean, std = (v.view(1, 1, -1, 1) if isinstance(v, torch.Tensor) else v for v in (mean, std))
-    cubes = cubes_at(video.contiguous(), masked, tubelet, patch) * std + mean
+    cubes = cubes_at(video.contiguous(), masked, tubelet, patch)
+    if config.kind == "pixels" and config.normalize:
+        return normalize_cubes(cubes, 3, EPS / std)[0].transpose(2, 3).flatten(2)  # as of levels: scale and shift cancel
+    cubes = cubes * std + mean
     if config.normalize:
-        cubes = normalize_motion(cubes) if config.kind == "motion" else normalize_cubes(cubes, 3)[0]
+        cubes = normalize_motion(cubes)
     return cubes.transpose(2, 3).flatten(2)
 
 

@@ -69,6 +69,17 @@ def test_target_is_slow_reference():
         assert torch.allclose(got[0, row].double(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{}, {"normalize": False}, {"kind": "motion"}], ids=str)
+def test_targets_are_made_of_levels_however_the_video_was_normalised(settings):
+    levels, masked = torch.rand(2, 4, 3, 32, 32), torch.arange(32).expand(2, 32)
+    levels[0, :, :, :16] = levels[0, :, :, :1]  # tokens of little contrast
+    levels[0, :, :, :8] *= 1e-3
+    mean, std = torch.tensor([0.3, 0.5, 0.4]).view(1, 1, 3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(1, 1, 3, 1, 1)
+    config = TargetConfig(**settings)
+    found = masked_targets((levels - mean) / std, masked, config, 2, 8, mean, std)
+    assert torch.allclose(found, masked_targets(levels, masked, config, 2, 8), atol=2e-3)
+
+
 def test_loss_sees_masked_tokens_only():
     built = method()
     clip = video()
