@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import anomaly_toys
 import masked_helpers
@@ -16,7 +15,8 @@ from tasks.boundaries.config import FinetuneConfig as BoundaryConfig
 from tasks.boundaries.supervised import BoundaryTraining
 from tasks.classify.config import FinetuneConfig as ClassifyConfig
 from tasks.classify.method import Classification
-from tasks.core.engine.method import Method, Progress
+from tasks.core.engine.config import OptimConfig
+from tasks.core.engine.method import MAIN, Method, Progress
 from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
@@ -35,9 +35,8 @@ class Draws(BatchRandom):
 
 
 def masked(settings: dict) -> tuple[Method, dict]:
-    return masked_helpers.method({**settings, **({"dropout": 0.0} if settings["name"] == "adamae" else {})}), {
-        "video": masked_helpers.video(ROWS)
-    }
+    quiet = {"dropout": 0.0} if settings["name"] == "adamae" else {}
+    return masked_helpers.method({**settings, **quiet}), {"video": masked_helpers.video(ROWS)}
 
 
 def classify() -> tuple[Method, dict]:
@@ -78,23 +77,26 @@ CASES: dict[str, Callable[[], tuple[Method, dict]]] = {
 }
 
 
-def step(method: Method, batch: dict, rng: BatchRandom, device: str, bf16: bool = False) -> tuple[dict[str, float], list[Any]]:
+def step(method: Method, batch: dict, rng: BatchRandom, device: str, bf16: bool = False) -> tuple[dict[str, float], list[torch.Tensor]]:
     """Losses of one whole step and the gradients of its main phase, as the loop takes it."""
-    now = Progress(0, 0, 10, 100)
-    optimizers = {
-        name: make_optimizer(spec.groups, tiny_models.config().optim, torch.device(device)) for name, spec in method.optimizers().items()
-    }
-    found, gradients = {}, []
+    now, kind = Progress(0, 0, 10, 100), OptimConfig()
+    optimizers = {name: make_optimizer(spec.groups, kind, torch.device(device)) for name, spec in method.optimizers().items()}
     batch = {name: value.to(device) for name, value in batch.items()}
-    for phase in ("main", None):
-        for name in ["main"] if phase else method.phases_after(now):
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                losses = method(batch, rng, now) if phase else method(None, None, now, name)
-            losses["loss"].backward()
-            gradients += [p.grad.float().cpu() for p in method.parameters() if p.grad is not None] if phase else []
-            optimizers[name].step()
-            method.zero_grad()
-            found |= {f"{name} {key}": float(value.detach()) for key, value in losses.items()}
+    found: dict[str, float] = {}
+
+    def phase(name: str) -> list[torch.Tensor]:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            losses = method(batch if name == MAIN else None, rng, now, name)
+        losses["loss"].backward()
+        gradients = [p.grad.float().cpu() for p in method.parameters() if p.grad is not None]
+        optimizers[name].step()
+        method.zero_grad()
+        found.update({f"{name} {key}": float(value.detach()) for key, value in losses.items()})
+        return gradients
+
+    gradients = phase(MAIN)
+    for name in method.phases_after(now):
+        phase(name)
     return found, gradients
 
 

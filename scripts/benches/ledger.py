@@ -5,7 +5,6 @@ small ones. Peak memory is what live tensors take, without an allocator's roundi
 """
 
 import weakref
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,7 @@ class Ledger(TorchDispatchMode):
     Attributes:
         live, peak: bytes of the tensors that are there, and the most there were since `restart`.
         kernels, bytes, flops: launched operators, bytes they read and wrote, operations of matrix products, since `restart`.
-        parts: by operator, (bytes, operations) of every launch.
+        parts: bytes and operations of every launch.
     """
 
     def __init__(self) -> None:
@@ -47,8 +46,8 @@ class Ledger(TorchDispatchMode):
 
     def restart(self) -> None:
         """Counts from here on; what is live stays so."""
-        self.peak, self.parts = self.live, []
-        self.names: Counter[str] = Counter()
+        self.peak = self.live
+        self.parts: list[tuple[int, int]] = []
 
     @property
     def kernels(self) -> int:
@@ -71,14 +70,13 @@ class Ledger(TorchDispatchMode):
         written = [leaf for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
         for tensor in written:
             self._watch(tensor.untyped_storage())
-        name = operator._overloadpacket.__name__.removesuffix(".default")
+        name = operator._overloadpacket.__name__
         if name not in VIEWS and written:
             read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
             touched = written * 2 if name in GATHERS else {id(tensor): tensor for tensor in (*read, *written)}.values()
             formula = flop_registry.get(operator._overloadpacket)
             operations = formula(*args, **(kwargs or {}), out_val=made) if formula else 0
             self.parts.append((sum(tensor.numel() * tensor.element_size() for tensor in touched), operations))
-            self.names[name] += 1
         return made
 
     def _watch(self, storage: torch.UntypedStorage) -> None:
