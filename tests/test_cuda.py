@@ -78,7 +78,7 @@ CASES: dict[str, Callable[[], tuple[Method, dict]]] = {
 
 
 def step(method: Method, batch: dict, rng: BatchRandom, device: str, bf16: bool = False) -> tuple[dict[str, float], list[torch.Tensor]]:
-    """Losses of one whole step and the gradients of its main phase, as the loop takes it."""
+    """Losses and gradients of one whole step, all phases, as the loop takes it."""
     now, kind = Progress(0, 0, 10, 100), OptimConfig()
     optimizers = {name: make_optimizer(spec.groups, kind, torch.device(device)) for name, spec in method.optimizers().items()}
     batch = {name: value.to(device) for name, value in batch.items()}
@@ -96,7 +96,7 @@ def step(method: Method, batch: dict, rng: BatchRandom, device: str, bf16: bool 
 
     gradients = phase(MAIN)
     for name in method.phases_after(now):
-        phase(name)
+        gradients += phase(name)
     return found, gradients
 
 

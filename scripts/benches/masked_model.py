@@ -56,7 +56,8 @@ def row_config(name: str, config: Any) -> Any:
 
     changes = dict(OURS[name])
     if changes.get("dim") == "third":
-        changes["dim"] = config.model.widths()[0] // 3
+        heads = config.sampler.heads if config.sampler.name == "tats" else 8
+        changes["dim"] = config.model.widths()[0] // 3 // heads * heads
     kept = config.sampler.model_dump() if config.sampler.name == changes["name"] else {}
     return PretrainConfig(**(config.model_dump() | {"sampler": kept | changes}))
 

@@ -5,7 +5,7 @@ import torch
 from tasks.core.engine.plan import Workload
 from tasks.core.nn.memory import Kept, block_kept, encoder_kept, read_block_kept, trajectory_kept
 from tasks.masked.config import AdaMAESampler, PretrainConfig, TATSSampler
-from tasks.masked.flops import learns_from_draw, step_flops, training_flops, visible_tokens
+from tasks.masked.flops import step_flops, training_flops, visible_tokens
 from tasks.masked.method import MaskedPretraining
 
 
@@ -45,8 +45,8 @@ def sampler_kept(config: PretrainConfig) -> Kept:
         return block_kept(n, width) + Kept(0, (2 + 2) * n * width)  # the scored tokens; masks of two dropouts
     if not isinstance(sampler, TATSSampler):
         return Kept()
-    tokens = Kept(0, n * width)
-    if not learns_from_draw(config):
+    tokens = Kept(0, n * width) * (sampler.every * config.train.accumulate)
+    if not (sampler.keep_graph and sampler.every == 1):
         return tokens  # the policy's activations come when those of the autoencoder are gone, and are fewer
     dim = sampler.dim or width
     blocks = block_kept(n, dim) * (sampler.blocks - 1) + read_block_kept(n, dim)

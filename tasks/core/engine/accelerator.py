@@ -47,15 +47,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Blocks of up to 1 GiB that a step frees stay with the process, for the next step, instead of being returned and faulted in anew.
+    """Blocks of up to 1 GiB (32 MiB where the library takes no more) that a step frees stay with the process, for the next step, instead
+    of being returned and faulted in anew.
 
     On the C library of most Linux systems only; settings that the user made in the environment are left alone.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+    if hasattr(library, "mallopt") and (library.mallopt(M_MMAP_THRESHOLD, 2**30) or library.mallopt(M_MMAP_THRESHOLD, 2**25)):
         library.mallopt(M_TRIM_THRESHOLD, 2**30)
 
 

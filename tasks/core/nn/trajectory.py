@@ -39,7 +39,7 @@ class TrajectoryAttention(nn.Module):
         self.proj_kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor, first_landmark: int = 0) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, first_landmark: torch.Tensor | int = 0) -> torch.Tensor:
         """`(B, N, dim)` to `(B, N, dim)`. `first_landmark`: place in [0, N) where the greedy choice of landmarks starts."""
         b, n, dim = x.shape
         h, d = self.heads, dim // self.heads
@@ -128,14 +128,14 @@ def pool_exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, frames: int) -
 
 @torch.compiler.disable  # a graph of so many steps takes a minute to compile
 @torch.no_grad()
-def choose_landmarks(q: torch.Tensor, count: int, first: int) -> torch.Tensor:
+def choose_landmarks(q: torch.Tensor, count: int, first: torch.Tensor | int) -> torch.Tensor:
     """Indices `(B, h, count)` of queries `(B, h, N, d)` chosen greedily so that each new one is most orthogonal to those before it.
 
     Most orthogonal: the smallest largest absolute cosine to any landmark chosen so far.
     """
     unit = F.normalize(q.float(), dim=-1).to(q.dtype).flatten(0, 1).contiguous()
     worst = unit.new_zeros(unit.shape[:-1])
-    index = torch.full((len(unit), 1), first, device=q.device)
+    index = torch.as_tensor(first, device=q.device).expand(len(unit), 1)
     chosen = [index]
     for _ in range(count - 1):
         last = unit.gather(1, index[..., None].expand(-1, -1, unit.shape[-1]))

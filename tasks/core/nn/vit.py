@@ -120,7 +120,7 @@ class DropPath(nn.Module):
         if not (self.acts and self.training):
             return x
         keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
-        return x * (keep / (1 - self.rate)).to(x.dtype)
+        return (x * (keep / (1 - self.rate))).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"

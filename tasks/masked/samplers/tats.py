@@ -36,7 +36,7 @@ class ActorBlock(nn.Module):
         self.norm2 = Norm(dim)
         self.mlp = Mlp(dim)
 
-    def forward(self, x: torch.Tensor, first_landmark: int, read: nn.Linear | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, first_landmark: torch.Tensor | int, read: nn.Linear | None = None) -> torch.Tensor:
         """`(B, N, dim)` to the same. With `read`, a layer from dim to one number: what it makes of the outputs, `(B, N)` float32, for
         little more than half the operations of the MLP.
         """
@@ -72,10 +72,11 @@ class Policy(nn.Module):
         """`(B, N, dim)` tokens to log-probabilities `(B, N)` and values `(B,)`, both float32."""
         x = self.narrow(tokens)
         x = x if self.position is None else x + self.position.to(x.dtype)
+        first = torch.full((), first_landmark, device=tokens.device)  # a tensor: torch.compile would make a graph for every number
         *others, last = self.blocks
         for block in others:
-            x = block(x, first_landmark)
-        logits = torch.nan_to_num(last(x, first_landmark, self.score))
+            x = block(x, first)
+        logits = torch.nan_to_num(last(x, first, self.score))
         means = tokens.mean(-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
         return (logits / self.temperature).log_softmax(-1), self.value(means).squeeze(-1).float()
 

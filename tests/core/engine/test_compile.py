@@ -48,6 +48,17 @@ def test_a_compiled_method_gives_the_same_numbers(settings, traced):
     assert traced["stats"]["unique_graphs"] >= 3  # encoder, decoder, loss
 
 
+def test_landmarks_that_begin_elsewhere_need_no_graph_of_their_own(traced):
+    trained = method(SAMPLERS[4])
+    compile_regions(trained)
+    graphs = []
+    for number in range(4):
+        trained({"video": video()}, rng(number), progress(number))
+        trained.phases_after(progress(number))
+        graphs.append(traced["stats"]["unique_graphs"])
+    assert graphs[1:] == graphs[:-1]
+
+
 def test_blocks_that_are_dropped_at_different_rates_share_a_graph(traced):
     model = VideoTransformer(VitConfig(**{**MODEL, "depth": 6}), drop_path=0.3).train()
     compile_regions(model)
