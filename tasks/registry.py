@@ -16,17 +16,24 @@ class Task:
         name: also the folder under `tasks/` and under `presets/`.
         summary: one line for listings.
         verbs: verb -> module below the subpackage; the module has `run(config, run)`.
+        within: the subpackage, where it is not `tasks.<name>`: what every encoder can do belongs to the core.
     """
 
     name: str
     summary: str
     verbs: dict[str, str]
+    within: str | None = None
+
+    @property
+    def package(self) -> str:
+        """The subpackage with `config.py` and the modules of the verbs."""
+        return self.within or f"tasks.{self.name}"
 
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain", "extract": "extract"}),
+        Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
         Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
         Task(
             "boundaries",
@@ -39,6 +46,7 @@ TASKS: dict[str, Task] = {
             {"pretrain": "pretrain", "detect": "detect"},
         ),
         Task("pseudo", "pseudo-anomalies: latent-diffusion inpainting, flow mixup", {"pretrain": "pretrain", "generate": "generate"}),
+        Task("features", "what a trained encoder makes of videos, as arrays", {"extract": "extract"}, within="tasks.core.towers"),
     )
 }
 
@@ -54,22 +62,22 @@ def task_for(name: str, verb: str) -> Task:
 
 
 def schema(name: str, verb: str) -> Any:
-    """The configuration class of a task's verb (from `tasks.<name>.config`, which never imports torch)."""
-    task_for(name, verb)
-    return import_module(f"tasks.{name}.config").CONFIGS[verb]
+    """The configuration class of a task's verb (from the task's `config.py`, which never imports torch)."""
+    return import_module(f"{task_for(name, verb).package}.config").CONFIGS[verb]
 
 
 def verb_module(name: str, verb: str) -> Any:
     """The module that implements a verb: it has `run(config, run)` and, for training, `plan(config) -> dict` and `check(config)`."""
-    return import_module(f"tasks.{name}.{task_for(name, verb).verbs[verb]}")
+    task = task_for(name, verb)
+    return import_module(f"{task.package}.{task.verbs[verb]}")
 
 
 def workload(name: str, verb: str) -> Any:
     """What one clip costs, `workload(config, classes)` of a training verb; UsageError where a task cannot tell."""
-    task_for(name, verb)
+    package = task_for(name, verb).package
     known = {}
-    if find_spec(f"tasks.{name}.workload") is not None:
-        known = import_module(f"tasks.{name}.workload").WORKLOADS
+    if find_spec(f"{package}.workload") is not None:
+        known = import_module(f"{package}.workload").WORKLOADS
     if verb not in known:
         raise UsageError(f"there is no --plan for {verb} of task '{name}'", "--dry-run says what would run")
     return known[verb]

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-for folder in (".", "../scripts", "core/engine", "core/video", "masked", "classify", "boundaries", "anomalies", "pseudo", "vidcli"):
+for folder in (
+    ".",
+    "../scripts",
+    "core/engine",
+    "core/video",
+    "core/clips",
+    "masked",
+    "classify",
+    "boundaries",
+    "anomalies",
+    "pseudo",
+    "vidcli",
+):
     sys.path.insert(0, str(HERE / folder))
 
 

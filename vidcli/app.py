@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from tasks.core.engine.signals import HANDLED, cause, stopping
 from tasks.core.errors import UsageError, VidError
 from tasks.core.files import cannot_write
+from tasks.core.signals import HANDLED, cause, stopping
 from vidcli import __version__, launch, options
 from vidcli.commands import (
     config_show,
@@ -107,22 +107,22 @@ def main(arguments: list[str] | None = None) -> int:
         sys.argv = ["vid", *arguments]
     if (cache := os.environ.get("VID_CACHE")) and "HF_HOME" not in os.environ:
         os.environ["HF_HOME"] = os.path.join(cache, "huggingface")  # read when huggingface_hub is imported
-    talk = reset()
-    with stopping("stopped by a signal; what is finished is written", "run the same command again to continue") as deaf:
+    reporter = reset()
+    with stopping("stopped by a signal; what is finished is written", "run the same command again to continue") as disarm:
         try:
             _join(sys.argv[1:])
-            talk = reset()  # now it knows its rank
+            reporter = reset()  # now it knows its rank
             code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         except (Exception, KeyboardInterrupt) as error:
-            deaf()
+            disarm()
             if not isinstance(error, VidError) and not cannot_write(error):
                 error = cause(error)
-            code = 130 if isinstance(error, KeyboardInterrupt) else explain(error, talk)
+            code = 130 if isinstance(error, KeyboardInterrupt) else explain(error, reporter)
         finally:
-            deaf()
-            talk.detach_log()
+            disarm()
+            reporter.detach_log()
         code = launch.leave(code)
     if arguments is None:  # the process ends here; the same signal may come again while it does
         for number in HANDLED:
@@ -140,44 +140,46 @@ def _join(arguments: list[str]) -> None:
             raise
 
 
-def explain(error: Exception, talk: Console) -> int:
+def explain(error: Exception, reporter: Console) -> int:
     """Says what went wrong in one or two lines (with --debug: the traceback first) and returns the exit code."""
     if isinstance(error, BrokenPipeError):
         hush_stdout()
         return 141
-    if talk.debug and not hasattr(error, "format_message"):
+    if reporter.debug and not hasattr(error, "format_message"):
         import traceback
 
-        talk.warn(traceback.format_exc().rstrip())
+        reporter.warn(traceback.format_exc().rstrip())
     if isinstance(error, VidError):
-        if talk.muted and error.exit_code in AGREED:
+        if reporter.muted and error.exit_code in AGREED:
             return error.exit_code
         if error.exit_code in (75, 130):
-            talk.warn(error.message)
+            reporter.warn(error.message)
             if error.hint:
-                talk.info(f"hint: {error.hint}")
+                reporter.info(f"hint: {error.hint}")
         else:
-            talk.error(error.message, error.hint)
+            reporter.error(error.message, error.hint)
         return error.exit_code
     if hasattr(error, "format_message"):  # of the command line: unknown options, missing arguments
-        return _usage(error, talk)
+        return _usage(error, reporter)
     if reason := cannot_write(error):
-        talk.error(f"{reason}: {getattr(error, 'filename', None) or 'while writing'}", "make room or choose another folder, then repeat it")
+        reporter.error(
+            f"{reason}: {getattr(error, 'filename', None) or 'while writing'}", "make room or choose another folder, then repeat it"
+        )
         return 1
     if type(error).__name__ == "ValidationError":  # of settings that no person typed: those stored in a model folder
         first = error.errors(include_url=False)[0]
         place = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
-        talk.error(
+        reporter.error(
             f"a model's config.json does not fit: {error.title}.{place}: {first['msg']}", "it was edited, or made by another version"
         )
         return 2
     if type(error).__name__ == "OutOfMemoryError":
-        talk.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
+        reporter.error("out of GPU memory", "a smaller --batch-size (with --set train.accumulate=N the effective batch stays)")
         return 1
     if _lost_peer(error):
-        talk.error("another process of this run has ended", "it has said why, or was killed; run the same command again to continue")
+        reporter.error("another process of this run has ended", "it has said why, or was killed; run the same command again to continue")
         return 1
-    talk.error(f"bug: {type(error).__name__}: {error}", None if talk.debug else "see the traceback: repeat it with --debug")
+    reporter.error(f"bug: {type(error).__name__}: {error}", None if reporter.debug else "see the traceback: repeat it with --debug")
     return 1
 
 
@@ -188,7 +190,7 @@ def _lost_peer(error: Exception) -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1" and torch_says and any(text in str(error) for text in told)
 
 
-def _usage(error: Exception, talk: Console) -> int:
+def _usage(error: Exception, reporter: Console) -> int:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
@@ -196,5 +198,5 @@ def _usage(error: Exception, talk: Console) -> int:
         message = " ".join(error.format_message().split())
         if near := getattr(error, "possibilities", None):
             message = f"no such option: {error.option_name}; did you mean {' or '.join(sorted(near))}?"
-        talk.error(message, f"{context.command_path if context else 'vid'} --help")
+        reporter.error(message, f"{context.command_path if context else 'vid'} --help")
     return getattr(error, "exit_code", 2)

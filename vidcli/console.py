@@ -16,7 +16,7 @@ FIRST_LINE_AFTER_S = 2.0
 
 
 class Console:
-    """One per process, decided once by the flags of the command; implements `tasks.core.talk.Talk`.
+    """One per process, decided once by the flags of the command; implements `tasks.core.reporter.Reporter`.
 
     Attributes:
         json: results are JSON Lines instead of tables.

@@ -21,10 +21,10 @@ def run_demo(out: Path, console: Console, seed: int = 0, n_per_class: int = N_PE
     Args:
         n_per_class: videos rendered of each motion, all splits together. epochs: of each training; None: what the presets say.
     """
-    from tasks.core.video.synthetic import CLASSES, render_motion_set
+    from tasks.core.data.synthetic import CLASSES, render_motion_set
 
     started = time.monotonic()
-    manifest = render_motion_set(out / "videos", n_per_class, seed, SIZE, FRAMES, splits=SHARES, talk=console)
+    manifest = render_motion_set(out / "videos", n_per_class, seed, SIZE, FRAMES, splits=SHARES, reporter=console)
     shared = {"train.seed": seed, **({"train.epochs": epochs} if epochs else {})}
     unlabelled = {**shared, "data.train": [f"{manifest}@unlabelled", f"{manifest}@train"]}
     labelled = {**shared, "data.train": [f"{manifest}@train"], "data.val": [f"{manifest}@val"]}

@@ -24,26 +24,26 @@ def report(
     """
     from tasks.core.errors import InputError
 
-    talk = console()
+    reporter = console()
     rows, good, bad, kept = [], 0, 0, 0
     for record in found:
         if "error" in record:
             bad += 1
             if strict:
                 raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still done")
-            talk.warn(f"{record['video']}: {record['error']}")
+            reporter.warn(f"{record['video']}: {record['error']}")
         else:
             good += 1
             kept += record.get("skipped", False)
             if record.get("damage"):
-                talk.warn(f"{record['video']}: {record['damage']}")
+                reporter.warn(f"{record['video']}: {record['damage']}")
             rows += lines(record)
-        if talk.json:
-            talk.emit(record)
-    if not talk.json:
-        talk.table(rows)
-    count = f", {len(rows)} {noun}" if noun and not talk.json else ""
-    talk.info(f"{good} of {good + bad} videos{count}" + (f"; {kept} were done before (--overwrite does them again)" if kept else ""))
+        if reporter.json:
+            reporter.emit(record)
+    if not reporter.json:
+        reporter.table(rows)
+    count = f", {len(rows)} {noun}" if noun and not reporter.json else ""
+    reporter.info(f"{good} of {good + bad} videos{count}" + (f"; {kept} were done before (--overwrite does them again)" if kept else ""))
     return 0 if not bad else 4 if good else 3
 
 

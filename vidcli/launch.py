@@ -1,7 +1,7 @@
 """From one process to many: Accelerate's launcher on one machine, SLURM's environment on several.
 
 The launcher's agent would turn every failure of a worker into exit code 1 and a page of traceback, and pass signals on with a
-timeout. So workers and the process that launched them talk through a folder named by `VID_EXIT_DIR`: each worker leaves its process
+timeout. So workers and the process that launched them reporter through a folder named by `VID_EXIT_DIR`: each worker leaves its process
 id there when it starts and its exit code when it ends, and ends with 0 for the agent. Signals go to the workers directly; the agent
 ignores them.
 """
@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from tasks.core.engine.signals import HANDLED
 from tasks.core.errors import UsageError
 from tasks.core.interpreter import same_modules
+from tasks.core.signals import HANDLED
 from vidcli import accelerate_file
 from vidcli.console import console
 
@@ -93,13 +93,13 @@ def starts_here() -> bool:
 
 def slurm_nodes() -> tuple[int, int] | None:
     """(nodes, number of this one) where srun started one task on each of several nodes and no launcher has taken over yet."""
-    nodes, tasks = (_told(f"SLURM_STEP_NUM_{what}", "1") for what in ("NODES", "TASKS"))
+    nodes, tasks = (_env_int(f"SLURM_STEP_NUM_{what}", "1") for what in ("NODES", "TASKS"))
     if nodes < 2 or nodes != tasks or "TORCHELASTIC_RUN_ID" in os.environ:
         return None
-    return nodes, _told("SLURM_NODEID")
+    return nodes, _env_int("SLURM_NODEID")
 
 
-def _told(variable: str, otherwise: str = "") -> int:
+def _env_int(variable: str, otherwise: str = "") -> int:
     """A number that srun has set. Raises UsageError."""
     value = os.environ.get(variable, otherwise)
     if not value.isdecimal():
@@ -237,10 +237,10 @@ def join_slurm() -> None:
     Raises:
         UsageError: variables that srun did not set, or the first node is not known; then all but MASTER_ADDR are set.
     """
-    if in_world() or (tasks := _told("SLURM_STEP_NUM_TASKS", "1")) < 2:
+    if in_world() or (tasks := _env_int("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
-    job, step, nodes = _told("SLURM_JOB_ID", "0"), _told("SLURM_STEP_ID", "0"), _told("SLURM_STEP_NUM_NODES", "1")
-    rank, local = _told("SLURM_PROCID"), _told("SLURM_LOCALID")
+    job, step, nodes = _env_int("SLURM_JOB_ID", "0"), _env_int("SLURM_STEP_ID", "0"), _env_int("SLURM_STEP_NUM_NODES", "1")
+    rank, local = _env_int("SLURM_PROCID"), _env_int("SLURM_LOCALID")
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(tasks))
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(tasks // nodes))
     os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 20000))

@@ -52,12 +52,14 @@ ShardOf = Annotated[
 Videos = Annotated[
     list[str], typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, manifests; - reads paths from standard input.")
 ]
-FoundIn = Annotated[
+OutputDir = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Write files here; what is there already is not done again.")
 ]
 DetectorModel = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the embedded detector]."),
+    typer.Option(
+        "--model", metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision] [default: the training-free detector]."
+    ),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where a network runs: auto, cpu, cuda, cuda:1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]

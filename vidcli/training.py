@@ -94,7 +94,7 @@ def train(
     flags = options.given_flags(FLAGS, values)
     resolved = resolve(Given(preset, config or (), flags, sets or ()), verb)
     folder = out or Path("runs") / "-".join(filter(None, (verb, resolved.slug, name)))
-    talk = console()
+    reporter = console()
     if processes and gpus:
         raise UsageError("--processes is for the CPU and --gpus for GPUs", "give one of them")
     if len(instead := [flag for flag, given in (("--plan", plan), ("--profile", profile), ("--dry-run", dry_run)) if given]) > 1:
@@ -106,7 +106,7 @@ def train(
     if dry_run:
         with launch.world_of(processes or gpus):
             planned = verb_module(resolved.task, verb).plan(resolved.config)
-        talk.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **planned}, "dry run")
+        reporter.result({"task": resolved.task, "verb": verb, "preset": resolved.preset, "out": str(folder), **planned}, "dry run")
         return 0
     if (processes or gpus or 1) > 1 and launch.starts_here():
         return launch.relaunch(sys.argv[1:], processes, gpus)
@@ -115,7 +115,7 @@ def train(
     if processes:
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
-    from tasks.core.engine.signals import stopping
+    from tasks.core.signals import stopping
 
     with stopping(f"stopped by a signal outside of training; {folder} is as it was", "run the same command again to continue"):
         return _profile(verb, resolved, profile) if profile else _run(verb, resolved, folder)
@@ -127,14 +127,14 @@ def _profile(verb: str, resolved: Any, steps: int, warmup: int = 3) -> int:
     from tasks.core.profile import Profiled, profiling
     from tasks.registry import verb_module
 
-    talk, module = console(), verb_module(resolved.task, verb)
+    reporter, module = console(), verb_module(resolved.task, verb)
     length = {"epochs": 10**6, "max_steps": steps + warmup, "eval_every_epochs": None, "save_every_s": 1e9}
     length |= {"save_every_steps": None, "save_every_epochs": None}
     config = resolved.config.model_copy(update={"train": resolved.config.train.model_copy(update=length)})
-    config = getattr(module, "steady", lambda same: same)(config)
+    config = getattr(module, "past_warmup", lambda same: same)(config)
     module.check(config)
     with tempfile.TemporaryDirectory(prefix="vid-profile-") as folder:
-        run = Run.open(Path(folder), config, resolved.task, verb, ["vid", *sys.argv[1:]], talk, resolved.preset)
+        run = Run.open(Path(folder), config, resolved.task, verb, ["vid", *sys.argv[1:]], reporter, resolved.preset)
         try:
             with profiling(steps, warmup):
                 module.run(config, run)
@@ -142,35 +142,35 @@ def _profile(verb: str, resolved: Any, steps: int, warmup: int = 3) -> int:
             report = done.report
     if not run.main:
         return 0
-    if talk.json:
-        talk.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **report})
+    if reporter.json:
+        reporter.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **report})
         return 0
-    talk.table([{"part of a step": p["part"], "ms": f"{p['ms']:.1f}", "share": f"{100 * p['share']:.1f} %"} for p in report["parts"]])
+    reporter.table([{"part of a step": p["part"], "ms": f"{p['ms']:.1f}", "share": f"{100 * p['share']:.1f} %"} for p in report["parts"]])
     read = report["read_s_per_clip"]
     note = f"; reading and decoding: {1e3 * read:.1f} ms of one core a clip" if read else ""
-    talk.info(f"{1e3 * report['seconds_per_step']:.1f} ms a step, {report['clips_per_s']:g} clips/s a process{note}")
+    reporter.info(f"{1e3 * report['seconds_per_step']:.1f} ms a step, {report['clips_per_s']:g} clips/s a process{note}")
     return 0
 
 
 def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool) -> int:
     """Prints what the run would take on `world` GPUs."""
+    from tasks.core.data.manifest import label_names
     from tasks.core.engine.plan import assumptions, forecast
     from tasks.core.engine.setup import training_rows
-    from tasks.core.video.manifest import label_names
     from tasks.registry import verb_module, workload
 
-    talk, config, assumed, cost = console(), resolved.config, assumptions(assume), workload(resolved.task, verb)
+    reporter, config, assumed, cost = console(), resolved.config, assumptions(assume), workload(resolved.task, verb)
     rows = None
     if config.data.train:
         verb_module(resolved.task, verb).check(config)
         rows = training_rows(config.data)
     work = cost(config, assumed.classes if rows is None else len(label_names(rows)))
     lines = [line.as_dict() for line in forecast(work, config, world, rows, assumed, measure)]
-    if talk.json:
-        talk.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **{line.pop("key"): line for line in lines}})
+    if reporter.json:
+        reporter.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **{line.pop("key"): line for line in lines}})
     else:
         shown = [{**line, "value": line["value"] if isinstance(line["value"], str) else _short(line["value"])} for line in lines]
-        talk.table([{"plan": line.pop("key"), **line} for line in shown])
+        reporter.table([{"plan": line.pop("key"), **line} for line in shown])
     return 0
 
 
@@ -186,21 +186,23 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     from tasks.core.errors import InputError, UsageError
     from tasks.registry import verb_module
 
-    talk, module = console(), verb_module(resolved.task, verb)
+    reporter, module = console(), verb_module(resolved.task, verb)
     new = not folder.exists()
     if not (folder / "result.json").exists():  # a finished run needs its data no more
         module.check(resolved.config)
-    run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], talk, resolved.preset)
+    run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], reporter, resolved.preset)
     if run.finished:
-        talk.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
-        talk.result(run.result, "result")
+        reporter.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
+        reporter.result(run.result, "result")
         return 0
-    talk.attach_log(folder / "log.txt")
+    reporter.attach_log(folder / "log.txt")
     try:
-        settings = fit_world(folder, resolved.config, talk)
-        talk.info(f"run folder: {folder}")
-        talk.detail("\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default"))
-        talk.result(module.run(settings, run), "result")
+        settings = fit_world(folder, resolved.config, reporter)
+        reporter.info(f"run folder: {folder}")
+        reporter.detail(
+            "\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default")
+        )
+        reporter.result(module.run(settings, run), "result")
     except (UsageError, InputError):
         if new and run.main:
             _clear(folder)

@@ -1,4 +1,4 @@
-"""Anomalies on UCSD Ped2: the embedded detector, and trained models with several kinds of pseudo-anomaly; micro-AUC of every indicator.
+"""The training-free detector, the one trained on pseudo-anomalies, and difference scores, on UCSD Ped2.
 
 Continues where it was stopped. With a GPU: --preset anomalies/ped2 --short-side 256 --kinds none,patch,telea,ldm --model MODEL.
 """
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="inpainting model of kind ldm")
     parser.add_argument("--short-side", type=int, default=64, help="of the pseudo-anomalies, px")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--no-models", action="store_true", help="the embedded detector only")
+    parser.add_argument("--no-models", action="store_true", help="the training-free detector only")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> None:
     baseline = frame_difference(data, out)
     print(f"| mean difference of neighbouring frames, untrained | | {100 * score(baseline, truth)['auc']:.2f} | | | | |", flush=True)
     began = time.monotonic()
-    detect(out / "embedded", test, "--normal", normal)
-    show("embedded", "", score(out / "embedded", truth), time.monotonic() - began)
+    detect(out / "training-free", test, "--normal", normal)
+    show("training-free", "", score(out / "training-free", truth), time.monotonic() - began)
     if args.no_models:
         return
     for seed in range(args.seeds):
@@ -83,7 +83,7 @@ def frame_difference(data: Path, out: Path) -> Path:
     """A CSV of what anybody would try first."""
     import numpy as np
 
-    from tasks.core.video.reader import open_video
+    from tasks.core.video.open import open_video
 
     file = out / "difference.csv"
     with open(file, "w", newline="") as written:

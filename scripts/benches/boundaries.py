@@ -1,4 +1,4 @@
-"""Event boundaries: the embedded detector, PySceneDetect, and small trained models with and without pretraining; F1 and speed.
+"""Event boundaries: the training-free detector, PySceneDetect, and small trained models with and without pretraining; F1 and speed.
 
 Two test sets: sequences of one person's actions as they come with the data, and sequences made here from the clips of people whom no model
 has seen. The models are fine-tuned on sequences made from the others. PySceneDetect runs in an environment of its own, because its OpenCV
@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_sequences(gestures: Path, split: str, out: Path, count: int, seed: int) -> Path:
     """`count` mp4 files of 2 to 7 clips of one person at one distance, and their truth.json; returns that file."""
-    from tasks.core.video.clips import nearest
-    from tasks.core.video.reader import open_video
-    from tasks.core.video.synthetic import encode
+    from tasks.core.clips.clips import nearest
+    from tasks.core.data.synthetic import encode
+    from tasks.core.video.open import open_video
 
     if (out / "truth.json").exists():
         return out / "truth.json"
@@ -105,10 +105,10 @@ def f1(predictions: dict[str, list[float]], truth: dict) -> dict:
     return gebd_scores(predictions, truth)
 
 
-def embedded(folder: Path, truth: dict) -> tuple[dict[str, list[float]], float]:
+def training_free(folder: Path, truth: dict) -> tuple[dict[str, list[float]], float]:
     """Predictions, and seconds of video per second of one process."""
-    from tasks.boundaries.embedded import pick, score_video
-    from tasks.core.video.reader import open_video
+    from tasks.boundaries.training_free import pick, score_video
+    from tasks.core.video.open import open_video
 
     found, began = {}, time.monotonic()
     for name, entry in truth.items():
@@ -132,7 +132,7 @@ def scenedetect(folder: Path, truth: dict, out: Path) -> dict:
 def learned_speed(model: Path, truth_file: Path, count: int = 4) -> float:
     """Seconds of video per second of a trained detector in this process."""
     from tasks.boundaries.learned import LearnedScorer
-    from tasks.core.video.reader import open_video
+    from tasks.core.video.open import open_video
 
     scorer, truth = LearnedScorer(str(model)), json.loads(truth_file.read_text())
     warm_up, *videos = list(truth.values())[: count + 1]
@@ -157,9 +157,9 @@ def report(name: str, folder: Path, truth: dict, args: argparse.Namespace) -> No
     spans = sum(e["video_duration"] for e in truth.values())
     print(f"\n{name}: {len(truth)} videos, {sum(len(e['substages_timestamps'][0]) for e in truth.values())} boundaries, {spans:.0f} s\n")
     print("| detector | F1 at 0.05 | at 0.10 | mean of ten | times real time, one process |\n|---|---|---|---|---|")
-    embedded(folder, dict(list(truth.items())[:2]))  # warm-up
-    found, speed = embedded(folder, truth)
-    print(line("embedded, one setting", f1(found, truth), speed))
+    training_free(folder, dict(list(truth.items())[:2]))  # warm-up
+    found, speed = training_free(folder, truth)
+    print(line("training-free, one setting", f1(found, truth), speed))
     if not args.no_scenedetect:
         settings = scenedetect(folder, truth, Path(args.out))
         scored = {k: f1(v["predictions"], truth) for k, v in settings.items()}

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from tasks.core.video.flow import opencv_flow, tvl1
+    from tasks.core.flow.flow import opencv_flow, tvl1
 
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
@@ -75,8 +75,9 @@ def frame_pairs(folder: Path, n: int, size: str):
     import cv2
     import torch
 
-    from tasks.core.video.flow import to_grey
-    from tasks.core.video.reader import VIDEO_SUFFIXES, open_video
+    from tasks.core.data.parsing import VIDEO_SUFFIXES
+    from tasks.core.flow.flow import to_grey
+    from tasks.core.video.open import open_video
 
     videos = sorted(file for file in folder.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:

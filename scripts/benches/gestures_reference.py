@@ -16,7 +16,7 @@ def histogram(pictures: torch.Tensor) -> np.ndarray:
     Args:
         pictures: `(T, S, S)` uint8, grey.
     """
-    from tasks.core.video.flow import opencv_flow
+    from tasks.core.flow.flow import opencv_flow
 
     u, v = opencv_flow(pictures[:-1], pictures[1:], "dis").numpy().transpose(1, 0, 2, 3)
     speed = np.hypot(u, v)
@@ -31,9 +31,9 @@ def hands(path: str) -> torch.Tensor:
     """A whole video at `RATE_HZ`, cut to the square around what moves: `(T, SIDE_PX, SIDE_PX)` uint8, grey."""
     from torchvision.transforms.v2.functional import resize
 
-    from tasks.core.video.flow import to_grey
-    from tasks.core.video.motion_crop import boxes_around, motion_squares
-    from tasks.core.video.reader import open_video
+    from tasks.core.clips.motion_crop import boxes_around, motion_squares
+    from tasks.core.flow.flow import to_grey
+    from tasks.core.video.open import open_video
 
     with open_video(path) as video:
         times = np.arange(video.pts[0], video.pts[-1], 1 / RATE_HZ)

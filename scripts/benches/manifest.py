@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import os
 
-    from tasks.core.video.synthetic import render_motion_set
+    from tasks.core.data.synthetic import render_motion_set
 
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     print("| rows | format | file MiB | what | seconds | main own MiB | main PSS MiB | worker own MiB | worker PSS MiB |")
@@ -134,10 +134,10 @@ def loader_processes(own) -> list:
 
 def one_batch(manifest: str, workers: int) -> None:
     """What `vid eval` does before its first result."""
+    from tasks.core.clips.config import ClipConfig, DataConfig
+    from tasks.core.clips.loader import make_eval_loader
+    from tasks.core.data.manifest import label_names, read_sources
     from tasks.core.engine.run import hash_rows
-    from tasks.core.video.config import ClipConfig, DataConfig
-    from tasks.core.video.loader import make_eval_loader
-    from tasks.core.video.manifest import label_names, read_sources
 
     rows = read_sources([manifest], "val" if not manifest.endswith(("csv", "jsonl")) else None)
     hash_rows(rows)

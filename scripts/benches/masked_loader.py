@@ -39,10 +39,10 @@ def plain_loader(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> 
 
 
 def our_loader(side: int, repeats: int) -> tuple[Callable[[list[str], random.Random], Any], Any]:
-    from tasks.core.video.augment import TrainTransform
-    from tasks.core.video.config import AugmentConfig, DataConfig
-    from tasks.core.video.loader import ClipDataset, collate
-    from tasks.core.video.manifest import Row
+    from tasks.core.clips.augment import TrainTransform
+    from tasks.core.clips.config import AugmentConfig, DataConfig
+    from tasks.core.clips.loader import ClipDataset, collate
+    from tasks.core.data.manifest import Row
 
     augment = AugmentConfig(crop="multiscale")
     data = DataConfig(train=["unused"], clip={"frames": FRAMES, "stride_frames": STRIDE}, repeats=repeats, decoder="pyav")
@@ -60,7 +60,8 @@ def table(args: argparse.Namespace) -> None:
     import decord
     import torch
 
-    from tasks.core.video.reader import VIDEO_SUFFIXES, open_video
+    from tasks.core.data.parsing import VIDEO_SUFFIXES
+    from tasks.core.video.open import open_video
 
     torch.set_num_threads(1)
     ours, augment = our_loader(args.side, 1)

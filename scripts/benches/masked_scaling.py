@@ -58,7 +58,7 @@ def processes(args: argparse.Namespace) -> None:
     """Whole training steps of `vid pretrain`, reading included, in worlds of 1, 2, ... processes with equal batches each."""
     import torch
 
-    from tasks.core.video.synthetic import render_motion_set
+    from tasks.core.data.synthetic import render_motion_set
 
     cuda = torch.cuda.is_available()
     most = torch.cuda.device_count() if cuda else len(os.sched_getaffinity(0))

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from tasks.core.video.synthetic import render_motion_set
+    from tasks.core.data.synthetic import render_motion_set
     from vidcli.demo import FRAMES, N_PER_CLASS, SHARES, SIZE
 
     found: dict[str, list[dict]] = {dim: [] for dim in args.dims.split(",")}

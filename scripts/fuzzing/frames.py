@@ -10,7 +10,8 @@ import numpy as np
 
 from fuzzing.sources import RATE, Sound, read_number
 from tasks.core.video.media import open_container
-from tasks.core.video.reader import VideoError, VideoReader, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError, VideoReader
 
 RIGHT, UNCLEAR, ALTERED, WRONG, ELSEWHERE = "right", "unclear", "altered", "wrong", "elsewhere"
 KINDS = (RIGHT, UNCLEAR, ALTERED, WRONG, ELSEWHERE)

@@ -45,7 +45,7 @@ def render(folder: Path) -> dict[str, Sound]:
     import av
     from PIL import Image
 
-    from tasks.core.video.reader import open_video
+    from tasks.core.video.open import open_video
 
     folder.mkdir(parents=True, exist_ok=True)
     made: dict[str, Sound] = {}

@@ -1,1 +1,1 @@
-"""One-class video anomaly detection: two autoencoders, a discriminator, score fusion; and an embedded detector."""
+"""One-class video anomaly detection: two autoencoders, a discriminator, score fusion; and a training-free detector."""

@@ -8,9 +8,10 @@ import numpy as np
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.score import RAW, Calibration
 from tasks.anomalies.stream import Networks, raw_scores
+from tasks.core.clips.config import DataConfig
 from tasks.core.errors import InputError
-from tasks.core.video.config import DataConfig
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 VIDEOS = 8
 WINDOWS = 500

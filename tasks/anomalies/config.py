@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import TrainConfig
-from tasks.core.video.config import ClipConfig, DataConfig
-from tasks.core.video.flow_config import TVL1Config
+from tasks.core.flow.flow_config import TVL1Config
 
 PARTS = ("appearance", "motion", "semantic")
 
@@ -91,10 +91,12 @@ class PretrainConfig(Config):
 class DetectConfig(Config):
     """`vid detect-anomalies`."""
 
-    model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the embedded detector")
-    normal: list[str] = Field(default_factory=list, description="embedded: videos, folders or manifests of normal footage to learn from")
+    model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the training-free detector")
+    normal: list[str] = Field(
+        default_factory=list, description="training-free: videos, folders or manifests of normal footage to learn from"
+    )
     first_part: float = Field(
-        0.25, gt=0, lt=1, description="embedded, without `normal`: share of each video, from its beginning, that counts as normal"
+        0.25, gt=0, lt=1, description="training-free, without `normal`: share of each video, from its beginning, that counts as normal"
     )
     threshold: float | None = Field(None, description="frames that score at least this are anomalous; null: the detector's own")
     weights: tuple[float, float, float] | None = Field(

@@ -11,15 +11,16 @@ from torch.utils.data import Dataset
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.objective import paired, replaced
-from tasks.core.engine.spare import Batch
+from tasks.core.clips.augment import TrainTransform
+from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.loader import ClipDataset, Sample, collate
+from tasks.core.data.feed import data_loader
+from tasks.core.data.manifest import Row
+from tasks.core.data.sampler import Key, StepSampler
+from tasks.core.engine.readable import Batch
+from tasks.core.flow.flow import encode_flow
 from tasks.core.profile import moved
-from tasks.core.video.augment import TrainTransform
-from tasks.core.video.config import AugmentConfig, DataConfig
-from tasks.core.video.flow import encode_flow
-from tasks.core.video.loader import ClipDataset, Sample, data_loader
-from tasks.core.video.manifest import Row
 from tasks.core.video.reader import VideoError
-from tasks.core.video.sampler import Key, StepSampler
 
 UNIT = AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 """The whole picture squeezed to the square, levels / 127.5 - 1."""
@@ -113,13 +114,13 @@ def collate_flow(samples: list[tuple[str, list[np.ndarray]]]) -> Batch:
 
 
 def frame_loader(dataset: FrameClips, batch: int, rank: int, world: int, seed: int) -> Callable[[int], Any]:
-    """From the number of micro-batches to pass over to endless batches of `core.video.loader.collate`."""
-    return lambda start: data_loader(dataset, StepSampler(len(dataset), batch, rank, world, seed, start), dataset.data, seed)
+    """From the number of micro-batches to pass over to endless batches of `core.clips.loader.collate`."""
+    return lambda start: data_loader(dataset, StepSampler(len(dataset), batch, rank, world, seed, start), dataset.data, collate, seed)
 
 
 def flow_loader(dataset: FlowClips, data: DataConfig, batch: int, rank: int, world: int, seed: int) -> Callable[[int], Any]:
     """The same with batches of `collate_flow`."""
-    return lambda start: data_loader(dataset, StepSampler(len(dataset), batch, rank, world, seed, start), data, seed, collate_flow)
+    return lambda start: data_loader(dataset, StepSampler(len(dataset), batch, rank, world, seed, start), data, collate_flow, seed)
 
 
 def feature_loader(features: torch.Tensor, labels: torch.Tensor, batch: int, rank: int, world: int, seed: int) -> Callable[[int], Any]:

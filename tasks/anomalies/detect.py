@@ -1,4 +1,4 @@
-"""`vid detect-anomalies`: scores, intervals and outputs of any number of videos, by the embedded detector or a trained model."""
+"""`vid detect-anomalies`: scores, intervals and outputs of any number of videos, by the training-free detector or a trained model."""
 
 import hashlib
 import json
@@ -10,25 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from tasks.anomalies import embedded, intervals
+from tasks.anomalies import intervals, training_free
 from tasks.anomalies.config import DetectConfig
-from tasks.anomalies.embedded import EmbeddedModel, NormalSource
-from tasks.anomalies.result import AnomalyDetection, FrameScores
-from tasks.anomalies.writers import SUFFIXES, as_record, outputs, write_all
+from tasks.anomalies.result import AnomalyDetection, FrameScores, as_record
+from tasks.anomalies.training_free import NormalModel, NormalSource
+from tasks.anomalies.writers import SUFFIXES, outputs, write_all
+from tasks.core.clips.clips import duration_s, frame_range
+from tasks.core.data.inputs import Input
+from tasks.core.data.manifest import read_sources
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import make_folder
 from tasks.core.metrics.anomalies import smoothed
 from tasks.core.report.outputs import finished as outputs_finished
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 from tasks.core.video.children import each
-from tasks.core.video.clips import duration_s, frame_range
-from tasks.core.video.inputs import Input
-from tasks.core.video.manifest import read_sources
-from tasks.core.video.reader import VideoError, VideoReader, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError, VideoReader
 
-EMBEDDED = "embedded"
+TRAINING_FREE = "training-free"
 THRESHOLD = 0.5
-"""Of the embedded detector: what one normal frame in a thousand reaches."""
+"""Of the training-free detector: what one normal frame in a thousand reaches."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Output:
     overwrite: bool = False
 
 
-def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, talk: Talk) -> Iterator[dict[str, Any]]:
+def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Detects in every input, one after the other or, without a model, in several processes.
 
     Normal footage is learned from once, before the first input, and not at all where every input was done before.
@@ -59,15 +60,15 @@ def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int,
     """
     detector = Detector(config)
     if config.model is not None and config.fusion == "paper" and config.fail_above is not None:
-        talk.warn("fusion 'paper' scores each video relative to itself, to which --fail-above can say little: --set fusion=standard")
+        reporter.warn("fusion 'paper' scores each video relative to itself, to which --fail-above can say little: --set fusion=standard")
     if output.folder is not None:
         make_folder(output.folder)
     again = output.folder is None or output.overwrite
     if detector.model is None and (again or any(finished(detector, output, source) is None for source in inputs)):
-        detector.learn(talk, min(1, workers))
+        detector.learn(reporter, min(1, workers))
     here = 0 if config.model else workers  # a model stays where its memory is
     work = partial(one, detector, output)
-    yield from each(work, inputs, here, talk, "detecting", "video", lambda source, reason: {"video": source.shown, "error": reason})
+    yield from each(work, inputs, here, reporter, "detecting", "video", lambda source, reason: {"video": source.shown, "error": reason})
 
 
 def one(detector: "Detector", output: Output, source: Input, advance: Callable[[int], None] = lambda n: None) -> dict[str, Any]:
@@ -98,16 +99,16 @@ def finished(detector: "Detector", output: Output, source: Input) -> dict[str, A
 
 
 class Detector:
-    """The embedded detector, or a model; can be sent to another process where there is no model.
+    """The training-free detector, or a model; can be sent to another process where there is no model.
 
     Attributes:
-        method: `embedded` or the model as it was named. settings: recorded with every result.
+        method: `training-free` or the model as it was named. settings: recorded with every result.
     """
 
     def __init__(self, config: DetectConfig):
         self.config = config
         self.model: Any = None
-        self.normal: EmbeddedModel | None = None
+        self.normal: NormalModel | None = None
         self.sources: list[NormalSource] = []
         shape = {"min_duration_s": config.min_duration_s, "join_gap_s": config.join_gap_s}
         if config.model is not None:
@@ -120,7 +121,7 @@ class Detector:
             self.settings = {**self.model.settings, **shape, "model_hash": _hash(self.model.config)}
             return
         self.sources = [NormalSource(row.path, row.start_s, row.end_s) for row in read_sources(config.normal)] if config.normal else []
-        self.method = EMBEDDED
+        self.method = TRAINING_FREE
         learned_from = {"first_part": config.first_part}
         if self.sources:
             known = [(s.path, s.start_s, s.end_s, Path(s.path).stat().st_size if Path(s.path).exists() else None) for s in self.sources]
@@ -128,17 +129,17 @@ class Detector:
         threshold = THRESHOLD if config.threshold is None else config.threshold
         self.settings = {"threshold": threshold, "smoothing_s": config.smoothing_s, **shape, **learned_from}
 
-    def learn(self, talk: Talk, workers: int = 0) -> None:
+    def learn(self, reporter: Reporter, workers: int = 0) -> None:
         """Without a model: from the normal footage, if there is any; `workers` 1: in a process of its own, which may hang or crash."""
         if not self.sources:
-            talk.info(f"the first {100 * self.config.first_part:g} % of each video is taken as normal (--normal gives other footage)")
+            reporter.info(f"the first {100 * self.config.first_part:g} % of each video is taken as normal (--normal gives other footage)")
             return
         fit = partial(_fit, self.config.decoder)
-        (found,) = each(fit, [self.sources], workers, talk, "learning what is normal", "video", lambda sources, reason: reason)
+        (found,) = each(fit, [self.sources], workers, reporter, "learning what is normal", "video", lambda sources, reason: reason)
         if isinstance(found, str):
             raise InputError(f"the normal footage cannot be read: {found}", "run: vid data check")
         for path, reason in found.skipped:
-            talk.warn(f"normal footage left out: {path}: {reason}")
+            reporter.warn(f"normal footage left out: {path}: {reason}")
         self.normal = found
 
     def detect(
@@ -174,19 +175,19 @@ class Detector:
     def _embedded(
         self, reader: VideoReader, start: int, stop: int, start_s: float, length_s: float, advance: Callable[[int], None]
     ) -> tuple[FrameScores, list[str]]:
-        model, notes = self.normal, list(embedded.NOTES)
+        model, notes = self.normal, list(training_free.NOTES)
         if model is None:
             first_s = self.config.first_part * length_s
-            model = embedded.fit([NormalSource(reader.path, start_s, start_s + first_s)], advance, self.config.decoder)
+            model = training_free.fit([NormalSource(reader.path, start_s, start_s + first_s)], advance, self.config.decoder)
             notes.append(f"the first {first_s:.1f} s were taken as normal: the detector learned from them, so their own scores say little")
-        scores = embedded.score_video(model, reader, advance, start, stop)
+        scores = training_free.score_video(model, reader, advance, start, stop)
         if self.config.smoothing_s:
             scores = replace(scores, score=smoothed(scores.score, scores.t, self.config.smoothing_s).astype(np.float32))
         return scores, notes
 
 
-def _fit(decoder: str, sources: list[NormalSource], advance: Callable[[int], None]) -> EmbeddedModel:
-    return embedded.fit(sources, advance, decoder)
+def _fit(decoder: str, sources: list[NormalSource], advance: Callable[[int], None]) -> NormalModel:
+    return training_free.fit(sources, advance, decoder)
 
 
 def _hash(value: Any) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 
 from tasks.anomalies.labels import Labels, read_labels
 from tasks.anomalies.predictions import Predicted, read_predictions
+from tasks.core.data.parsing import VIDEO_SUFFIXES
 from tasks.core.engine.run import source_commit
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics import anomalies as metrics
-from tasks.core.talk import Talk
-from tasks.core.video.reader import VIDEO_SUFFIXES
+from tasks.core.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Joined:
     parts: dict[str, np.ndarray]
 
 
-def run(predictions: str | Path, ground_truth: str | Path, talk: Talk, protocol: Protocol = Protocol()) -> dict[str, Any]:
+def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, protocol: Protocol = Protocol()) -> dict[str, Any]:
     """One JSON-able object.
 
     Args:
@@ -67,8 +67,8 @@ def run(predictions: str | Path, ground_truth: str | Path, talk: Talk, protocol:
         raise UsageError(f"unknown protocol '{protocol.name}'", f"known: {', '.join(metrics.PROTOCOLS)}")
     predicted = {video.video: video for video in read_predictions(predictions)}
     labels = read_labels(ground_truth, list(predicted.values()))
-    pairs = paired(list(labels), list(predicted), talk)
-    videos, n_unscored = _joined(labels, predicted, pairs, protocol, talk)
+    pairs = paired(list(labels), list(predicted), reporter)
+    videos, n_unscored = _joined(labels, predicted, pairs, protocol, reporter)
     n_scored = sum(len(video.frame) for video in predicted.values())
     scores, truth = [video.scores for video in videos.values()], [video.labels for video in videos.values()]
     score = _measure(protocol)
@@ -76,16 +76,16 @@ def run(predictions: str | Path, ground_truth: str | Path, talk: Talk, protocol:
     flat = np.concatenate(scores), np.concatenate(truth)
     one_class = [video for video, joined in videos.items() if joined.labels.min() == joined.labels.max()]
     if value is None:
-        talk.warn("the frames that count are all of one class: there is no AUC")
+        reporter.warn("the frames that count are all of one class: there is no AUC")
     elif one_class and protocol.name == "macro-auc":
         way = "with one added normal and anomalous frame each" if protocol.one_class == "pad" else "left out"
-        talk.warn(f"{len(one_class)} of {len(videos)} videos have frames of one class only; they are {way}, as --one-class says")
+        reporter.warn(f"{len(one_class)} of {len(videos)} videos have frames of one class only; they are {way}, as --one-class says")
     return {
         "protocol": protocol.name,
         "auc": value,
         "eer": metrics.equal_error_rate(*flat),
         "ap": metrics.average_precision(*flat),
-        "parts": _parts(videos, score, truth, talk),
+        "parts": _parts(videos, score, truth, reporter),
         "n_frames": len(flat[0]),
         "n_anomalous": int(flat[1].sum()),
         "n_videos": len(videos),
@@ -108,7 +108,7 @@ def run(predictions: str | Path, ground_truth: str | Path, talk: Talk, protocol:
     }
 
 
-def paired(labelled: Sequence[str], predicted: Sequence[str], talk: Talk) -> dict[str, str]:
+def paired(labelled: Sequence[str], predicted: Sequence[str], reporter: Reporter) -> dict[str, str]:
     """Labelled video -> predicted video, where there is one.
 
     Names are compared without the suffix of a video file, in three steps, each among the videos that are left: the same name; one name is
@@ -141,7 +141,7 @@ def paired(labelled: Sequence[str], predicted: Sequence[str], talk: Talk) -> dic
                 new[video] = fitting[0]
         if step == 2 and new:
             video = next(iter(new))
-            talk.info(f"{len(new)} videos are paired by file name alone, e.g. '{video}' with '{new[video]}'")
+            reporter.info(f"{len(new)} videos are paired by file name alone, e.g. '{video}' with '{new[video]}'")
         found |= new
     return found
 
@@ -153,7 +153,7 @@ def _name(video: str) -> tuple[str, ...]:
 
 
 def _joined(
-    labels: Labels, predicted: Mapping[str, Predicted], pairs: Mapping[str, str], protocol: Protocol, talk: Talk
+    labels: Labels, predicted: Mapping[str, Predicted], pairs: Mapping[str, str], protocol: Protocol, reporter: Reporter
 ) -> tuple[dict[str, Joined], int]:
     """The videos that count, and the number of labelled frames without a score."""
     videos: dict[str, Joined] = {}
@@ -172,7 +172,7 @@ def _joined(
     if n_unscored and protocol.missing == "error":
         raise InputError(f"{n_unscored} labelled frames have no score, the first is {first}", "--missing drop leaves them out")
     if n_unscored:
-        talk.warn(f"{n_unscored} labelled frames have no score and are left out, the first is {first}")
+        reporter.warn(f"{n_unscored} labelled frames have no score and are left out, the first is {first}")
     if not videos:
         raise InputError("no labelled frame has a score", "are these predictions of the labelled videos?")
     return videos, n_unscored
@@ -194,14 +194,14 @@ def _measure(protocol: Protocol) -> Callable[[list[np.ndarray], list[np.ndarray]
     return lambda scores, labels: metrics.macro_auc(scores, labels, protocol.one_class)
 
 
-def _parts(videos: Mapping[str, Joined], score: Callable, truth: list[np.ndarray], talk: Talk) -> dict[str, float | None]:
+def _parts(videos: Mapping[str, Joined], score: Callable, truth: list[np.ndarray], reporter: Reporter) -> dict[str, float | None]:
     names = [name for name in next(iter(videos.values())).parts if all(name in video.parts for video in videos.values())]
     found: dict[str, float | None] = {}
     for name in names:
         try:
             found[name] = score([video.parts[name] for video in videos.values()], truth)
         except InputError as error:
-            talk.warn(f"indicator '{name}': {error.message}")
+            reporter.warn(f"indicator '{name}': {error.message}")
             found[name] = None
     return found
 

@@ -1,7 +1,7 @@
 """Normal videos and their pseudo-anomalies: which frames count, and where the twins made by `vid gen-pseudo` lie.
 
 A pseudo-anomaly folder holds `videos.csv` (path, source, n_frames), `frames/NAME/` with one picture per frame of the source,
-`flow/NAME/` and `flow_pseudo/NAME/` with flow (`core.video.flow_png`), and `pseudo.json`; what was not asked for is absent. Pictures are
+`flow/NAME/` and `flow_pseudo/NAME/` with flow (`core.flow.flow_png`), and `pseudo.json`; what was not asked for is absent. Pictures are
 named by the number of their frame, so that of a video used in part the first is not 000000.png.
 """
 
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.clips.clips import frame_range
+from tasks.core.data.manifest import Row
+from tasks.core.data.parsing import IMAGE_SUFFIXES
 from tasks.core.errors import InputError, UsageError
-from tasks.core.video.clips import frame_range
-from tasks.core.video.flow_config import TVL1Config
-from tasks.core.video.manifest import Row
-from tasks.core.video.reader import IMAGE_SUFFIXES, VideoError, open_video
+from tasks.core.flow.flow_config import TVL1Config
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 
 @dataclass(frozen=True)

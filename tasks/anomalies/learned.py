@@ -11,10 +11,10 @@ from tasks.anomalies.result import FrameScores
 from tasks.anomalies.score import Calibration, fuse, heat_levels, parts_of, scored_index
 from tasks.anomalies.stream import Networks, Raw, raw_scores
 from tasks.core.checkpoint import CONFIG, build_strict, find_model, load_config, load_weights
+from tasks.core.clips.clips import frame_range
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.metrics.anomalies import smoothed
-from tasks.core.video.clips import frame_range
 from tasks.core.video.reader import VideoReader
 
 THRESHOLDS = {"paper": 0.5, "standard": 3.0}

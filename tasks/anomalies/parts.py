@@ -10,21 +10,21 @@ import torch
 from tasks.anomalies.calibrate import calibrate, stretches
 from tasks.anomalies.config import PARTS, PretrainConfig
 from tasks.anomalies.data import FlowClips, FrameClips, feature_loader, flow_batches, flow_loader, frame_batches, frame_loader
-from tasks.anomalies.features import load_encoder
 from tasks.anomalies.footage import Footage, PseudoFolder
 from tasks.anomalies.method import Discrimination, Reconstruction
 from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_used
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
+from tasks.core.clips.loader import StepSampler
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run
-from tasks.core.engine.signals import StopFlag, exit_for
-from tasks.core.engine.spare import Batch
-from tasks.core.video.loader import StepSampler
+from tasks.core.signals import StopFlag, exit_for
+from tasks.core.towers.visual import load_encoder
 
 Feed = tuple[Callable[[int], Any], Callable[[Batch, torch.device], Batch], int]
 """Loader from the number of micro-batches to pass over, what prepares a batch, and items in the set."""
@@ -83,7 +83,7 @@ class Session:
         self.device = self.accelerator.device
         self.flow = flow_used(footage, config.flow, pseudo.tvl1 if pseudo else None) if "motion" in parts_of_run(config) else config.flow
         if self.flow != config.flow and run.main:
-            run.talk.info(f"flow as in {config.pseudo}: short side {self.flow.short_side} px, {self.flow.tvl1.warps} warps")
+            run.reporter.info(f"flow as in {config.pseudo}: short side {self.flow.short_side} px, {self.flow.tvl1.warps} warps")
         self.encoder = load_encoder(config.semantic.encoder).to(self.device) if "semantic" in parts_of_run(config) else None
         run.record(device=str(self.device))
 
@@ -93,7 +93,7 @@ class Session:
         accelerator = make_accelerator(train, part_run)
         loader, prepare, items = {"appearance": self._appearance, "motion": self._motion, "semantic": self._semantic}[part]()
         method = build(self.config, part, self.encoder.dim if self.encoder else 0)
-        self.run.talk.info(f"{part}: {sum(p.numel() for p in method.parameters())} parameters, {items} items, {accelerator.device}")
+        self.run.reporter.info(f"{part}: {sum(p.numel() for p in method.parameters())} parameters, {items} items, {accelerator.device}")
         per_epoch = StepSampler(items, train.batch_size, self.rank, self.world, train.seed).steps_per_epoch
         trainer = Trainer(method, part_run, accelerator, train, optim_of(self.config, part), loader, prepare, per_epoch)
         trainer.fit()
@@ -172,7 +172,7 @@ class Session:
     @contextmanager
     def working(self, what: str, frames: int) -> Iterator[Tick]:
         """Progress over frames, and an end on a signal."""
-        with StopFlag() as stop, self.run.talk.progress(what, frames, "frame") as bar:
+        with StopFlag() as stop, self.run.reporter.progress(what, frames, "frame") as bar:
 
             def tick(done: int) -> None:
                 if stop.received:

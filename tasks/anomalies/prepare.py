@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from tasks.anomalies.config import FlowConfig
-from tasks.anomalies.features import FrameEncoder
 from tasks.anomalies.footage import Footage, pictures
 from tasks.core.errors import InputError
 from tasks.core.files import replacing
-from tasks.core.video.flow import flow_of
-from tasks.core.video.flow_config import TVL1Config
-from tasks.core.video.flow_png import read_flow
-from tasks.core.video.reader import VideoReader, open_video
+from tasks.core.flow.flow import flow_of
+from tasks.core.flow.flow_config import TVL1Config
+from tasks.core.flow.flow_png import read_flow
+from tasks.core.towers.visual import FrameEncoder
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoReader
 
 CHUNK = 32
 """Frames in memory at a time."""

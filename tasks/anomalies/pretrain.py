@@ -11,13 +11,13 @@ from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
+from tasks.core.clips.loader import StepSampler
+from tasks.core.data.manifest import read_sources
 from tasks.core.engine import setup
 from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
-from tasks.core.video.loader import StepSampler
-from tasks.core.video.manifest import read_sources
 
 
 def check(config: PretrainConfig) -> None:
@@ -102,13 +102,13 @@ def _say(run: Run, config: PretrainConfig, session: Session) -> None:
     """What is trained on, and what is missing for more."""
     footage = session.footage
     clips = sum(len(item.starts(config.model.frames)) for item in footage)
-    run.talk.info(f"{', '.join(parts_of_run(config))}: {len(footage)} videos, {clips} clips of {config.model.frames} frames")
+    run.reporter.info(f"{', '.join(parts_of_run(config))}: {len(footage)} videos, {clips} clips of {config.model.frames} frames")
     for part, kind in (("appearance", "frames"), ("motion", "flow_pseudo")):
         lacking = sum(getattr(item, kind) is None for item in footage)
         if config.pseudo and part in config.parts and lacking:
-            run.talk.warn(f"{lacking} of {len(footage)} videos have no pseudo-anomalies in {kind}/: {part} sees them as they are")
+            run.reporter.warn(f"{lacking} of {len(footage)} videos have no pseudo-anomalies in {kind}/: {part} sees them as they are")
     if "semantic" in config.parts and "semantic" not in parts_of_run(config):
-        run.talk.info("no semantic part: it needs semantic.encoder and pseudo")
+        run.reporter.info("no semantic part: it needs semantic.encoder and pseudo")
 
 
 def summary(run: Run, config: PretrainConfig, parts: list[str]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.anomalies.heat import overlay
-from tasks.anomalies.result import AnomalyDetection, Interval
-from tasks.anomalies.writers import as_record
+from tasks.anomalies.result import AnomalyDetection, Interval, as_record
 from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
 from tasks.core.video.reader import VideoReader

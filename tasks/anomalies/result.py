@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.report.outputs import readable, video_facts
+
 
 @dataclass(frozen=True)
 class FrameScores:
@@ -50,7 +52,7 @@ class AnomalyDetection:
     """Everything found in one video.
 
     Attributes:
-        path: the video as it was named. method: `embedded` or the model's name.
+        path: the video as it was named. method: `training-free` or the model's name.
         settings: what was set (threshold, weights, smoothing, ...).
         n_frames, fps, duration_s, start_s, width, height: of the video; duration_s from the first frame's start to the last frame's end,
             start_s the presentation time of the first frame; width and height in px.
@@ -71,3 +73,42 @@ class AnomalyDetection:
     intervals: list[Interval] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     damage: str | None = None
+
+
+def as_record(detection: AnomalyDetection) -> dict[str, Any]:
+    """The JSON object of one video.
+
+    Returns:
+        `video`, `method`; `intervals` (each `start_s`, `end_s`, `start_frame`, `end_frame`, `peak`, `peak_s`, `peak_frame`);
+        `peak` (`score`, `t`, `frame` of the highest score, or None); `n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` (px);
+        `settings`, `notes`, `damage` (text or None); and `frames`: columns `t` (s, as the container states it), `frame` (decode
+        ordinal), `score` and `parts` (indicator -> column), one value per frame. Plain Python values; scores are the shortest decimals
+        that read back as the same float32.
+    """
+    columns = _columns(detection.scores)
+    highest = int(np.argmax(detection.scores.score)) if len(detection.scores) else None
+    return {
+        "video": readable(detection.path),
+        "method": detection.method,
+        "intervals": [{**vars(interval), "peak": shortest(np.array([interval.peak]))[0]} for interval in detection.intervals],
+        "peak": None if highest is None else {name: columns[name][highest] for name in ("score", "t", "frame")},
+        **video_facts(detection),
+        "settings": detection.settings,
+        "notes": list(detection.notes),
+        "damage": detection.damage,
+        "frames": columns,
+    }
+
+
+def shortest(values: np.ndarray) -> list[float]:
+    """float32 -> float, such that each is written with as few digits as tell it apart from other float32 numbers."""
+    return [float(str(value)) for value in values.astype(np.float32)]
+
+
+def _columns(scores: FrameScores) -> dict[str, Any]:
+    return {
+        "t": [round(t, 6) for t in scores.t.tolist()],
+        "frame": scores.frame.tolist(),
+        "score": shortest(scores.score),
+        "parts": {name: shortest(values) for name, values in scores.parts.items()},
+    }

@@ -12,12 +12,12 @@ from torch import nn
 from tasks.anomalies.config import AutoencoderConfig, FlowConfig
 from tasks.anomalies.data import UNIT
 from tasks.anomalies.discriminator import Discriminator
-from tasks.anomalies.features import FrameEncoder
 from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.prepare import CHUNK, as_batch, flow_stream, resized, side
 from tasks.anomalies.score import scored_frames, scored_index
-from tasks.core.video.augment import TrainTransform
-from tasks.core.video.flow import encode_flow
+from tasks.core.clips.augment import TrainTransform
+from tasks.core.flow.flow import encode_flow
+from tasks.core.towers.visual import FrameEncoder
 from tasks.core.video.reader import VideoReader
 
 GRID = 16

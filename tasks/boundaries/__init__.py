@@ -1,1 +1,1 @@
-"""Generic event boundaries: where do things change in a video? An embedded detector, cVCLR + MotionSqueeze pretraining, fine-tuning."""
+"""Generic event boundaries: where do things change in a video? a training-free detector, cVCLR + MotionSqueeze pretraining, fine-tuning."""

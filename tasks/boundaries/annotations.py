@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.boundaries.changes import changes
-from tasks.boundaries.pickles import read_pickle
+from tasks.core.data.manifest import index_path
+from tasks.core.data.parsing import VIDEO_SUFFIXES
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.boundaries import VideoTruth
-from tasks.core.video.manifest import index_path
-from tasks.core.video.reader import VIDEO_SUFFIXES
+from tasks.core.pickles import read_pickle
 
 FORMATS = ("auto", "gebd", "gebd-raw", "tapos")
 MIN_ANNOTATORS = 3

@@ -4,9 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
 
 
 class MotionConfig(Config):
@@ -155,9 +155,11 @@ class FinetuneConfig(Config):
 class DetectConfig(Config):
     """`vid detect-boundaries`."""
 
-    model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the embedded detector")
+    model: str | None = Field(None, description="model folder, run folder or hf:// id; null: the training-free detector")
     threshold: float | None = Field(None, ge=0, le=1, description="null: 0.5, or what the model was published with")
-    min_gap_s: float | None = Field(None, ge=0, description="embedded: of two boundaries nearer than this the stronger stays; null: 0.5")
+    min_gap_s: float | None = Field(
+        None, ge=0, description="training-free: of two boundaries nearer than this the stronger stays; null: 0.5"
+    )
     merge: MergeConfig | None = Field(None, description="with a model: from scores to boundaries; null: as it was published")
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     batch_size: int = Field(16, ge=1, description="with a model: windows scored at a time")

@@ -12,7 +12,7 @@ from tasks.core.checkpoint import CONFIG, WEIGHTS, encoder_weights, load_strict,
 from tasks.core.convert import check_out, read_pth, state_dict
 from tasks.core.engine.setup import card
 from tasks.core.errors import InputError, UsageError
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 SOURCES = {
     "moco-v2": "MoCo v2 of facebookresearch/moco: the query encoder, and its fc as the head that starts all four heads of cVCLR",
@@ -22,7 +22,7 @@ DIM = 128
 """Length of MoCo v2's embedding."""
 
 
-def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
+def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes a model folder that `--from` takes.
 
     Args:
@@ -53,7 +53,7 @@ def convert(file: Path, source: str, out: Path, talk: Talk) -> dict[str, Any]:
     facts = {"encoder": "ResNet-50", "converted from": file.name, "source": SOURCES[source], "licence": "that of the source"}
     use = f"vid pretrain --preset boundaries/cvclr-resnet50-kinetics-gebd --from {out.name} --data TRAIN"
     save_model(out, weights, saved, card("ResNet-50 for event boundaries", facts, use, {"tags": ["event-boundary-detection"]}))
-    talk.info(f"wrote {out}; start from it with --from {out}")
+    reporter.info(f"wrote {out}; start from it with --from {out}")
     return {"model": str(out), "source": source, "tensors": len(weights), "numbers_in_encoder": parameters}
 
 

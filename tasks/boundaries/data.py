@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from tasks.boundaries.config import PretrainConfig
+from tasks.core.clips.augment import TrainTransform
+from tasks.core.clips.clips import ClipSampler, frame_range
+from tasks.core.clips.loader import Picked
+from tasks.core.data.manifest import Row
 from tasks.core.engine.random import derive_seed
 from tasks.core.profile import moved
-from tasks.core.video.augment import TrainTransform
-from tasks.core.video.clips import ClipSampler, frame_range
-from tasks.core.video.loader import Picked
-from tasks.core.video.manifest import Row
 
 FRAMES = 3
 

@@ -1,4 +1,4 @@
-"""`vid detect-boundaries`: boundaries of any number of videos, each on its own, by the embedded detector or a trained model."""
+"""`vid detect-boundaries`: boundaries of any number of videos, each on its own, by the training-free detector or a trained model."""
 
 import os
 from collections import Counter
@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from tasks.boundaries import embedded
+from tasks.boundaries import training_free
 from tasks.boundaries.config import DetectConfig, MergeConfig
 from tasks.boundaries.merge import merge
-from tasks.boundaries.result import Boundary, Detection, Scores
+from tasks.boundaries.result import Boundary, Detection, Scores, as_record
 from tasks.boundaries.scores import SUFFIX, read_scores, write_scores
-from tasks.boundaries.writers import SUFFIXES, as_record, outputs, write_all
+from tasks.boundaries.writers import SUFFIXES, outputs, write_all
+from tasks.core.clips.clips import duration_s, frame_range
+from tasks.core.data.inputs import Input, path_hash
 from tasks.core.errors import InputError, UsageError
 from tasks.core.report.outputs import finished as outputs_finished
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 from tasks.core.video.children import each
-from tasks.core.video.clips import duration_s, frame_range
-from tasks.core.video.inputs import Input, path_hash
-from tasks.core.video.reader import VideoError, VideoReader, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError, VideoReader
 
-EMBEDDED = "embedded"
+TRAINING_FREE = "training-free"
 THUMBNAIL_PX = 112
 PUBLISHED = {"threshold": 0.5, "min_gap_s": 0.5}
-"""Settings of the embedded detector where none are given."""
+"""Settings of the training-free detector where none are given."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Output:
     overwrite: bool = False
 
 
-def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, talk: Talk) -> Iterator[dict[str, Any]]:
+def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Detects in every input, one after the other or, without a model, in several processes.
 
     Yields, in the order of the inputs:
@@ -54,7 +55,7 @@ def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int,
     detector = Detector(config)
     work = partial(one, detector, output)
     here = 0 if config.model else workers  # a model stays where its memory is
-    yield from each(work, inputs, here, talk, "detecting", "video", lambda source, reason: {"video": source.shown, "error": reason})
+    yield from each(work, inputs, here, reporter, "detecting", "video", lambda source, reason: {"video": source.shown, "error": reason})
 
 
 def one(detector: "Detector", output: Output, source: Input, advance: Callable[[int], None] = lambda n: None) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def write(
     return [str(path) for path in written]
 
 
-def from_scores(config: DetectConfig, files: list[Path], output: Output, talk: Talk) -> Iterator[dict[str, Any]]:
+def from_scores(config: DetectConfig, files: list[Path], output: Output, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Boundaries and outputs anew from files of scores; records as `run`. The report gets pictures where the video can be read."""
     stems = Counter(file.name for file in files)
     for file in files:
@@ -122,19 +123,19 @@ def from_scores(config: DetectConfig, files: list[Path], output: Output, talk: T
         known = None
         if output.folder is not None and not output.overwrite:
             known = _there(output, name, kept.path, detection.method, detection.settings, kept.file)
-        yield known or {**as_record(detection), "files": _write_again(output, name, detection, config, talk)}
+        yield known or {**as_record(detection), "files": _write_again(output, name, detection, config, reporter)}
 
 
-def _write_again(output: Output, name: str, detection: Detection, config: DetectConfig, talk: Talk) -> list[str]:
+def _write_again(output: Output, name: str, detection: Detection, config: DetectConfig, reporter: Reporter) -> list[str]:
     if output.folder is None or "html" not in output.kinds:
         return write(output, name, detection, None)
     try:
         with open_video(detection.file, config.decoder) as reader:
             if (reader.n_frames, reader.height, reader.width) == (detection.n_frames, detection.height, detection.width):
                 return write(output, name, detection, reader)
-            talk.warn(f"{name}: report without pictures: {detection.file} is another video now")
+            reporter.warn(f"{name}: report without pictures: {detection.file} is another video now")
     except VideoError as error:
-        talk.warn(f"{name}: report without pictures: {error.message}")
+        reporter.warn(f"{name}: report without pictures: {error.message}")
     return write(output, name, detection, None)
 
 
@@ -156,14 +157,14 @@ def boundaries_of(kept: Detection, config: DetectConfig) -> Detection:
         UsageError: a setting of another method was given.
     """
     settings = dict(kept.settings)
-    if kept.method == EMBEDDED:
+    if kept.method == TRAINING_FREE:
         _refuse_without_model(config)
         given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
         settings |= {key: value for key, value in given.items() if value is not None}
     else:
         _refuse_with_model(config)
         settings |= merging(config, {**settings["merge"], "threshold": settings["threshold"]})
-    return replace(kept, settings=settings, boundaries=made_of(kept.scores, kept.method, settings))
+    return replace(kept, settings=settings, boundaries=boundaries_from_scores(kept.scores, kept.method, settings))
 
 
 def merging(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
@@ -177,27 +178,27 @@ def _refuse_without_model(config: DetectConfig) -> None:
     for key, name in (("merge", "merge.*"), ("device", "--device"), ("batch_size", "--batch-size")):
         if getattr(config, key) != DetectConfig.model_fields[key].default:
             raise UsageError(
-                f"{name} belongs to a trained model, and there is none here", "the embedded detector has --threshold and --min-gap"
+                f"{name} belongs to a trained model, and there is none here", "the training-free detector has --threshold and --min-gap"
             )
 
 
 def _refuse_with_model(config: DetectConfig) -> None:
     if config.min_gap_s is not None:
-        raise UsageError("--min-gap belongs to the embedded detector", "with a model: --set merge.window_s=SECONDS")
+        raise UsageError("--min-gap belongs to the training-free detector", "with a model: --set merge.window_s=SECONDS")
 
 
-def made_of(scores: Scores, method: str, settings: dict[str, Any]) -> list[Boundary]:
+def boundaries_from_scores(scores: Scores, method: str, settings: dict[str, Any]) -> list[Boundary]:
     """Boundaries from scores under settings as they are recorded."""
-    if method == EMBEDDED:
-        return embedded.pick(scores, settings["threshold"], settings["min_gap_s"])
+    if method == TRAINING_FREE:
+        return training_free.pick(scores, settings["threshold"], settings["min_gap_s"])
     return merge(scores, MergeConfig(**{**settings["merge"], "threshold": settings["threshold"]}))
 
 
 class Detector:
-    """The embedded detector, or a model; can be sent to another process where there is no model.
+    """The training-free detector, or a model; can be sent to another process where there is no model.
 
     Attributes:
-        method: `embedded` or the model as it was named. settings: recorded with every result.
+        method: `training-free` or the model as it was named. settings: recorded with every result.
     """
 
     def __init__(self, config: DetectConfig):
@@ -205,7 +206,7 @@ class Detector:
         self.model = None
         if config.model is None:
             _refuse_without_model(config)
-            self.method = EMBEDDED
+            self.method = TRAINING_FREE
             given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
             self.settings = {**PUBLISHED, **{key: value for key, value in given.items() if value is not None}}
             return
@@ -222,7 +223,7 @@ class Detector:
         """Everything found in an open video, or in the part of it with start_s <= t < end_s."""
         start, stop = frame_range(reader.pts, start_s, end_s)
         if self.model is None:
-            scores = embedded.score_video(reader, advance, start, stop)
+            scores = training_free.score_video(reader, advance, start, stop)
         else:
             scores = self.model.score(reader, advance, start_s, end_s)
         part = reader.pts[start:stop]
@@ -237,7 +238,7 @@ class Detector:
             width=reader.width,
             height=reader.height,
             scores=scores,
-            boundaries=made_of(scores, self.method, self.settings),
+            boundaries=boundaries_from_scores(scores, self.method, self.settings),
             damage=reader.damage,
             part=None if start_s is None and end_s is None else (start_s, end_s),
             file_start_s=float(reader.pts[0]),

@@ -10,7 +10,7 @@ from tasks.boundaries.result import part_name
 from tasks.core.engine.run import source_commit
 from tasks.core.errors import InputError
 from tasks.core.metrics.boundaries import gebd_scores, seconds
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 _SUFFIX = ".boundaries.json"
 _KNOWN_SHAPES = "{video: [seconds, ...]}, or what vid detect-boundaries writes"
@@ -19,7 +19,7 @@ _KNOWN_SHAPES = "{video: [seconds, ...]}, or what vid detect-boundaries writes"
 def run(
     predictions: str | Path,
     ground_truth: str | Path,
-    talk: Talk,
+    reporter: Reporter,
     protocol: str = "gebd",
     min_consistency: float | None = None,
     missing: Literal["count", "drop", "error"] = "count",
@@ -35,18 +35,18 @@ def run(
     """
     annotations = import_annotations(ground_truth)
     for reason, count in annotations.left_out.items():
-        talk.info(f"left out {count} of the ground truth: {reason}")
+        reporter.info(f"left out {count} of the ground truth: {reason}")
     truth = annotations.truth
     found = read_predictions(predictions, truth)
     scores = gebd_scores(found, truth, protocol=protocol, min_consistency=min_consistency, missing=missing)
     if scores["n_missing"]:
         fate = "they count as if nothing was found" if missing == "count" else "they are left out"
-        talk.warn(f"{scores['n_missing']} videos of the ground truth have no predictions: {fate}")
+        reporter.warn(f"{scores['n_missing']} videos of the ground truth have no predictions: {fate}")
     if scores["n_unknown"]:
         first = next(video for video in found if video not in truth)
-        talk.warn(f"{scores['n_unknown']} predicted videos are not in the ground truth and are ignored, the first is '{first}'")
+        reporter.warn(f"{scores['n_unknown']} predicted videos are not in the ground truth and are ignored, the first is '{first}'")
     if not scores["n_videos"]:
-        talk.warn("no video of the ground truth counts: the scores say nothing")
+        reporter.warn("no video of the ground truth counts: the scores say nothing")
     return {
         **scores,
         "predictions": str(predictions),

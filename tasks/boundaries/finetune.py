@@ -12,18 +12,18 @@ from tasks.boundaries.validation import Validation
 from tasks.boundaries.weights import check_encoder, load_encoder, read_weights
 from tasks.boundaries.windows import micro_batches, trainable, window_loader
 from tasks.core.checkpoint import find_model, load_config, save_model
+from tasks.core.clips.config import ClipConfig
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import MAIN
 from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.engine.schedule import run_length, schedules
-from tasks.core.engine.spare import Batch
 from tasks.core.errors import InputError, UsageError
 from tasks.core.profile import moved
-from tasks.core.video.config import ClipConfig
 
 _CLIP = FinetuneConfig.model_fields["data"].default.clip
 
@@ -117,7 +117,7 @@ def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
 
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, validates on `data.val` where given, writes `model/` with the weights of the best validation; returns the result."""
-    from tasks.core.video.augment import TrainTransform
+    from tasks.core.clips.augment import TrainTransform
 
     check(config)
     model, (train, val, missing) = architecture(config), read_sets(config)
@@ -128,7 +128,9 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, val_hash=hash_rows([v.row for v in val]))
     if accelerator.is_main_process:
         run.skip(missing, config.train.strict)
-    run.talk.info(f"fine-tuning from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(train)} videos, {len(val)} to validate on")
+    run.reporter.info(
+        f"fine-tuning from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(train)} videos, {len(val)} to validate on"
+    )
     transform = TrainTransform(config.augment, model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:

@@ -6,7 +6,7 @@ Frames are numbered and timed as `tasks.core.video.reader` does; boundaries are 
 import numpy as np
 
 from tasks.boundaries.config import LabelConfig, WindowConfig
-from tasks.core.video.clips import nearest
+from tasks.core.clips.clips import nearest
 from tasks.core.video.reader import frames_shown_at
 
 _GRACE_S = 1e-6

@@ -11,11 +11,11 @@ from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights, weights_hash
+from tasks.core.clips.augment import TrainTransform
+from tasks.core.clips.clips import frame_range
+from tasks.core.clips.config import AugmentConfig
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
-from tasks.core.video.augment import TrainTransform
-from tasks.core.video.clips import frame_range
-from tasks.core.video.config import AugmentConfig
 from tasks.core.video.reader import VideoReader
 
 

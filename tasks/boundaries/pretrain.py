@@ -63,10 +63,10 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.encoder.parameters())
     run.record_data(rows)
     run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(
+    run.reporter.info(
         f"{name(config)}: encoder of {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
     )
-    loader, per_epoch = setup.train_feed(rows, config, None, TuplePicker.from_config(config))
+    loader, per_epoch = setup.build_train_loader(rows, config, None, TuplePicker.from_config(config))
     trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, PretrainViews(config), per_epoch, config.data.repeats)
     trainer.fit()
     if accelerator.is_main_process:

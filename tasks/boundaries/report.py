@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.boundaries.result import Detection
-from tasks.boundaries.writers import as_record
+from tasks.boundaries.result import Detection, as_record
 from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
 

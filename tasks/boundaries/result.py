@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.report.outputs import readable, video_facts
+
 
 def part_name(video: str, start_s: float | None, end_s: float | None) -> str:
     """How annotations and predictions call a part of a video: `NAME@START-END`; the name alone for the whole."""
@@ -49,7 +51,7 @@ class Detection:
     """Everything found in one video.
 
     Attributes:
-        path: the video as it was named. method: `embedded` or the model's name.
+        path: the video as it was named. method: `training-free` or the model's name.
         settings: what was set (threshold, merge rule, ...), enough to repeat the step from scores to boundaries.
         n_frames, fps, duration_s, start_s: of the video; duration_s = time from the first frame's start to the last frame's end;
             start_s = presentation time of the first frame. width, height: px.
@@ -74,3 +76,21 @@ class Detection:
     part: tuple[float | None, float | None] | None = None
     file_start_s: float = 0.0
     file: str = ""
+
+
+def as_record(detection: Detection) -> dict[str, Any]:
+    """The JSON object of one video.
+
+    Returns:
+        `video`, `method`, `boundaries` (each `t` in seconds as the container states it, `frame` the decode ordinal, `score` in [0, 1]),
+        `n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` (px), `settings`, `damage` (text or None); plain Python values.
+    """
+    return {
+        "video": readable(detection.path),
+        "method": detection.method,
+        "boundaries": [{"t": float(b.t), "frame": int(b.frame), "score": float(b.score)} for b in detection.boundaries],
+        **video_facts(detection),
+        "settings": detection.settings,
+        "damage": detection.damage,
+        "part": None if detection.part is None else list(detection.part),
+    }

@@ -17,9 +17,9 @@ import numpy as np
 
 from tasks.boundaries.labels import best_rater
 from tasks.boundaries.result import part_name
+from tasks.core.data.manifest import Row, read_sources
+from tasks.core.data.parsing import VIDEO_SUFFIXES
 from tasks.core.errors import InputError, UsageError
-from tasks.core.video.manifest import Row, read_sources
-from tasks.core.video.reader import VIDEO_SUFFIXES
 
 COLUMN = "boundaries"
 _FORMAT = "one object per video id, with 'substages_timestamps': a list of seconds per rater"

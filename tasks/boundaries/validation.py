@@ -14,12 +14,13 @@ from tasks.boundaries.config import FinetuneConfig
 from tasks.boundaries.learned import score_video, still_transform
 from tasks.boundaries.merge import merge
 from tasks.boundaries.truth import AnnotatedVideo, start_of
+from tasks.core.data.feed import default_workers
 from tasks.core.engine.run import Run
 from tasks.core.errors import InputError
 from tasks.core.files import write_json
 from tasks.core.metrics.boundaries import gebd_scores
-from tasks.core.video.loader import default_workers
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Validation:
         # on a GPU decoding is the slower part, so several videos are decoded at a time
         threads = max(1, default_workers(self.config.data)) if self.accelerator.device.type == "cuda" else 1
         at_once = 4 * threads
-        with run.talk.progress("testing", len(self.videos), "video") as bar, ThreadPoolExecutor(threads) as pool:
+        with run.reporter.progress("testing", len(self.videos), "video") as bar, ThreadPoolExecutor(threads) as pool:
             for number in range(math.ceil(math.ceil(len(self.videos) / world) / at_once)):
                 for _ in pool.map(lambda video: self._one(classifier, video, found), share[number * at_once : (number + 1) * at_once]):
                     bar.advance(world)

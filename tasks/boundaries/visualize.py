@@ -64,8 +64,8 @@ def _wheel(displacement: np.ndarray, size: int) -> np.ndarray:
 
 def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
     """`(at most count, T, 3, S, S)` normalised clips of readable rows, spread over the list; T is `LENGTH`."""
-    from tasks.core.video.augment import EvalTransform
-    from tasks.core.video.loader import make_eval_loader
+    from tasks.core.clips.augment import EvalTransform
+    from tasks.core.clips.loader import make_eval_loader
 
     clip = config.data.clip.model_copy(update={"frames": LENGTH})
     data = config.data.model_copy(update={"workers": 0, "preload": False, "clip": clip})
@@ -86,5 +86,5 @@ def visualize(encoder: MotionResNet, config: PretrainConfig, rows: list, run: Ru
         shown = ((clip[:-1] * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         with replacing(folder / f"clip-{number}.png") as temporary:
             temporary.write_bytes(picture(shown, explain(encoder, clip.to(device))))
-    run.talk.info(f"wrote {len(found)} pictures to {folder}")
+    run.reporter.info(f"wrote {len(found)} pictures to {folder}")
     return folder

@@ -12,9 +12,9 @@ import numpy as np
 from tasks.boundaries.config import FinetuneConfig, LabelConfig, WindowConfig
 from tasks.boundaries.labels import candidates, hard_labels, targets, windows
 from tasks.boundaries.truth import AnnotatedVideo, boundary_times
-from tasks.core.video.clips import frame_range
-from tasks.core.video.loader import Picked, StepSampler, make_train_loader
-from tasks.core.video.manifest import Row
+from tasks.core.clips.clips import frame_range
+from tasks.core.clips.loader import Picked, StepSampler, make_train_loader
+from tasks.core.data.manifest import Row
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def micro_batches(n_videos: int, config: FinetuneConfig, world: int = 1) -> int:
 
 
 def window_loader(videos: list[AnnotatedVideo], config: FinetuneConfig, start: int = 0, rank: int = 0, world: int = 1) -> Any:
-    """Endless batches from micro-batch `start` on: `core.video.loader.collate`'s, with `target` float32 and `boundary` bool, (N,).
+    """Endless batches from micro-batch `start` on: `core.clips.loader.collate`'s, with `target` float32 and `boundary` bool, (N,).
 
     What a batch holds is a pure function of the seed, its number and the files; two processes share what one with twice the batch
     would have.

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tasks.boundaries.result import Detection
+from tasks.boundaries.result import Detection, as_record
 from tasks.core import files
-from tasks.core.report.outputs import named, readable, video_facts
+from tasks.core.report.outputs import named, readable
 
 SUFFIXES = {"json": ".boundaries.json", "csv": ".boundaries.csv", "edl": ".edl", "html": ".html"}
 _NTSC = (15, 24, 30, 48, 60)  # counts per second that also exist slowed down by 1000/1001
@@ -58,24 +57,6 @@ def write_all(
         else:
             plain[kind](path, detection)
     return paths
-
-
-def as_record(detection: Detection) -> dict[str, Any]:
-    """The JSON object of one video.
-
-    Returns:
-        `video`, `method`, `boundaries` (each `t` in seconds as the container states it, `frame` the decode ordinal, `score` in [0, 1]),
-        `n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` (px), `settings`, `damage` (text or None); plain Python values.
-    """
-    return {
-        "video": readable(detection.path),
-        "method": detection.method,
-        "boundaries": [{"t": float(b.t), "frame": int(b.frame), "score": float(b.score)} for b in detection.boundaries],
-        **video_facts(detection),
-        "settings": detection.settings,
-        "damage": detection.damage,
-        "part": None if detection.part is None else list(detection.part),
-    }
 
 
 def write_json(path: Path, detection: Detection) -> None:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.nn.config import VitConfig
-from tasks.core.video.config import AugmentConfig, DataConfig
 
 
 class HeadConfig(Config):

@@ -26,7 +26,7 @@ from tasks.core.engine.setup import card
 from tasks.core.errors import NoCounterpart
 from tasks.core.nn import videomae
 from tasks.core.nn.config import VitConfig
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 SOURCES = {
     "transformers": "a folder with VideoMAEForVideoClassification",
@@ -37,7 +37,7 @@ MAX_CLASSES = 1_000_000
 CARD = {"tags": ["video", "video-classification"], "pipeline_tag": "video-classification"}
 
 
-def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
+def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes a model folder that `--model` and `--from` take.
 
     Args:
@@ -50,14 +50,14 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
         InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
     """
     files.check_out(out, source, (WEIGHTS, CONFIG))
-    weights, saved = _from_transformers(source, talk) if kind == "transformers" else _from_original(source, talk)
+    weights, saved = _from_transformers(source, reporter) if kind == "transformers" else _from_original(source, reporter)
     model, head, labels = VitConfig(**saved["architecture"]), HeadConfig(**saved["head"]), saved["labels"]
     files.check_source(lambda: Classifier(model, len(labels), head), weights, source)
     saved |= {"library": "vid", "task": "classify", "method": "finetune", "metrics": {}}
     saved["provenance"] = {"source": kind, "file": source.name}
     facts = {"task": f"action recognition, {len(labels)} classes", "source": SOURCES[kind]}
     save_model(out, weights, saved, card("Video classifier", facts, f"vid eval classify --model {out.name} --data VAL --json", CARD))
-    talk.info(f"wrote {out}; test it with vid eval classify --model {out}")
+    reporter.info(f"wrote {out}; test it with vid eval classify --model {out}")
     parameters = sum(tensor.numel() for tensor in weights.values())
     return {
         "model": str(out),
@@ -69,7 +69,7 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
     }
 
 
-def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
+def export_transformers(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes a folder for `AutoModelForVideoClassification.from_pretrained` and the video-classification pipeline.
 
     Returns:
@@ -98,11 +98,11 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
     facts = {"class": ARCHITECTURE, "classes": len(labels), "written by": "vid convert --to transformers"}
     about = card("Video classifier", facts, use, {"library_name": "transformers", **CARD})
     tensors, settings = files.give_names(classifier.state_dict(), _transformers_names(model)), saved["preprocessing"]
-    difference = write_folder(out, config, tensors, settings, about, lambda written: _difference(classifier, written, talk))
-    return report(out, ARCHITECTURE, difference, settings, talk)
+    difference = write_folder(out, config, tensors, settings, about, lambda written: _difference(classifier, written, reporter))
+    return report(out, ARCHITECTURE, difference, settings, reporter)
 
 
-def export_onnx(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
+def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes encoder and head as ONNX: normalised `video` `(B, T, 3, S, S)` float32 to `logits` `(B, n_classes)`.
 
     Returns:
@@ -110,7 +110,7 @@ def export_onnx(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
     """
     folder = find_model(str(reference))
     classifier, _ = load_classifier(str(folder))
-    return write_onnx(classifier, "logits", classifier.encoder.config, folder, out, talk)
+    return write_onnx(classifier, "logits", classifier.encoder.config, folder, out, reporter)
 
 
 def _transformers_names(model: VitConfig) -> Names:
@@ -118,7 +118,7 @@ def _transformers_names(model: VitConfig) -> Names:
     return names | videomae.both("head.norm", "fc_norm") | videomae.both("head.linear", "classifier")
 
 
-def _from_transformers(folder: Path, talk: Talk) -> tuple[Tensors, dict[str, Any]]:
+def _from_transformers(folder: Path, reporter: Reporter) -> tuple[Tensors, dict[str, Any]]:
     config, tensors = read_transformers(folder, ARCHITECTURE)
     value = {**videomae.DEFAULTS, **config}
     videomae.refuse(not value["use_mean_pooling"], folder, "it classifies by its first token, here tokens are averaged")
@@ -127,7 +127,7 @@ def _from_transformers(folder: Path, talk: Talk) -> tuple[Tensors, dict[str, Any
         "architecture": model.model_dump(),
         "head": HeadConfig(norm_eps=videomae.LAST_NORM_EPS).model_dump(),
         "labels": _labels(config, folder),
-        "preprocessing": read_preprocessing(folder, config, model, talk),
+        "preprocessing": read_preprocessing(folder, config, model, reporter),
     }
     return files.take_names(tensors, _transformers_names(model), str(folder)), saved
 
@@ -144,11 +144,11 @@ def _labels(config: dict[str, Any], folder: Path) -> list[str]:
     return [by_number[number] for number in range(len(by_number))]
 
 
-def _from_original(file: Path, talk: Talk) -> tuple[Tensors, dict[str, Any]]:
+def _from_original(file: Path, reporter: Reporter) -> tuple[Tensors, dict[str, Any]]:
     tensors, settings = videomae.read_original(file)
     model = videomae.config_from_original(tensors, settings, "", file)
     names = videomae.original_encoder(model, "") | videomae.both("head.norm", "fc_norm") | videomae.both("head.linear", "head")
-    talk.warn("the file has no class names: classes are called by their numbers (labels in config.json)")
+    reporter.warn("the file has no class names: classes are called by their numbers (labels in config.json)")
     sampling = "segments" if str(settings.get("data_set", "")).upper() == "SSV2" else "dense"
     saved = {
         "architecture": model.model_dump(),
@@ -160,9 +160,9 @@ def _from_original(file: Path, talk: Talk) -> tuple[Tensors, dict[str, Any]]:
 
 
 @torch.no_grad()
-def _difference(classifier: Classifier, folder: Path, talk: Talk) -> float:
+def _difference(classifier: Classifier, folder: Path, reporter: Reporter) -> float:
     """Largest difference of logits on noise, between the model and what was written, read as transformers reads it."""
-    weights, saved = _from_transformers(folder, talk)
+    weights, saved = _from_transformers(folder, reporter)
     written = Classifier(VitConfig(**saved["architecture"]), len(saved["labels"]), HeadConfig(**saved["head"])).eval()
     load_strict(written, weights, str(folder))
     c = classifier.encoder.config

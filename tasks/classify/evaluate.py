@@ -11,15 +11,15 @@ from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.model import Classifier
 from tasks.classify.views import Outputs, classify_views, collect, view_batches
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
-from tasks.core.encoder import load_encoder
+from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
 from tasks.core.engine.run import hash_rows, source_commit
-from tasks.core.engine.signals import StopFlag, exit_for
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
 from tasks.core.nn.config import VitConfig
-from tasks.core.talk import Talk
-from tasks.core.video.config import AugmentConfig, DataConfig
-from tasks.core.video.prepare import clip_of, short_side_of, squares_of
+from tasks.core.reporter import Reporter
+from tasks.core.signals import StopFlag, exit_for
+from tasks.core.towers.encoder import load_encoder
 
 
 def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -50,14 +50,14 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
     return data.model_copy(update={"clip": clip, "short_side": short}), squares_of(preprocessing)
 
 
-def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
+def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:
     """One JSON-able object: `top1`, `top5`, `mean_class` or `r@k` in percent, `n`, `n_skipped`, `views`, `protocol` and where the
     numbers come from.
 
     Raises:
         InputError: no video could be read, or labels that the model does not know. Preempted, Interrupted: stopped by a signal.
     """
-    from tasks.core.video.manifest import read_sources
+    from tasks.core.data.manifest import read_sources
 
     if not config.data.val:
         raise UsageError("no videos to test on", "add --data PATH (a manifest or a folder)")
@@ -70,11 +70,11 @@ def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
                 raise exit_for(flag.received)("evaluation stopped by a signal; nothing was written", "run the same command again")
 
         if config.protocol == "finetuned":
-            result, skipped = _test(config, rows, device, stop, talk)
+            result, skipped = _test(config, rows, device, stop, reporter)
         else:
-            result, skipped = _frozen(config, rows, device, stop, talk)
+            result, skipped = _frozen(config, rows, device, stop, reporter)
     for path, reason in skipped:
-        talk.warn(f"skipped {path}: {reason}")
+        reporter.warn(f"skipped {path}: {reason}")
     if skipped and config.strict:
         raise InputError(f"{len(skipped)} videos could not be read, the first is {skipped[0][0]}: {skipped[0][1]}")
     return {
@@ -89,13 +89,13 @@ def run(config: EvalConfig, talk: Talk) -> dict[str, Any]:
     }
 
 
-def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, talk: Talk) -> tuple[dict[str, Any], list]:
+def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, reporter: Reporter) -> tuple[dict[str, Any], list]:
     classifier, saved = load_classifier(config.model, device)
     labels = saved["labels"]
     labelled(rows, "test", labels)
     data, augment = model_data(config.data, saved["preprocessing"])
     size = saved["preprocessing"]["image_size"]
-    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, talk)
+    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter)
     if not len(outputs.values):
         raise InputError("none of the videos could be read", "run: vid data check MANIFEST")
     if config.save_scores:
@@ -103,17 +103,17 @@ def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, talk:
     return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels)}, outputs.skipped
 
 
-def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, talk: Talk) -> tuple[dict[str, Any], list]:
+def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, reporter: Reporter) -> tuple[dict[str, Any], list]:
     """k nearest neighbours or retrieval: test videos are queries, training videos the gallery."""
-    from tasks.core.video.manifest import read_sources
+    from tasks.core.data.manifest import read_sources
 
     if not config.data.train:
         raise UsageError(f"protocol {config.protocol} compares with a gallery", "add --gallery PATH (the training videos)")
     gallery_rows = read_sources(config.data.train, "train")
     labels = labelled(gallery_rows, "gallery")
     labelled(rows, "test", labels)
-    queries = features(config, rows, labels, device, stop, talk)
-    gallery = features(config, gallery_rows, labels, device, stop, talk)
+    queries = features(config, rows, labels, device, stop, reporter)
+    gallery = features(config, gallery_rows, labels, device, stop, reporter)
     if not len(queries.values) or not len(gallery.values):
         raise InputError("none of the videos could be read", "run: vid data check MANIFEST")
     similarity = centred_cosine(queries.values, gallery.values)
@@ -125,9 +125,9 @@ def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, tal
     return {**numbers, "n": len(queries.labels), "n_gallery": len(gallery.labels)}, queries.skipped + gallery.skipped
 
 
-def features(config: EvalConfig, rows: list, labels: list[str], device: torch.device, stop: Any, talk: Talk) -> Outputs:
+def features(config: EvalConfig, rows: list, labels: list[str], device: torch.device, stop: Any, reporter: Reporter) -> Outputs:
     """Mean-pooled encoder tokens of every video, averaged over views, `(n, dim)`."""
-    from tasks.core.video.augment import EvalTransform
+    from tasks.core.clips.augment import EvalTransform
 
     encoder, saved = load_encoder(config.model, device)
     data, augment = model_data(config.data, saved["preprocessing"])
@@ -138,7 +138,7 @@ def features(config: EvalConfig, rows: list, labels: list[str], device: torch.de
             return encoder(clip).float().mean(1)
 
     batches = view_batches(rows, data, labels, config.batch_size, config.views.clips)
-    return collect(forward, batches, transform, config.views.crops, device, stop, talk, len(rows)).gathered()
+    return collect(forward, batches, transform, config.views.crops, device, stop, reporter, len(rows)).gathered()
 
 
 def centred_cosine(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

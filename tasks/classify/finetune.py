@@ -12,19 +12,19 @@ from tasks.classify.method import Classification
 from tasks.classify.model import drop_final_norm
 from tasks.classify.views import Outputs, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run
-from tasks.core.engine.spare import Batch
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
 from tasks.core.profile import moved
-from tasks.core.video.rows import Rows
 
 
 def architecture(config: FinetuneConfig) -> VitConfig:
@@ -51,7 +51,7 @@ def check(config: FinetuneConfig) -> None:
             f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
         )
     if config.init:
-        setup.check_pictures(config.init, config.augment.flow)
+        setup.check_flow_input(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     read_sets(config)
@@ -59,7 +59,7 @@ def check(config: FinetuneConfig) -> None:
 
 def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
     """(training rows, validation rows, label names); every row has a label, and validation has none that training lacks."""
-    from tasks.core.video.manifest import read_sources
+    from tasks.core.data.manifest import read_sources
 
     rows = setup.training_rows(config.data)
     labels = labelled(rows, "training")
@@ -118,7 +118,7 @@ def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classific
 
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, tests on `data.val` where given, writes `model/`; returns the result."""
-    from tasks.core.video.augment import Mixer, TrainTransform
+    from tasks.core.clips.augment import Mixer, TrainTransform
 
     check(config)
     model, (rows, val, labels) = architecture(config), read_sets(config)
@@ -127,7 +127,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.parameters())
     run.record_data(rows)
     run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(
+    run.reporter.info(
         f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(rows)} videos, {len(labels)} classes"
     )
     transform = TrainTransform(config.augment, model.image_size)
@@ -141,7 +141,16 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
         views = config.views if trainer.step >= trainer.total else ViewConfig(clips=1, crops=1)
         outputs = classify_views(
-            module.classifier, val, labels, config.data, views, config.augment, model.image_size, config.train.batch_size, stop, run.talk
+            module.classifier,
+            val,
+            labels,
+            config.data,
+            views,
+            config.augment,
+            model.image_size,
+            config.train.batch_size,
+            stop,
+            run.reporter,
         )
         if accelerator.is_main_process:
             run.skip(outputs.skipped, config.train.strict)
@@ -152,7 +161,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
             write_confusion(run.folder / "confusion.csv", outputs, labels)
         return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
 
-    loader, per_epoch = setup.train_feed(rows, config, labels)
+    loader, per_epoch = setup.build_train_loader(rows, config, labels)
     trainer = Trainer(
         method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats, evaluate if val else None
     )

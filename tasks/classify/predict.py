@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tasks.classify.evaluate import load_classifier
-from tasks.core.video.prepare import read_views
+from tasks.core.clips.prepare import read_views
 
 
 class VideoClassifier(nn.Module):

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tasks.classify.config import ViewConfig
+from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.profile import moved
-from tasks.core.talk import Talk
-from tasks.core.video.config import AugmentConfig, DataConfig
+from tasks.core.reporter import Reporter
 
 
 def joined() -> tuple[int, int]:
@@ -58,7 +58,7 @@ class Outputs:
 
 def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_size: int, clips: int) -> Iterator[dict[str, Any]]:
     """Batches of all views of this process' share of the rows."""
-    from tasks.core.video.loader import make_eval_loader
+    from tasks.core.clips.loader import make_eval_loader
 
     rank, processes = joined()
     return iter(make_eval_loader(rows, data, labels, batch_size, rank, processes, clips))
@@ -72,7 +72,7 @@ def collect(
     crops: int,
     device: torch.device,
     stop: Callable[[], None],
-    talk: Talk,
+    reporter: Reporter,
     total: int,
     max_clips: int = 64,
     rounds: int = 0,
@@ -87,7 +87,7 @@ def collect(
     values: dict[int, np.ndarray] = {}
     facts: dict[int, tuple[int, str]] = {}
     skipped: list[tuple[str, str]] = []
-    with talk.progress("testing", total, "video") as bar:
+    with reporter.progress("testing", total, "video") as bar:
         for batch in batches:
             skipped += batch["skipped"]
             if len(batch["video"]):
@@ -125,10 +125,10 @@ def classify_views(
     size: int,
     batch_size: int,
     stop: Callable,
-    talk: Talk,
+    reporter: Reporter,
 ) -> Outputs:
     """Class probabilities of every video: softmax per view, then the mean over views (spec C8)."""
-    from tasks.core.video.augment import EvalTransform
+    from tasks.core.clips.augment import EvalTransform
 
     device = next(classifier.parameters()).device
     was_training = classifier.training
@@ -141,6 +141,6 @@ def classify_views(
     batches = view_batches(rows, data, labels, batch_size, views.clips)
     rounds = math.ceil(math.ceil(len(rows) / joined()[1]) / batch_size)
     transform = EvalTransform(augment, size, views.crops)
-    outputs = collect(forward, batches, transform, views.crops, device, stop, talk, len(rows), rounds=rounds)
+    outputs = collect(forward, batches, transform, views.crops, device, stop, reporter, len(rows), rounds=rounds)
     classifier.train(was_training)
     return outputs.gathered()

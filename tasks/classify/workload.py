@@ -7,7 +7,7 @@ from tasks.classify.finetune import architecture
 from tasks.classify.method import Classification
 from tasks.core.engine.plan import Workload
 from tasks.core.nn.flops import TRAINING, encoder_flops, linear_flops
-from tasks.core.nn.memory import Kept, encoder_kept
+from tasks.core.nn.memory import SavedActivations, encoder_kept
 
 
 def workload(config: FinetuneConfig, classes: int) -> Workload:
@@ -26,8 +26,8 @@ def workload(config: FinetuneConfig, classes: int) -> Workload:
         forward={"encoder": encoder, "head": head},
         training={"encoder": (TRAINING if whole else 1) * encoder, "head": TRAINING * head},
         kept={
-            "encoder": encoder_kept(model) if whole else Kept(n * dim),
-            "head": Kept(0, (3 * n * dim if mode == "attentive" else 0) + dim),
+            "encoder": encoder_kept(model) if whole else SavedActivations(n * dim),
+            "head": SavedActivations(0, (3 * n * dim if mode == "attentive" else 0) + dim),
         },
         clip=model.frames * 3 * model.image_size**2,
         trained=sum(p.numel() for p in method.parameters() if p.requires_grad),

@@ -12,14 +12,14 @@ from tasks.core.convert import check_out, read_json
 from tasks.core.errors import UsageError, VidError
 from tasks.core.files import replacing_folder, write_json
 from tasks.core.nn.config import VitConfig
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 MODEL = "model.onnx"
 OPSET = 18
 TOLERANCE = 1e-4
 
 
-def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, out: Path, talk: Talk) -> dict[str, Any]:
+def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes `model.onnx` (weights of more than 2 GB beside it) and config.json, whose preprocessing says what `video` must be.
 
     Input `video` `(batch, T, 3, S, S)` float32, normalised; the batch size is free. Nothing is written when onnxruntime disagrees.
@@ -47,8 +47,8 @@ def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, 
         write_json(partial / CONFIG, saved)
     prepared = saved.get("preprocessing", {})
     if prepared.get("crop") == "motion" or prepared.get("flow"):
-        talk.warn("the model takes more than resized frames: tasks.core.video.prepare.read_views makes its input from a video")
-    talk.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
+        reporter.warn("the model takes more than resized frames: tasks.core.clips.prepare.read_views makes its input from a video")
+    reporter.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
     return {
         "model": str(out / MODEL),
         "format": "onnx",

@@ -10,7 +10,7 @@ from tasks.core.errors import InputError, NoCounterpart
 from tasks.core.files import replacing_folder, write_json, write_text
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.videomae import add_zero_biases, join_spellings, split_spellings
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 PROCESSOR = "preprocessor_config.json"
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -77,7 +77,7 @@ def processor(preprocessing: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, talk: Talk) -> dict[str, Any]:
+def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, reporter: Reporter) -> dict[str, Any]:
     """Our `preprocessing` of a transformers folder: what this suite wrote into it, else the settings of its image processor.
 
     Published folders say nothing about the distance between frames: 4, as VideoMAE has it on Kinetics.
@@ -96,8 +96,8 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, t
         if not all(isinstance(v, list | tuple) and len(v) == 3 and all(type(x) in (int, float) for x in v) for v in (mean, std)):
             raise InputError(f"{folder / PROCESSOR}: image_mean and image_std must be three numbers each")
     else:
-        talk.warn(f"{folder} has no {PROCESSOR}: ImageNet's mean and deviation are assumed")
-    talk.info("the frame stride is not in the folder: 4 frames are assumed (preprocessing in config.json)")
+        reporter.warn(f"{folder} has no {PROCESSOR}: ImageNet's mean and deviation are assumed")
+    reporter.info("the frame stride is not in the folder: 4 frames are assumed (preprocessing in config.json)")
     return video_preprocessing(model, list(mean), list(std), stride=4)
 
 
@@ -126,16 +126,16 @@ def refuse_flow(preprocessing: dict[str, Any], model: str) -> None:
         raise NoCounterpart(f"transformers cannot make the optical flow that {model} was trained on", "--to onnx takes any model")
 
 
-def report(out: Path, name: str, difference: float, preprocessing: dict[str, Any], talk: Talk) -> dict[str, Any]:
+def report(out: Path, name: str, difference: float, preprocessing: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """The result of an export; warns where the folder cannot do all that the model does."""
-    warn_about(difference, preprocessing, talk)
-    talk.info(f"wrote {out}, checked: outputs differ by at most {difference:.1e}")
+    warn_about(difference, preprocessing, reporter)
+    reporter.info(f"wrote {out}, checked: outputs differ by at most {difference:.1e}")
     return {"model": str(out), "format": "transformers", "class": name, "max_difference": difference}
 
 
-def warn_about(difference: float, preprocessing: dict[str, Any], talk: Talk) -> None:
+def warn_about(difference: float, preprocessing: dict[str, Any], reporter: Reporter) -> None:
     """Says where a model in the form of transformers cannot do all that it does here."""
     if preprocessing["crop"] == "motion":
-        talk.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
+        reporter.warn("the image processor of transformers takes the centre square; this model was trained on the square around what moves")
     if difference > TOLERANCE:
-        talk.warn(f"outputs differ by up to {difference:.1e}: {EPSILONS}; a model trained with these settings has the same outputs")
+        reporter.warn(f"outputs differ by up to {difference:.1e}: {EPSILONS}; a model trained with these settings has the same outputs")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from tasks.core.errors import UsageError
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Of network file systems that are mounted without locks."""
 
 
-def hold(path: Path, what: str, talk: Talk) -> IO[str]:
+def hold(path: Path, what: str, reporter: Reporter) -> IO[str]:
     """Locks `path`, whose folder is made, until what is returned is closed. Says so where the file system has no locks.
 
     Args:
@@ -36,7 +36,7 @@ def hold(path: Path, what: str, talk: Talk) -> IO[str]:
             if file is not None:
                 file.close()
             raise UsageError(f"cannot write to {what}: {error.strerror}", "choose another --out") from None
-        talk.warn(f"the file system of {path.parent} has no locks: see to it that no other process writes there")
+        reporter.warn(f"the file system of {path.parent} has no locks: see to it that no other process writes there")
     return file
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tasks.core.errors import UsageError
-from tasks.core.talk import Talk
+from tasks.core.reporter import Reporter
 
 Item = TypeVar("Item")
 ID, COUNT, FIRST, STEP = (f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "COUNT", "MIN", "STEP"))
@@ -29,11 +29,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def own(self, videos: Sequence[Item], key: Callable[[Item], str], talk: Talk) -> list[Item]:
+    def own(self, videos: Sequence[Item], key: Callable[[Item], str], reporter: Reporter) -> list[Item]:
         """`take`, and a line that says so where there are several shares."""
         found = self.take(videos, key)
         if self.count > 1:
-            talk.info(f"shard {self} ({self.why}): {len(found)} of {len(videos)} videos")
+            reporter.info(f"shard {self} ({self.why}): {len(found)} of {len(videos)} videos")
         return found
 
     def take(self, items: Sequence[Item], key: Callable[[Item], str]) -> list[Item]:

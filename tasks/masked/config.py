@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.nn.config import VitConfig
-from tasks.core.video.config import AugmentConfig, DataConfig
+from tasks.core.nn.config import TargetConfig, VitConfig
 
 
 class RandomSampler(Config):
@@ -77,14 +77,6 @@ class DecoderConfig(Config):
     norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
 
 
-class TargetConfig(Config):
-    """What is reconstructed at masked tokens."""
-
-    kind: Literal["pixels", "motion"] = Field("pixels", description="motion: pixels minus the mean frame of the clip")
-    normalize: bool = Field(True, description="pixels: per token and colour to mean 0, variance 1; motion: by one deviation per clip")
-    loss: Literal["mse", "l1"] = "mse"
-
-
 class PretrainConfig(Config):
     """`vid pretrain` of a masked autoencoder."""
 
@@ -101,17 +93,4 @@ class PretrainConfig(Config):
     visualize: int = Field(4, ge=0, description="clips shown in the picture at the end of a run")
 
 
-class ExtractConfig(Config):
-    """`vid extract-features`."""
-
-    model: str = Field(description="model folder, run folder or hf:// id of a masked or classify model")
-    per: Literal["video", "window"] = Field("video", description="one feature for a video, or one for each window of it")
-    clips: int = Field(5, ge=1, le=1000, description="per video: clips spread over it, whose features are averaged")
-    crops: Literal[1, 3] = Field(1, description="squares of a clip whose features are averaged: the centre, or three along the long side")
-    hop_s: float | None = Field(None, gt=0, description="per window: seconds from one to the next; null: each begins where one ends")
-    decoder: Literal["auto", "pyav", "decord"] = "auto"
-    batch_size: int = Field(8, ge=1, description="clips that go through the network at once")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-
-
-CONFIGS = {"pretrain": PretrainConfig, "extract": ExtractConfig}
+CONFIGS = {"pretrain": PretrainConfig}

@@ -22,10 +22,11 @@ from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.setup import card
 from tasks.core.errors import NoCounterpart, UsageError
 from tasks.core.nn import videomae
-from tasks.core.nn.config import VitConfig
-from tasks.core.talk import Talk
-from tasks.masked.config import DecoderConfig, TargetConfig
-from tasks.masked.model import MaskedAutoencoder, n_visible, take
+from tasks.core.nn.config import TargetConfig, VitConfig
+from tasks.core.nn.masked import n_visible, take
+from tasks.core.reporter import Reporter
+from tasks.masked.config import DecoderConfig
+from tasks.masked.model import MaskedAutoencoder
 
 SOURCES = {
     "transformers": "a folder with VideoMAEForPreTraining",
@@ -34,7 +35,7 @@ SOURCES = {
 ARCHITECTURE = "VideoMAEForPreTraining"
 
 
-def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
+def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes a model folder that `--from` takes.
 
     Args:
@@ -47,7 +48,7 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
         InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
     """
     files.check_out(out, source, (WEIGHTS, CONFIG))
-    weights, saved = _from_transformers(source, talk) if kind == "transformers" else _from_original(source)
+    weights, saved = _from_transformers(source, reporter) if kind == "transformers" else _from_original(source)
     model, decoder = VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])
     files.check_source(lambda: MaskedAutoencoder(model, decoder), weights, source)
     saved |= {"library": "vid", "task": "masked", "method": "videomae", "sampler": {"name": "tube"}}
@@ -55,12 +56,12 @@ def convert(source: Path, kind: str, out: Path, talk: Talk) -> dict[str, Any]:
     facts = {"method": "VideoMAE", "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px", "source": SOURCES[kind]}
     use = f"vid finetune --preset classify/... --from {out.name} --data TRAIN --val VAL"
     save_model(out, weights, saved, card("Masked video encoder", facts, use, {"tags": ["video", "masked-video-modeling"]}))
-    talk.info(f"wrote {out}; start from it with --from {out}")
+    reporter.info(f"wrote {out}; start from it with --from {out}")
     parameters = sum(tensor.numel() for tensor in weights.values())
     return {"model": str(out), "task": "masked", "source": kind, "tensors": len(weights), "parameters": parameters}
 
 
-def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
+def export_transformers(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes encoder and decoder as a folder for `VideoMAEForPreTraining.from_pretrained`; a learned sampler stays behind.
 
     Returns:
@@ -81,11 +82,11 @@ def export_transformers(reference: str | Path, out: Path, talk: Talk) -> dict[st
     facts = {"class": ARCHITECTURE, "method": saved["method"], "written by": "vid convert --to transformers"}
     about = card("Masked video encoder", facts, use, {"library_name": "transformers", "tags": ["video", "masked-video-modeling"]})
     tensors, settings = files.give_names(autoencoder.state_dict(), names), saved["preprocessing"]
-    difference = write_folder(out, config, tensors, settings, about, lambda written: _difference(autoencoder, written, talk))
-    return report(out, ARCHITECTURE, difference, settings, talk)
+    difference = write_folder(out, config, tensors, settings, about, lambda written: _difference(autoencoder, written, reporter))
+    return report(out, ARCHITECTURE, difference, settings, reporter)
 
 
-def export_onnx(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
+def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes the encoder as ONNX: normalised `video` `(B, T, 3, S, S)` float32 to `tokens` `(B, N, dim)`.
 
     Returns:
@@ -93,7 +94,7 @@ def export_onnx(reference: str | Path, out: Path, talk: Talk) -> dict[str, Any]:
     """
     folder = find_model(str(reference))
     autoencoder, saved = load_model(folder)
-    return write_onnx(autoencoder.encoder, "tokens", VitConfig(**saved["architecture"]), folder, out, talk)
+    return write_onnx(autoencoder.encoder, "tokens", VitConfig(**saved["architecture"]), folder, out, reporter)
 
 
 def load_model(folder: Path) -> tuple[MaskedAutoencoder, dict[str, Any]]:
@@ -129,7 +130,7 @@ def _decoder_config(autoencoder: MaskedAutoencoder, target: dict[str, Any]) -> d
     }
 
 
-def _from_transformers(folder: Path, talk: Talk) -> tuple[Tensors, dict[str, Any]]:
+def _from_transformers(folder: Path, reporter: Reporter) -> tuple[Tensors, dict[str, Any]]:
     config, tensors = read_transformers(folder, ARCHITECTURE)
     value = {**videomae.DEFAULTS, **config}
     final_norm = not value["use_mean_pooling"]
@@ -143,7 +144,7 @@ def _from_transformers(folder: Path, talk: Talk) -> tuple[Tensors, dict[str, Any
         "decoder": decoder.model_dump(),
         "mask_ratio": known.get("mask_ratio", 0.9),
         "target": known.get("target", TargetConfig(normalize=value["norm_pix_loss"]).model_dump()),
-        "preprocessing": read_preprocessing(folder, config, model, talk),
+        "preprocessing": read_preprocessing(folder, config, model, reporter),
     }
     return files.take_names(tensors, _transformers_names(model, depth), str(folder)), saved
 
@@ -172,9 +173,9 @@ def _from_original(file: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 @torch.no_grad()
-def _difference(autoencoder: MaskedAutoencoder, folder: Path, talk: Talk) -> float:
+def _difference(autoencoder: MaskedAutoencoder, folder: Path, reporter: Reporter) -> float:
     """Largest difference of predictions on noise, between the model and what was written, read as transformers reads it."""
-    weights, saved = _from_transformers(folder, talk)
+    weights, saved = _from_transformers(folder, reporter)
     written = MaskedAutoencoder(VitConfig(**saved["architecture"]), DecoderConfig(**saved["decoder"])).eval()
     load_strict(written, weights, str(folder))
     c = autoencoder.encoder.config

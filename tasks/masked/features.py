@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tasks.core.checkpoint import find_model
-from tasks.core.video.prepare import read_views
+from tasks.core.clips.prepare import read_views
 from tasks.masked.convert import load_model
 
 

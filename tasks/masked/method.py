@@ -5,10 +5,10 @@ import torch
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.masked import ReconstructionLoss, take
 from tasks.core.profile import from_gradient, span
 from tasks.masked.config import PretrainConfig
-from tasks.masked.model import MaskedAutoencoder, take
-from tasks.masked.objective import Errors
+from tasks.masked.model import MaskedAutoencoder
 from tasks.masked.samplers import build_sampler
 from tasks.masked.samplers.base import Choice
 
@@ -28,11 +28,11 @@ class MaskedPretraining(Method):
         self.config = config
         self.autoencoder = MaskedAutoencoder(config.model, config.decoder)
         self.sampler = build_sampler(config.sampler, config.model, config.mask_ratio)
-        self.errors = Errors(config)
+        self.errors = ReconstructionLoss(config.target, config.model.tubelet, config.model.patch, config.augment.mean, config.augment.std)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         if phase == POLICY:
-            return self.sampler.update()
+            return self.sampler.policy_loss()
         choice, prediction = self.reconstruct(batch["video"], rng, progress)
         with span("loss"):
             errors = self.errors(batch["video"], choice.masked, prediction)
@@ -73,7 +73,7 @@ class MaskedPretraining(Method):
         return specs
 
     def phases_after(self, progress: Progress) -> list[str]:
-        return [POLICY] * self.sampler.updates(progress)
+        return [POLICY] * self.sampler.num_updates(progress)
 
     def extra_state(self) -> list[dict]:
         return self.sampler.extra_state()

@@ -3,19 +3,12 @@
 Source: VideoMAE (Tong et al. 2022); TATS thesis, section 5.4 and table 5.4.
 """
 
-import math
-
 import torch
 from torch import nn
 
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import Block, Norm, TubeletEmbed, VideoTransformer, init_linear, position_table, start_local
 from tasks.masked.config import DecoderConfig
-
-
-def n_visible(n_tokens: int, mask_ratio: float) -> int:
-    """Visible tokens at a mask ratio: floor(N (1 - rho)), at least 1. 1568 tokens: 235 / 156 / 78 at .85 / .90 / .95."""
-    return max(1, math.floor(n_tokens * (1 - mask_ratio) + 1e-9))
 
 
 def patchify(video: torch.Tensor, tubelet: int, patch: int) -> torch.Tensor:
@@ -31,12 +24,6 @@ def unpatchify(cubes: torch.Tensor, grid: tuple[int, int, int], tubelet: int, pa
     t, h, w = grid
     x = cubes.reshape(b, t, h, w, tubelet, patch, patch, c)
     return x.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(b, t * tubelet, c, h * patch, w * patch)
-
-
-def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows `index` `(B, n)` of `x` `(B, N, ...)`, giving `(B, n, ...)`."""
-    shape = index.shape + (1,) * (x.ndim - 2)
-    return x.gather(1, index.view(shape).expand(-1, -1, *x.shape[2:]))
 
 
 class MaskedAutoencoder(nn.Module):

@@ -9,8 +9,8 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run, last_logged
-from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.core.profile import moved
@@ -22,7 +22,7 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     built = setup.plan(lambda: MaskedPretraining(config), config)
-    from tasks.masked.model import n_visible
+    from tasks.core.nn.masked import n_visible
 
     n = config.model.n_tokens()
     return {**built, "tokens": n, "visible_tokens": n_visible(n, config.mask_ratio), "sampler": config.sampler.name}
@@ -38,7 +38,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
     setup.training_rows(config.data)
     if config.init:
-        setup.check_pictures(config.init, config.augment.flow)
+        setup.check_flow_input(config.init, config.augment.flow)
         found, wanted = (
             VitConfig(**v).model_copy(update={"start": "xavier"})
             for v in (load_config(find_model(config.init))["architecture"], config.model.model_dump())
@@ -49,7 +49,7 @@ def check(config: PretrainConfig) -> None:
             )
 
 
-def steady(config: PretrainConfig) -> PretrainConfig:
+def past_warmup(config: PretrainConfig) -> PretrainConfig:
     """A configuration whose first step is like most steps of the run: a learned sampler is past its warm-up."""
     sampler = config.sampler
     return config.model_copy(update={"sampler": sampler.model_copy(update={"warmup_epochs": 0})}) if sampler.name == "tats" else config
@@ -67,7 +67,7 @@ def build(config: PretrainConfig) -> MaskedPretraining:
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Trains, writes `model/` and the pictures; returns the result."""
-    from tasks.core.video.augment import TrainTransform
+    from tasks.core.clips.augment import TrainTransform
 
     check(config)
     rows = setup.training_rows(config.data)
@@ -76,7 +76,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.parameters())
     run.record_data(rows)
     run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(
+    run.reporter.info(
         f"{config.sampler.name}: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
     )
     transform = TrainTransform(config.augment, config.model.image_size)
@@ -84,7 +84,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     def prepare(batch: Batch, device: torch.device) -> Batch:
         return {"video": transform(moved(batch, device))}
 
-    loader, per_epoch = setup.train_feed(rows, config, None)
+    loader, per_epoch = setup.build_train_loader(rows, config, None)
     trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)
     trainer.fit()
     if accelerator.is_main_process:

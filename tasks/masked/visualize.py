@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
+from tasks.core.clips.config import DataConfig
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run
 from tasks.core.files import replacing
-from tasks.core.talk import Talk
-from tasks.core.video.config import DataConfig
+from tasks.core.nn.masked import normalize_cubes, take
+from tasks.core.reporter import Reporter
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
-from tasks.masked.model import patchify, take, unpatchify
-from tasks.masked.objective import normalize_cubes
+from tasks.masked.model import patchify, unpatchify
 
 LONG_AFTER = 1 << 30  # an epoch number past any warm-up: the sampler itself draws
 
@@ -94,8 +94,8 @@ def picture(explained: dict[str, Any], size: int, tubelet: int, every: int = 2) 
 
 def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
     """`(at most count, T, 3, S, S)` normalised clips of readable rows, spread over the list."""
-    from tasks.core.video.augment import EvalTransform
-    from tasks.core.video.loader import make_eval_loader
+    from tasks.core.clips.augment import EvalTransform
+    from tasks.core.clips.loader import make_eval_loader
 
     data: DataConfig = config.data.model_copy(update={"workers": 0, "preload": False})
     spread = rows[:: max(1, len(rows) // count)][: 4 * count]
@@ -110,15 +110,15 @@ def visualize(method: MaskedPretraining, config: PretrainConfig, rows: list, run
     """Writes `pictures/clip-N.png` into the run folder, the thesis' figure for `config.visualize` clips; returns the folder."""
     folder = run.folder / "pictures"
     device = next(method.parameters()).device
-    write_pictures(method, clips(config, rows, config.visualize).to(device), folder, run.talk)
+    write_pictures(method, clips(config, rows, config.visualize).to(device), folder, run.reporter)
     return folder
 
 
-def write_pictures(method: MaskedPretraining, videos: torch.Tensor, folder: Path, talk: Talk) -> None:
+def write_pictures(method: MaskedPretraining, videos: torch.Tensor, folder: Path, reporter: Reporter) -> None:
     """One PNG per clip of `(n, T, 3, S, S)`."""
     model = method.config.model
     for number, video in enumerate(videos):
         with replacing(folder / f"clip-{number}.png") as temporary:
             temporary.write_bytes(picture(explain(method, video[None], number), model.image_size, model.tubelet))
     borrowed = "the clip's mean frame" if method.config.target.kind == "motion" else "each token's own brightness and contrast"
-    talk.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow {borrowed} from the input)")
+    reporter.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow {borrowed} from the input)")

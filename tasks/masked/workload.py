@@ -3,7 +3,7 @@
 import torch
 
 from tasks.core.engine.plan import Workload
-from tasks.core.nn.memory import Kept, block_kept, encoder_kept, read_block_kept, trajectory_kept
+from tasks.core.nn.memory import SavedActivations, block_kept, encoder_kept, read_block_kept, trajectory_kept
 from tasks.masked.config import AdaMAESampler, PretrainConfig, TATSSampler
 from tasks.masked.flops import step_flops, training_flops, visible_tokens
 from tasks.masked.method import MaskedPretraining
@@ -22,7 +22,7 @@ def workload(config: PretrainConfig, classes: int) -> Workload:
     )
 
 
-def kept(config: PretrainConfig) -> dict[str, Kept]:
+def kept(config: PretrainConfig) -> dict[str, SavedActivations]:
     """What a training step keeps of one clip for its backward pass: `encoder`, `decoder` with errors, `sampler`."""
     model, n, seen = config.model, config.model.n_tokens(), visible_tokens(config)
     dim = model.widths()[0]
@@ -32,20 +32,20 @@ def kept(config: PretrainConfig) -> dict[str, Kept]:
         "encoder": encoder_kept(model, seen, n if shares else seen),
         "decoder": block_kept(n, narrow) * (config.decoder.depth - 1)
         + block_kept(n, narrow, hidden)
-        + Kept(hidden * pixels, 2 * hidden * narrow + seen * dim),
+        + SavedActivations(hidden * pixels, 2 * hidden * narrow + seen * dim),
         "sampler": sampler_kept(config),
     }
 
 
-def sampler_kept(config: PretrainConfig) -> Kept:
+def sampler_kept(config: PretrainConfig) -> SavedActivations:
     """What the sampler's own layers keep of all tokens."""
     sampler, model, n = config.sampler, config.model, config.model.n_tokens()
     width = model.widths()[0]
     if isinstance(sampler, AdaMAESampler):
-        return block_kept(n, width) + Kept(0, (2 + 2) * n * width)  # the scored tokens; masks of two dropouts
+        return block_kept(n, width) + SavedActivations(0, (2 + 2) * n * width)  # the scored tokens; masks of two dropouts
     if not isinstance(sampler, TATSSampler):
-        return Kept()
-    tokens = Kept(0, n * width) * (sampler.every * config.train.accumulate)
+        return SavedActivations()
+    tokens = SavedActivations(0, n * width) * (sampler.every * config.train.accumulate)
     if not (sampler.keep_graph and sampler.every == 1):
         return tokens  # the policy's activations come when those of the autoencoder are gone, and are fewer
     dim = sampler.dim or width

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.video.config import AugmentConfig, ClipConfig, DataConfig
-from tasks.core.video.flow_config import TVL1Config
+from tasks.core.flow.flow_config import TVL1Config
 
 LATENT_CHANNELS = 3
 """Of the VQ autoencoder: the UNet sees 3 noised + 3 masked + 1 mask = 7 channels."""

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.core.clips.clips import frame_range
 from tasks.core.config import Config
+from tasks.core.data.inputs import Input
 from tasks.core.device import usable_device
 from tasks.core.engine.random import derive_seed
 from tasks.core.errors import InputError
+from tasks.core.reporter import Reporter
 from tasks.core.shard import Shard
-from tasks.core.talk import Talk
 from tasks.core.video.children import each
-from tasks.core.video.clips import frame_range
-from tasks.core.video.inputs import Input
-from tasks.core.video.reader import VideoError, VideoReader, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError, VideoReader
 from tasks.pseudo.config import GenerateConfig
 from tasks.pseudo.inpaint import Filler, Patch, Telea, inpaint
 from tasks.pseudo.masks import Chooser, moving_regions, rectangle_of
@@ -37,20 +38,20 @@ _WINDOW_FRAMES = {"cpu": 16, "cuda": 64}
 _STREAMS = {"mask": 1, "noise": 2, "flow": 3, "donor": 4}
 
 
-def run(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path, workers: int, talk: Talk) -> Iterator[dict[str, Any]]:
+def run(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path, workers: int, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Makes the pseudo-anomalies of this shard's inputs, one after the other or, without a network, in several processes.
 
     Yields, in the order of the inputs:
         a record per video; `{"video", "error"}` for one that cannot be read; a record with `"skipped": True` for one that was there.
     """
-    own = shard.own(inputs, attrgetter("name"), talk)
+    own = shard.own(inputs, attrgetter("name"), reporter)
     maker = Maker(config, inputs, out)
-    store = Store(out, settings_of(config), maker.facts, shard, talk)
+    store = Store(out, settings_of(config), maker.facts, shard, reporter)
     store.open()
     try:
         work = partial(one, maker)
         here = 0 if maker.on_device else workers
-        yield from each(work, own, here, talk, "making", "video", lambda source, reason: {"video": source.shown, "error": reason})
+        yield from each(work, own, here, reporter, "making", "video", lambda source, reason: {"video": source.shown, "error": reason})
     finally:
         store.index()
         store.close()
@@ -249,7 +250,7 @@ class _OneVideo:
         """`(n, 2, H, W)` float32: from every frame to the next; the last frame of a video repeats the flow before it."""
         if self.mixup is None and self.config.masks.kind != "motion":
             return None
-        from tasks.core.video.flow import flow_of
+        from tasks.core.flow.flow import flow_of
 
         pictures = frames if following is None else np.concatenate((frames, following[None]))
         flows = flow_of(pictures, device=self.maker.device, config=self.config.temporal.flow).numpy()

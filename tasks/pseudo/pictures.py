@@ -1,4 +1,4 @@
-"""Pictures of a pseudo-anomaly folder: frames and masks as 8-bit PNG; those of flow are written by `core.video.flow_png`."""
+"""Pictures of a pseudo-anomaly folder: frames and masks as 8-bit PNG; those of flow are written by `core.flow.flow_png`."""
 
 from pathlib import Path
 

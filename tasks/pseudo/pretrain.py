@@ -14,8 +14,8 @@ from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run, last_logged
-from tasks.core.engine.spare import Batch
 from tasks.core.errors import UsageError
 from tasks.core.files import replacing, replacing_folder, write_json
 from tasks.core.profile import moved
@@ -66,7 +66,7 @@ def build(config: PretrainConfig) -> LatentInpainting:
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Trains, writes `model/` and a picture of fills; returns the result."""
-    from tasks.core.video.augment import TrainTransform
+    from tasks.core.clips.augment import TrainTransform
 
     check(config)
     rows = setup.training_rows(config.data)
@@ -75,14 +75,16 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     parameters = sum(p.numel() for p in method.parameters())
     run.record_data(rows)
     run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.talk.info(f"latent inpainting: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}")
+    run.reporter.info(
+        f"latent inpainting: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
+    )
     transform = TrainTransform(config.augment, config.model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         holes = training_holes(batch["seed"].tolist(), config.model.image_size, mask_scale_px(config))
         return {"video": transform(moved(batch, device)), "holes": holes.to(device)}
 
-    loader, per_epoch = setup.train_feed(rows, config, None)
+    loader, per_epoch = setup.build_train_loader(rows, config, None)
     trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)
     trainer.fit()
     if accelerator.is_main_process:
@@ -181,5 +183,5 @@ def draw(run: Run, pictures: Tensor, holes: Tensor, device: torch.device) -> Pat
     path = run.folder / PICTURE
     with replacing(path) as temporary:
         temporary.write_bytes(tile([("pictures", frames), ("holes", grey), ("fills", filled)]))
-    run.talk.info(f"wrote {path}")
+    run.reporter.info(f"wrote {path}")
     return path

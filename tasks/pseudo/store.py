@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from tasks.core import locks
+from tasks.core.data.inputs import Input
 from tasks.core.engine.run import differences, environment
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing, write_json, write_text
+from tasks.core.flow.flow_png import write_flow
+from tasks.core.reporter import Quiet, Reporter
 from tasks.core.shard import Shard
-from tasks.core.talk import Quiet, Talk
-from tasks.core.video.flow_png import write_flow
-from tasks.core.video.inputs import Input
 from tasks.pseudo.pictures import write_picture
 
 FORMAT = 1
@@ -49,15 +49,15 @@ class Store:
         UsageError: the folder holds something else, pseudo-anomalies made with other settings, or another process writes this shard.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], facts: dict[str, Any], shard: Shard, talk: Talk | None = None):
+    def __init__(self, out: Path, settings: dict[str, Any], facts: dict[str, Any], shard: Shard, reporter: Reporter | None = None):
         self.out, self.settings, self.facts, self.shard = Path(out), settings, facts, shard
-        self.talk = talk or Quiet()
+        self.reporter = reporter or Quiet()
         self._lock: Any = None
 
     def open(self) -> None:
         """Makes the folder or takes it up again."""
         lock = self.out / f".shard-{self.shard.number}-of-{self.shard.count}.lock"
-        self._lock = locks.hold(lock, str(self.out) if self.shard.count == 1 else f"shard {self.shard} of {self.out}", self.talk)
+        self._lock = locks.hold(lock, str(self.out) if self.shard.count == 1 else f"shard {self.shard} of {self.out}", self.reporter)
         try:
             with locks.one_at_a_time(self.out / ".lock"):
                 self._check()

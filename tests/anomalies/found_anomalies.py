@@ -6,7 +6,7 @@ import numpy as np
 
 from tasks.anomalies.intervals import find
 from tasks.anomalies.result import AnomalyDetection, FrameScores
-from tasks.core.video.synthetic import encode
+from tasks.core.data.synthetic import encode
 
 
 def scores_of(score, pts=None, parts=("motion", "change"), heat=True) -> FrameScores:
@@ -25,7 +25,7 @@ def detection(score=(0.1,) * 20 + (0.9,) * 10 + (0.1,) * 20, pts=None, heat=True
     last = float(np.median(np.diff(scores.t))) if len(scores) > 1 else 0.1
     values = {
         "path": "videos/yard.mp4",
-        "method": "embedded",
+        "method": "training-free",
         "settings": {"threshold": 0.5, "smoothing_s": 0.0},
         "n_frames": len(scores),
         "fps": 1 / last,

@@ -9,9 +9,9 @@ from tasks.anomalies import calibrate as module
 from tasks.anomalies.calibrate import calibrate, stretches
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.stream import Networks
+from tasks.core.clips.config import DataConfig
 from tasks.core.errors import InputError
-from tasks.core.video.config import DataConfig
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 
 def networks() -> Networks:

@@ -12,15 +12,15 @@ import torch
 
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.data import FlowClips, FrameClips, all_clips, flow_batches, flow_loader, frame_batches, frame_loader
-from tasks.anomalies.features import FrameEncoder, described, load_encoder
 from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
 from tasks.anomalies.prepare import feature_files, flow_files, flow_stream, flow_used
+from tasks.core.clips.config import ClipConfig, DataConfig
+from tasks.core.data.manifest import Row, read_sources
 from tasks.core.errors import InputError, UsageError
-from tasks.core.video.config import ClipConfig, DataConfig
-from tasks.core.video.flow import flow_of
-from tasks.core.video.flow_config import TVL1Config
-from tasks.core.video.manifest import Row, read_sources
-from tasks.core.video.reader import open_video
+from tasks.core.flow.flow import flow_of
+from tasks.core.flow.flow_config import TVL1Config
+from tasks.core.towers.visual import FrameEncoder, described, load_encoder
+from tasks.core.video.open import open_video
 
 DATA = DataConfig(clip=ClipConfig(frames=8, stride_frames=1), preload=True, workers=0)
 CPU = torch.device("cpu")

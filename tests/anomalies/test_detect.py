@@ -1,4 +1,4 @@
-"""Detection from videos to records; the embedded detector itself and trained models have tests of their own."""
+"""Detection from videos to records; the training-free detector itself and trained models have tests of their own."""
 
 import json
 import pickle
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from found_anomalies import write_yard
 
-from tasks.anomalies import detect, embedded
+from tasks.anomalies import detect, training_free
 from tasks.anomalies.config import DetectConfig
 from tasks.anomalies.detect import Detector, Output, run
 from tasks.anomalies.result import FrameScores
+from tasks.core.data.inputs import gather
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.anomalies import smoothed
-from tasks.core.talk import Quiet
-from tasks.core.video.inputs import gather
-from tasks.core.video.reader import open_video
+from tasks.core.reporter import Quiet
+from tasks.core.video.open import open_video
 
 RUNS = (50, 70)
 
@@ -49,8 +49,8 @@ class Made:
 
     def __init__(self, monkeypatch):
         self.fitted = []
-        monkeypatch.setattr(embedded, "fit", self.fit)
-        monkeypatch.setattr(embedded, "score_video", self.score_video)
+        monkeypatch.setattr(training_free, "fit", self.fit)
+        monkeypatch.setattr(training_free, "score_video", self.score_video)
 
     def fit(self, sources, advance=lambda n: None, decoder="auto"):
         self.fitted.append(sources)
@@ -69,7 +69,7 @@ def test_someone_who_runs_is_found(yard):
         assert RUNS[0] <= record["peak"]["frame"] < RUNS[1] + 5
         assert record["peak"]["score"] == max(record["frames"]["score"])
         assert len(record["frames"]["score"]) == 90
-        assert set(record["frames"]["parts"]) == set(embedded.PARTS)
+        assert set(record["frames"]["parts"]) == set(training_free.PARTS)
     assert "the first 3.6 s were taken as normal" in alone["notes"][-1]
     assert not any("taken as normal" in note for note in quiet["notes"])
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_used_fails_alone(yard, tmp_path):
 
 
 def test_a_video_of_another_shape_than_the_normal_footage_fails_alone(yard, tmp_path):
-    from tasks.core.video.synthetic import encode
+    from tasks.core.data.synthetic import encode
 
     (tmp_path / "tall.mp4").write_bytes(encode(np.zeros((30, 128, 64, 3), np.uint8), 10))
     found = records(DetectConfig(normal=[str(yard / "quiet")]), [tmp_path / "tall.mp4", yard / "day.mp4"])

@@ -7,10 +7,11 @@ from found_anomalies import detection, scores_of
 from sklearn.metrics import roc_auc_score
 
 from tasks.anomalies.evaluate import Protocol, paired, run
-from tasks.anomalies.writers import as_record, write_csv, write_json
+from tasks.anomalies.result import as_record
+from tasks.anomalies.writers import write_csv, write_json
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.anomalies import normalized, smoothed
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 
 LENGTHS = {"test/01.mp4": 60, "test/02.mp4": 45, "test/03.mp4": 30}
 
@@ -61,11 +62,11 @@ def test_macro_auc_says_what_it_does_with_one_class_videos(tmp_path):
     own = [roc_auc_score(labels[v], scores[v]) for v in list(LENGTHS)[:2]]
     skipped = run(*files, Quiet(), Protocol("macro-auc", one_class="skip"))
     assert skipped["auc"] == pytest.approx(np.mean(own), abs=1e-9)
-    talk = Heard()
-    padded = run(*files, talk, Protocol("macro-auc"))
+    reporter = Heard()
+    padded = run(*files, reporter, Protocol("macro-auc"))
     assert padded["auc"] > skipped["auc"]
     assert (padded["one_class"], skipped["one_class"]) == ("pad", "skip")
-    assert any("1 of 3 videos have frames of one class only" in line for line in talk.lines)
+    assert any("1 of 3 videos have frames of one class only" in line for line in reporter.lines)
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "both", "lines"])
@@ -101,10 +102,10 @@ def test_frames_of_one_side_only_are_counted(tmp_path):
     with pytest.raises(InputError, match="2 labelled frames have no score, the first is frame 0 of 'a'") as caught:
         run(tmp_path / "p.csv", tmp_path / "g.csv", Quiet())
     assert "--missing drop" in caught.value.hint
-    talk = Heard()
-    result = run(tmp_path / "p.csv", tmp_path / "g.csv", talk, Protocol(missing="drop"))
+    reporter = Heard()
+    result = run(tmp_path / "p.csv", tmp_path / "g.csv", reporter, Protocol(missing="drop"))
     assert (result["auc"], result["n_frames"], result["n_unscored"], result["n_unlabelled"]) == (1.0, 2, 2, 2)
-    assert any("2 labelled frames" in line for line in talk.lines)
+    assert any("2 labelled frames" in line for line in reporter.lines)
     (tmp_path / "other.csv").write_text("video,frame,label\nc,0,1\n")
     with pytest.raises(InputError, match="no labelled frame has a score"):
         run(tmp_path / "p.csv", tmp_path / "other.csv", Quiet(), Protocol(missing="drop"))
@@ -259,6 +260,6 @@ def test_unusable_labels_and_protocols(tmp_path):
 def test_one_class_altogether_has_no_auc(tmp_path):
     (tmp_path / "p.csv").write_text("video,frame,score\na,0,0\na,1,1\n")
     (tmp_path / "g.csv").write_text("video,frame,label\na,0,1\na,1,1\n")
-    talk = Heard()
-    assert run(tmp_path / "p.csv", tmp_path / "g.csv", talk)["auc"] is None
-    assert any("one class" in line for line in talk.lines)
+    reporter = Heard()
+    assert run(tmp_path / "p.csv", tmp_path / "g.csv", reporter)["auc"] is None
+    assert any("one class" in line for line in reporter.lines)

@@ -20,7 +20,7 @@ from tasks.anomalies.learned import LearnedDetector
 from tasks.core.checkpoint import load_config, load_weights, save_model
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import InputError, Preempted, UsageError, VidError
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 from vidcli import app
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tasks.anomalies.heat import overlay
 from tasks.anomalies.report import pictured, pictures, write_report
 from tasks.core.report import detections
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 THREE = (0.1,) * 10 + (0.7,) * 5 + (0.1,) * 10 + (0.6,) * 5 + (0.1,) * 10 + (0.95,) * 10
@@ -70,7 +70,7 @@ def test_table_marks_and_indicators(tmp_path):
     rows = re.findall(r'<tr id="row-\d".*?</tr>', page)
     assert re.findall(r">([^<>]+)<", rows[2]) == ["3", "0:04.000", "0:05.000", "4.000000", "5.000000", "40–49", "0.9500", "0:04.000", "40"]
     assert "<span>motion 0.35</span><span>change 0.17</span>" in page
-    assert "3 intervals · 0:05.000 · 50 frames · 10 fps · 96×64 · embedded" in page
+    assert "3 intervals · 0:05.000 · 50 frames · 10 fps · 96×64 · training-free" in page
     assert "The first and last half second are judged by shorter windows." in page
     assert "0.95 at 0:04.000 (frame 40)" in page
 

@@ -13,7 +13,7 @@ from tasks.anomalies.config import AutoencoderConfig, DetectConfig, PretrainConf
 from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.score import Calibration, fuse, heat_levels, min_max, omega_1, parts_of, psnr, scored_frames, scored_index
 from tasks.anomalies.stream import GRID, Networks, raw_scores, window_errors
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 KNOWN = {"appearance": Calibration(-30.0, 2.0, -34.0, -26.0), "motion": Calibration(0.2, 0.1, 0.0, 0.4)}
 

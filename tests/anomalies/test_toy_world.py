@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from tasks.anomalies.config import DetectConfig
 from tasks.anomalies.learned import LearnedDetector
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 FRAMES = 48
 

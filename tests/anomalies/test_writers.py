@@ -7,9 +7,10 @@ import pytest
 from found_anomalies import detection, scores_of, write_yard
 
 from tasks.anomalies.predictions import read_predictions
-from tasks.anomalies.writers import as_record, outputs, write_all, write_csv, write_json
+from tasks.anomalies.result import as_record
+from tasks.anomalies.writers import outputs, write_all, write_csv, write_json
 from tasks.core.errors import UsageError
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 
 def test_record_is_plain_json_and_holds_every_frame():

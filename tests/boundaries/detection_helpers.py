@@ -19,7 +19,7 @@ def detection(
     score[list(frames)] = [boundary.score for boundary in boundaries]
     values = {
         "path": "videos/clip.mp4",
-        "method": "embedded",
+        "method": "training-free",
         "settings": {"threshold": 0.5, "merge": {"rule": "window", "window_s": 1.0}},
         "n_frames": len(pts),
         "fps": fps,

@@ -12,7 +12,7 @@ import torch
 from tasks.boundaries import finetune
 from tasks.boundaries.config import EncoderConfig, FinetuneConfig
 from tasks.core.engine.run import Run
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 
 MODEL = EncoderConfig(size="resnet18", width=8, image_size=32, motion={"patch": 5})
 PLAIN = MODEL.model_copy(update={"motion": None})  # MotionSqueeze's softmax at temperature 0.01 magnifies the order of a sum a thousandfold
@@ -33,7 +33,7 @@ def settings(truth: Path, epochs: int = 60, batch_size: int = 8, every: int = 20
 
 
 class KillsItself:
-    """A `Talk` that sends this process a signal after so many training steps."""
+    """A `Reporter` that sends this process a signal after so many training steps."""
 
     def __init__(self, after: int):
         self.left = after
@@ -53,9 +53,9 @@ class KillsItself:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(folder: Path, config: FinetuneConfig, talk: Any = None) -> dict[str, Any]:
+def train(folder: Path, config: FinetuneConfig, reporter: Any = None) -> dict[str, Any]:
     """Trains in `folder`, or goes on there; returns the result."""
-    run = Run.open(folder, config, "boundaries", "finetune", ["test"], talk)
+    run = Run.open(folder, config, "boundaries", "finetune", ["test"], reporter)
     try:
         return finetune.run(config, run)
     finally:

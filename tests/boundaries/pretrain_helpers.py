@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from tasks.boundaries.config import PretrainConfig
-from tasks.boundaries.exchange import encode_shuffled, row_counts
 from tasks.boundaries.method import ClipContrast
 from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.exchange import encode_shuffled, row_counts
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom

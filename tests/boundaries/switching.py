@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.video.synthetic import encode
+from tasks.core.data.synthetic import encode
 
 FPS, SECONDS, SIZE = 12, 8, 48
 

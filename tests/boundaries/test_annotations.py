@@ -11,8 +11,8 @@ import pytest
 
 from tasks.boundaries.annotations import FORMATS, add_paths, import_annotations, place, video_names
 from tasks.boundaries.changes import changes
-from tasks.boundaries.pickles import read_pickle
 from tasks.core.errors import InputError, UsageError
+from tasks.core.pickles import read_pickle
 
 EVENT = "EventChange (Timestamp/Range): Change of Action"
 RANGE = "ShotChangeGradualRange: Change due to Cut"

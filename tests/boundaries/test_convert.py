@@ -12,7 +12,7 @@ from tasks.boundaries.convert import convert
 from tasks.boundaries.model import MotionResNet
 from tasks.boundaries.weights import load_encoder
 from tasks.core.errors import InputError, UsageError
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 
 
 @pytest.fixture(scope="module")

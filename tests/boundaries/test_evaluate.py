@@ -9,7 +9,7 @@ import pytest
 from tasks.boundaries.evaluate import read_predictions, run
 from tasks.core.errors import InputError
 from tasks.core.metrics.boundaries import gebd_scores
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 from vidcli import app
 
 
@@ -118,9 +118,9 @@ def test_one_object_alone(here):
 def test_a_video_that_the_detector_could_not_read_has_no_predictions(here):
     path = write(here / "a.jsonl", lines([RECORDS[0], {"video": "second.mp4", "error": "no frames"}]))
     assert read_predictions(path, TRUTH) == {"one": FOUND["one"]}
-    talk = Heard()
-    assert run(path, here / "truth.json", talk)["n_missing"] == 2
-    assert len(talk.warnings) == 1
+    reporter = Heard()
+    assert run(path, here / "truth.json", reporter)["n_missing"] == 2
+    assert len(reporter.warnings) == 1
 
 
 def test_names_of_a_mapping_are_taken_as_they_stand_and_unknown_videos_keep_their_stem(here):
@@ -164,18 +164,18 @@ def test_a_stem_that_fits_two_videos_is_an_error(here):
 
 
 def test_the_result_is_the_metric_and_says_where_it_comes_from(here):
-    talk = Heard()
+    reporter = Heard()
     write(here / "found.json", {"one": [2.2], "stranger": [1.0]})
-    result = run(here / "found.json", here / "truth.json", talk)
+    result = run(here / "found.json", here / "truth.json", reporter)
     expected = gebd_scores({"one": [2.2]}, TRUTH)
     assert {key: result[key] for key in ("f1", "precision", "recall", "avg_f1", "n_videos", "n_dropped", "n_missing")} == {
         key: expected[key] for key in ("f1", "precision", "recall", "avg_f1", "n_videos", "n_dropped", "n_missing")
     }
     assert (result["n_videos"], result["n_dropped"], result["n_missing"], result["n_unknown"]) == (3, 1, 2, 1)
     assert (result["protocol"], result["min_consistency"], len(result["data_hash"])) == ("gebd", 0.3, 16)
-    assert len(talk.warnings) == 2
-    assert "2 videos of the ground truth have no predictions: they count as if nothing was found" in talk.warnings[0]
-    assert "'stranger'" in talk.warnings[1]
+    assert len(reporter.warnings) == 2
+    assert "2 videos of the ground truth have no predictions: they count as if nothing was found" in reporter.warnings[0]
+    assert "'stranger'" in reporter.warnings[1]
     run(write(here / "found.json", FOUND), here / "truth.json", quiet := Heard())
     assert quiet.warnings == []
 

@@ -22,12 +22,12 @@ from tasks.boundaries.supervised import BoundaryTraining
 from tasks.boundaries.truth import read_truth
 from tasks.boundaries.windows import window_loader
 from tasks.core.checkpoint import save_model
+from tasks.core.clips.augment import TrainTransform
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import InputError, Preempted, UsageError
-from tasks.core.video.augment import TrainTransform
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def switching_wide(folder: Path) -> Path:
     """One video of 96 x 48 px."""
     from switching import FPS, switching_frames
 
-    from tasks.core.video.synthetic import encode
+    from tasks.core.data.synthetic import encode
 
     frames = switching_frames(np.random.default_rng(0), "colour", [2.0, 6.0])
     (folder / "wide.mp4").write_bytes(encode(np.concatenate([frames, frames[:, ::-1]], 2), FPS))

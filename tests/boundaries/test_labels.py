@@ -8,8 +8,8 @@ import pytest
 from tasks.boundaries.config import LabelConfig, WindowConfig
 from tasks.boundaries.labels import best_rater, candidates, hard_labels, soft_labels, targets, windows
 from tasks.boundaries.truth import boundary_times, present, read_truth
+from tasks.core.data.manifest import Row
 from tasks.core.errors import InputError, UsageError
-from tasks.core.video.manifest import Row
 
 PTS = np.arange(200) / 25
 EVERY = np.arange(200)

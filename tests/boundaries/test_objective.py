@@ -9,7 +9,7 @@ from pretrain_helpers import batch, config, method, progress, rng
 from torch.nn import functional as F
 
 from tasks.boundaries import objective
-from tasks.boundaries.queue import KeyQueue
+from tasks.core.nn.queue import KeyQueue
 
 NOBODY = torch.zeros(1, 2, dtype=torch.bool)
 

@@ -21,14 +21,14 @@ from tasks.boundaries.data import PretrainViews, TuplePicker
 from tasks.boundaries.model import MotionResNet
 from tasks.boundaries.weights import load_encoder
 from tasks.core.checkpoint import load_config, load_weights
+from tasks.core.clips.clips import ClipSampler
+from tasks.core.clips.loader import make_train_loader
+from tasks.core.data.manifest import Row, read_sources
+from tasks.core.data.synthetic import render_motion_set
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, read_metrics
 from tasks.core.errors import Preempted, UsageError
-from tasks.core.video.clips import ClipSampler
-from tasks.core.video.loader import make_train_loader
-from tasks.core.video.manifest import Row, read_sources
-from tasks.core.video.synthetic import render_motion_set
 from vidcli import app
 
 SMALL = config(model={**ENCODER, "image_size": 32})

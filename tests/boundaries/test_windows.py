@@ -11,7 +11,7 @@ from switching import FPS, SECONDS, switching_set
 from tasks.boundaries.config import FinetuneConfig, LabelConfig, WindowConfig
 from tasks.boundaries.truth import read_truth
 from tasks.boundaries.windows import WindowPicker, micro_batches, trainable, window_loader
-from tasks.core.video.manifest import Row
+from tasks.core.data.manifest import Row
 
 WINDOW = WindowConfig(before=2, stride_frames=3)
 PTS = np.arange(200) / 25

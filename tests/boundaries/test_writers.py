@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from detection_helpers import detection
 
-from tasks.boundaries.result import Boundary
-from tasks.boundaries.writers import as_record, outputs, timecode_rate, write_all, write_csv, write_edl, write_json
+from tasks.boundaries.result import Boundary, as_record
+from tasks.boundaries.writers import outputs, timecode_rate, write_all, write_csv, write_edl, write_json
 from tasks.core.errors import UsageError
 
 # the columns of a CMX 3600 event: number, reel (8), track, kind of edit, source in and out, record in and out

@@ -12,11 +12,11 @@ from tasks.classify.evaluate import centred_cosine, model_data
 from tasks.classify.method import Classification
 from tasks.classify.model import HEADS, Classifier
 from tasks.classify.views import collect
+from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
-from tasks.core.talk import Quiet
-from tasks.core.video.config import ClipConfig, DataConfig
+from tasks.core.reporter import Quiet
 
 VIT = VitConfig(size="tiny", dim=32, depth=2, heads=2, image_size=32, frames=4, tubelet=2, patch=8)
 
@@ -163,7 +163,7 @@ def pretrain(folder, manifest) -> dict:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """A motion set, a pretraining run and a fine-tuning run, made by commands."""
-    from tasks.core.video.synthetic import render_motion_set
+    from tasks.core.data.synthetic import render_motion_set
 
     folder = tmp_path_factory.mktemp("chain")
     manifest = render_motion_set(folder / "videos", 5, 0, 32, 12)

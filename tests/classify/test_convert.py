@@ -16,7 +16,7 @@ from tasks.classify.model import HEADS, HeadConfig
 from tasks.core.checkpoint import save_model
 from tasks.core.errors import InputError, NoCounterpart, UsageError
 from tasks.core.nn.config import SIZES, VitConfig
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 
 VIT = {"size": "tiny", "dim": 32, "depth": 2, "heads": 2, "image_size": 32, "frames": 4, "tubelet": 2, "patch": 8}
 LABELS = ["wave", "point", "clap"]
@@ -182,8 +182,8 @@ def test_the_pipeline_gives_our_probabilities(reference, tmp_path):
 def test_the_image_processor_gives_our_pictures(reference, tmp_path):
     from transformers import AutoImageProcessor
 
-    from tasks.core.video.augment import EvalTransform
-    from tasks.core.video.config import AugmentConfig
+    from tasks.core.clips.augment import EvalTransform
+    from tasks.core.clips.config import AugmentConfig
 
     folder, _ = model_folder(tmp_path / "ours")
     export_transformers(folder, tmp_path / "theirs", Quiet())
@@ -334,9 +334,9 @@ def test_a_model_that_sees_flow_is_no_model_of_transformers(tmp_path):
     warned = []
     with pytest.raises(NoCounterpart, match="optical flow"):
         export_transformers(folder, tmp_path / "theirs", Quiet())
-    talk = Quiet()
-    talk.warn = warned.append
-    export_onnx(folder, tmp_path / "onnx", talk)
+    reporter = Quiet()
+    reporter.warn = warned.append
+    export_onnx(folder, tmp_path / "onnx", reporter)
     assert "read_views makes its input" in "".join(warned)
 
 

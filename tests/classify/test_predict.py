@@ -29,7 +29,7 @@ def test_predict_gives_the_probabilities_of_the_command(chain, tmp_path):  # noq
 
 
 def test_features_are_mean_tokens_over_views(chain):  # noqa: F811
-    from tasks.core.video.prepare import read_views
+    from tasks.core.clips.prepare import read_views
     from tasks.masked.features import load
 
     folder, _, _, _ = chain

@@ -13,9 +13,9 @@ from tasks.core.checkpoint import save_model
 from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.config import SIZES
-from tasks.core.talk import Quiet
+from tasks.core.nn.masked import take
+from tasks.core.reporter import Quiet
 from tasks.masked.convert import convert, export_onnx, export_transformers, load_model
-from tasks.masked.model import take
 
 SIZED = [(dim, heads, decoder) for (dim, _, heads), decoder in zip(SIZES.values(), (96, 192, 384, 512, 640), strict=True)]
 
@@ -172,7 +172,7 @@ def test_an_original_checkpoint(reference, tmp_path):
 
 
 def test_the_converted_encoder_starts_a_classifier(reference, tmp_path):
-    from tasks.core.encoder import load_encoder
+    from tasks.core.towers.encoder import load_encoder
 
     theirs = reference.pretrainer()
     convert(reference.save(theirs, tmp_path / "theirs"), "transformers", tmp_path / "ours", Quiet())

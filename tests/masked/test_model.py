@@ -4,11 +4,11 @@ import pytest
 import torch
 from masked_helpers import MODEL, config, method, progress, rng, video
 
-from tasks.core.nn.config import VitConfig
-from tasks.masked.config import PretrainConfig, TargetConfig
+from tasks.core.nn.config import TargetConfig, VitConfig
+from tasks.core.nn.masked import masked_targets, n_visible, normalize_cubes, take, token_errors
+from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
-from tasks.masked.model import n_visible, patchify, take, unpatchify
-from tasks.masked.objective import masked_targets, normalize_cubes, token_errors
+from tasks.masked.model import patchify, unpatchify
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.85, 235), (0.90, 156), (0.95, 78)])

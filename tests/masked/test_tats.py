@@ -111,9 +111,9 @@ def test_signs_hard_hidden_tokens_gain_and_the_critic_follows():
     tokens = torch.randn(1, 32, 32)
     before = episode(sampler, tokens, 5, 20.0)
     value_before = sampler.policy(tokens)[1].item()
-    assert sampler.updates(progress()) == 1
+    assert sampler.num_updates(progress()) == 1
     optimizer = torch.optim.SGD(sampler.parameters(), lr=10.0)
-    sampler.update()["loss"].backward()
+    sampler.policy_loss()["loss"].backward()
     optimizer.step()
     log_probs, value = sampler.policy(tokens)
     assert log_probs.exp()[0, 5] > before[0, 5]
@@ -212,8 +212,8 @@ def test_bandit_mass_moves_to_the_hard_tokens():
         tokens = torch.randn(8, 32, 32, generator=generator)
         choice = sampler.choose(tokens, 8, rng(step, 8), progress(step))
         sampler.learn(choice, truth[choice.masked])
-        sampler.updates(progress(step))
-        update = sampler.update()
+        sampler.num_updates(progress(step))
+        update = sampler.policy_loss()
         update["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -259,8 +259,8 @@ def test_only_the_first_of_several_micro_batches_learns_from_the_pass_that_drew(
     calls: list[int] = []
     built.sampler.policy.register_forward_hook(lambda *_: calls.append(1))
     optimizer = torch.optim.SGD(built.sampler.parameters(), lr=0.1)
-    for _ in range(built.sampler.updates(progress())):
-        built.sampler.update()["loss"].backward()
+    for _ in range(built.sampler.num_updates(progress())):
+        built.sampler.policy_loss()["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     assert len(calls) == 1

@@ -10,14 +10,14 @@ import pytest
 import tiny_models
 from PIL import Image
 
+from tasks.core.data.inputs import gather
+from tasks.core.data.manifest import read_sources
 from tasks.core.errors import InputError, UsageError
+from tasks.core.flow.flow import flow_of
+from tasks.core.flow.flow_png import read_flow
+from tasks.core.reporter import Quiet
 from tasks.core.shard import Shard, parse
-from tasks.core.talk import Quiet
-from tasks.core.video.flow import flow_of
-from tasks.core.video.flow_png import read_flow
-from tasks.core.video.inputs import gather
-from tasks.core.video.manifest import read_sources
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 from tasks.pseudo import generate, store
 from tasks.pseudo.config import GenerateConfig
 
@@ -34,11 +34,11 @@ def videos(tmp_path, monkeypatch):
     return tmp_path / "videos"
 
 
-def make(videos, out, shard=None, talk=None, **settings):
+def make(videos, out, shard=None, reporter=None, **settings):
     config = GenerateConfig(
         **{"spatial": "telea", "masks": {"kind": "random"}, "temporal": {"kind": "none"}, "device": "cpu", "batch_size": 4, **settings}
     )
-    return list(generate.run(config, gather([str(videos)]), shard or Shard(), Path(out), 0, talk or Quiet()))
+    return list(generate.run(config, gather([str(videos)]), shard or Shard(), Path(out), 0, reporter or Quiet()))
 
 
 def pictures(folder, kind="frames", name="v0"):

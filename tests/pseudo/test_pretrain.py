@@ -9,11 +9,11 @@ import tiny_models
 import torch
 
 from tasks.core.checkpoint import find_model, load_config, load_weights
+from tasks.core.data.sampler import StepSampler
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, read_metrics
 from tasks.core.errors import InputError, Preempted, UsageError
-from tasks.core.video.sampler import StepSampler
 from tasks.pseudo import pretrain
 from tasks.pseudo.config import GenerateConfig
 from tasks.pseudo.inpaint import inpaint

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.video.flow import encode_flow
-from tasks.core.video.flow_png import read_flow, write_flow
+from tasks.core.flow.flow import encode_flow
+from tasks.core.flow.flow_png import read_flow, write_flow
 from tasks.pseudo.config import TemporalConfig
 from tasks.pseudo.pictures import write_picture
 from tasks.pseudo.temporal import FlowMixup, mix, place
@@ -78,7 +78,7 @@ def test_a_segment_shares_weight_and_place_and_per_frame_does_not():
 
 def test_a_shift_survives_flow_picture_and_encoding(tmp_path):
     """B11.5: TV-L1 on a pattern moved by 3 px, stored, read, encoded: 3 / 20."""
-    from tasks.core.video.flow import flow_of
+    from tasks.core.flow.flow import flow_of
 
     y, x = np.mgrid[:64, :96].astype(np.float32)
     frames = [128 + 60 * np.sin(0.35 * (x - 3 * t)) * np.cos(0.3 * y) for t in range(2)]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tasks.core.video.synthetic import encode
+from tasks.core.data.synthetic import encode
 from tasks.pseudo.config import LatentConfig, PretrainConfig
 from tasks.pseudo.model import build
 

@@ -65,7 +65,7 @@ def _run(config: ToyConfig, run: Any) -> dict[str, Any]:
     endings = {75: Preempted("stopped", "run me again"), 5: Diverged("loss is nan"), 1: ZeroDivisionError("oops")}
     if config.train.epochs in endings:
         raise endings[config.train.epochs]
-    run.talk.info("training")
+    run.reporter.info("training")
     run.finish({"loss": 0.5, "epochs": config.train.epochs})
     return run.result
 

@@ -155,9 +155,9 @@ def test_config_show_with_origins(toy, vid):
 
 
 def test_errors_of_a_full_or_foreign_disk_are_no_bugs(capsys):
-    talk = app.reset()
-    assert app.explain(OSError(28, "No space left on device", "/x"), talk) == 1
-    assert app.explain(InputError("m", "h"), talk) == 3
+    reporter = app.reset()
+    assert app.explain(OSError(28, "No space left on device", "/x"), reporter) == 1
+    assert app.explain(InputError("m", "h"), reporter) == 3
     full = "error: No space left on device: /x\nhint: make room or choose another folder, then repeat it\n"
     assert capsys.readouterr().err == f"{full}error: m\nhint: h\n"
 

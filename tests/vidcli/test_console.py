@@ -74,10 +74,10 @@ def test_progress_on_a_terminal_is_a_bar_and_talk_does_not_tear_it(monkeypatch):
     console = Console()
     with console.progress("training", 3, "step") as bar:
         bar.advance(loss=0.5)
-        console.info("[a line] of talk")
+        console.info("[a line] of reporter")
         bar.advance(2)
     assert "3/3" in screen.getvalue()
-    assert "[a line] of talk\n" in screen.getvalue()
+    assert "[a line] of reporter\n" in screen.getvalue()
 
 
 def test_colour_only_on_a_terminal_and_not_with_no_color(monkeypatch):

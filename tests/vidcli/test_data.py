@@ -12,7 +12,7 @@ from vidcli.commands import eval_classify
 @pytest.fixture
 def videos(tmp_path, monkeypatch):
     """A small set of labelled videos below the working directory."""
-    synthetic = pytest.importorskip("tasks.core.video.synthetic")
+    synthetic = pytest.importorskip("tasks.core.data.synthetic")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
@@ -50,7 +50,7 @@ def test_check_tells_all_some_and_none_apart(videos, vid):
 def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):
     seen = []
 
-    def run(config, talk):
+    def run(config, reporter):
         seen.append(config)
         return {"top1": 50.0, "n": 4, "n_skipped": len(seen) - 1, "views": "2x1"}
 

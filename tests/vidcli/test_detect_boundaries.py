@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.core.video.synthetic import encode
+from tasks.core.data.synthetic import encode
 
 CUT, FRAMES = 20, 45
 

@@ -10,9 +10,9 @@ from painted import write_video
 from tiny_classifier import far_from_start, tiny_classifier
 
 from tasks.core.checkpoint import save_model
+from tasks.core.clips.prepare import read_views
 from tasks.core.convert_transformers import video_preprocessing
 from tasks.core.nn.config import VitConfig
-from tasks.core.video.prepare import read_views
 from tasks.masked.config import DecoderConfig
 from tasks.masked.features import load
 from tasks.masked.model import MaskedAutoencoder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_disk import fill, small_disk
 
-from tasks.core.video.synthetic import render_motion_set
+from tasks.core.data.synthetic import render_motion_set
 
 COMMANDS = {
     "detect-boundaries": ("--write", "json,csv,edl", "--save-scores", "--workers", "0"),

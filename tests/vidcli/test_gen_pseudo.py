@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.core.video.synthetic import encode
+from tasks.core.data.synthetic import encode
 
 FRAMES = 6
 

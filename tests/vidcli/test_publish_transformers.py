@@ -9,12 +9,12 @@ from hub_server import Hub
 from hub_session import environment, python, session
 from tiny_classifier import far_from_start, tiny_classifier
 
-from tasks.anomalies.features import described
 from tasks.classify.config import HeadConfig
 from tasks.core.checkpoint import load_config, load_weights, save_model
 from tasks.core.convert_transformers import video_preprocessing
-from tasks.core.nn.config import VitConfig
-from tasks.masked.config import DecoderConfig, TargetConfig
+from tasks.core.nn.config import TargetConfig, VitConfig
+from tasks.core.towers.visual import described
+from tasks.masked.config import DecoderConfig
 from tasks.masked.model import MaskedAutoencoder
 
 pytest.importorskip("transformers")

@@ -28,9 +28,9 @@ def test_a_signal_that_comes_twice_ends_with_its_code(toy, vid, monkeypatch, num
     """As from a queue that tells the process and its parent; the second one finds the command on its way out."""
     explain = app.explain
 
-    def again(error, talk):
+    def again(error, reporter):
         os.kill(os.getpid(), number)
-        return explain(error, talk)
+        return explain(error, reporter)
 
     monkeypatch.setattr(app, "explain", again)
     strike_in(monkeypatch, lambda run: os.kill(os.getpid(), number))
@@ -128,11 +128,11 @@ def test_the_end_of_another_process_is_no_bug(monkeypatch, capsys):
 
 
 def test_a_log_that_cannot_be_written_is_done_without(vid, capsys):
-    talk = app.reset()
-    talk.attach_log(Path("/dev/full"))
-    talk.info("one")
-    talk.info("two")
-    talk.detach_log()
+    reporter = app.reset()
+    reporter.attach_log(Path("/dev/full"))
+    reporter.info("one")
+    reporter.info("two")
+    reporter.detach_log()
     assert capsys.readouterr().err == "one\ntwo\n"
 
 
@@ -150,14 +150,14 @@ def test_a_worker_whose_terminal_cannot_be_written_to_keeps_the_code():
 
 
 def test_results_are_told_though_nobody_hears_the_talk(monkeypatch, capsys):
-    talk = app.reset()
+    reporter = app.reset()
     with open("/dev/full", "w") as full, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", full)
-        talk.info("one")
-        talk.error("two", "three")
+        reporter.info("one")
+        reporter.error("two", "three")
         with contextlib.suppress(OSError):
             full.close()
-    talk.text("four")
+    reporter.text("four")
     assert capsys.readouterr().out == "four\n"
 
 

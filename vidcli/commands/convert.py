@@ -44,12 +44,12 @@ def command(
     debug: options.Debug = False,
 ) -> int:
     """Convert, check and report."""
-    talk = console()
-    talk.result(convert(source, kind, to, out, talk), "result")
+    reporter = console()
+    reporter.result(convert(source, kind, to, out, reporter), "result")
     return 0
 
 
-def convert(source: str, kind: str, to: str | None, out: Path, talk: Any) -> dict[str, Any]:
+def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) -> dict[str, Any]:
     """Converts by the tables above; raises UsageError where they have no way."""
     from tasks.core.errors import UsageError
 
@@ -63,7 +63,7 @@ def convert(source: str, kind: str, to: str | None, out: Path, talk: Any) -> dic
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
-        return export_transformers(path, out, talk) if to == "transformers" else export_onnx(path, out, talk)
+        return export_transformers(path, out, reporter) if to == "transformers" else export_onnx(path, out, reporter)
     if kind == "vid":
         raise UsageError(f"{source} is no model folder of this tool", "leave --from out to have it recognised")
     if to not in (None, "vid"):
@@ -71,17 +71,17 @@ def convert(source: str, kind: str, to: str | None, out: Path, talk: Any) -> dic
     found, task = recognise(path)
     if kind not in ("auto", found):
         raise UsageError(f"{source} looks like {found}, not {kind}", f"--from {found}")
-    return converter(task).convert(path, found, out, talk)
+    return converter(task).convert(path, found, out, reporter)
 
 
-def export_transformers(model: Path, out: Path, talk: Any) -> dict[str, Any]:
+def export_transformers(model: Path, out: Path, reporter: Any) -> dict[str, Any]:
     """Writes a `transformers` folder from a masked or classify model folder or run folder."""
-    return _exporter(model, "transformers").export_transformers(model, out, talk)
+    return _exporter(model, "transformers").export_transformers(model, out, reporter)
 
 
-def export_onnx(model: Path, out: Path, talk: Any) -> dict[str, Any]:
+def export_onnx(model: Path, out: Path, reporter: Any) -> dict[str, Any]:
     """Writes `model.onnx` and config.json from a masked or classify model folder or run folder."""
-    return _exporter(model, "onnx").export_onnx(model, out, talk)
+    return _exporter(model, "onnx").export_onnx(model, out, reporter)
 
 
 def converter(task: str) -> Any:

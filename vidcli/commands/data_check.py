@@ -30,21 +30,21 @@ def command(
 
     Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels; before any GPU starts.
     Exit code 0: every video can be read; 4: some cannot; 3: none can."""
+    from tasks.core.data.manifest import read_sources
     from tasks.core.video.check import check_rows, summary
-    from tasks.core.video.manifest import read_sources
 
-    talk = console()
+    reporter = console()
     rows = own_share(read_sources(sources, None), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
     results = []
-    with talk.progress("checking", len(rows), "video") as bar:
+    with reporter.progress("checking", len(rows), "video") as bar:
         for result in check_rows(rows, workers, timeout, seek=seek):
             results.append(result)
-            if talk.json:
-                talk.emit(result.as_dict())
+            if reporter.json:
+                reporter.emit(result.as_dict())
             bar.advance()
-    if not talk.json:
-        talk.table([_line(result) for result in results])
-    talk.info(_in_words(summary(results)))
+    if not reporter.json:
+        reporter.table([_line(result) for result in results])
+    reporter.info(_in_words(summary(results)))
     good = sum(result.ok for result in results)
     return 0 if good == len(results) else 4 if good else 3
 

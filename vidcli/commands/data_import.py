@@ -58,20 +58,20 @@ def command(
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "overwrite it with --force")
-    talk = console()
+    reporter = console()
     found = import_annotations(annotations, format.value, split, rules.value)
     place(found.truth, annotations.parent)
     missing = add_paths(found.truth, videos) if videos else []
     place(found.truth, out.parent, relative=True)
     write_json(out, found.truth)
     for reason, count in found.left_out.items():
-        talk.info(f"left out {count}: {reason}")
+        reporter.info(f"left out {count}: {reason}")
     if missing:
-        talk.warn(f"{len(missing)} of {len(found.truth)} videos are not below {videos}, the first is '{missing[0]}'; they have no path")
+        reporter.warn(f"{len(missing)} of {len(found.truth)} videos are not below {videos}, the first is '{missing[0]}'; they have no path")
     counts = {"truth": os.fspath(out), "format": found.format, "videos": len(found.truth)}
     counts["boundaries"] = sum(len(entry["substages_timestamps"][0]) for entry in found.truth.values() if entry["substages_timestamps"])
     counts["left_out"] = found.left_out.total()
     if videos:
         counts |= {"with_video": len(found.truth) - len(missing), "without_video": len(missing)}
-    talk.result(counts)
+    reporter.result(counts)
     return 0

@@ -24,15 +24,15 @@ def command(
     debug: options.Debug = False,
 ) -> int:
     """Write a manifest of the videos below a folder; folder names become labels where there is one folder per class."""
+    from tasks.core.data.manifest import label_names, read_sources, write_manifest
     from tasks.core.errors import UsageError
-    from tasks.core.video.manifest import label_names, read_sources, write_manifest
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "overwrite it with --force")
     rows = read_sources(sources)
     write_manifest(rows, out)
-    talk = console()
-    talk.info(f"wrote {out}; check it with: vid data check {out}")
+    reporter = console()
+    reporter.info(f"wrote {out}; check it with: vid data check {out}")
     splits = sorted({row.split for row in rows if row.split})
-    talk.result({"manifest": str(out), "videos": len(rows), "labels": len(label_names(rows)), "splits": splits})
+    reporter.result({"manifest": str(out), "videos": len(rows), "labels": len(label_names(rows)), "splits": splits})
     return 0

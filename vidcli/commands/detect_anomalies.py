@@ -50,7 +50,7 @@ def command(
     model: options.DetectorModel = None,
     normal: Annotated[list[str] | None, Normal] = None,
     first_part: Annotated[float | None, FirstPart] = None,
-    out: options.FoundIn = None,
+    out: options.OutputDir = None,
     write: Annotated[str | None, Write] = None,
     threshold: Annotated[float | None, Threshold] = None,
     fail_above: Annotated[float | None, FailAbove] = None,
@@ -78,9 +78,9 @@ def command(
     more than S; all files are written before."""
     from tasks.anomalies.detect import Output, run
     from tasks.anomalies.writers import SUFFIXES
+    from tasks.core.data.inputs import gather
     from tasks.core.errors import UsageError
     from tasks.core.video.children import default_workers
-    from tasks.core.video.inputs import gather
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())

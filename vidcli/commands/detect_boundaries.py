@@ -38,7 +38,7 @@ BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored 
 def command(
     videos: options.Videos,
     model: options.DetectorModel = None,
-    out: options.FoundIn = None,
+    out: options.OutputDir = None,
     write: Annotated[str | None, Write] = None,
     save_scores: Annotated[bool, SaveScores] = False,
     from_scores: Annotated[bool, FromScores] = False,
@@ -64,10 +64,10 @@ def command(
     from tasks.boundaries.detect import Output, run, score_files
     from tasks.boundaries.detect import from_scores as again
     from tasks.boundaries.writers import SUFFIXES
+    from tasks.core.data.inputs import gather
     from tasks.core.errors import UsageError
     from tasks.core.files import make_folder
     from tasks.core.video.children import default_workers
-    from tasks.core.video.inputs import gather
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())

@@ -50,17 +50,17 @@ def command(
     """Show what this machine has, and what is missing for what.
 
     Versions, devices, video readers, the Hub cache. Exit code 1: something essential is missing."""
-    talk = console()
+    reporter = console()
     if slurm:
         return cluster(folder or Path())
     if folder is not None:
         raise UsageError("--folder belongs to --slurm", "vid doctor --slurm --folder FOLDER")
     rows = [_row("vid", "vid", __version__), _row("python", "python", platform.python_version())]
     rows += [*packages(), *devices(), *readers(), *caches()]
-    talk.table(rows, ["part", "name", "state", "note"])
+    reporter.table(rows, ["part", "name", "state", "note"])
     broken = [row for row in rows if not row["ok"]]
     for row in broken:
-        talk.error(f"{row['name']}: {row['state']}", f"needed for {row['note']}")
+        reporter.error(f"{row['name']}: {row['state']}", f"needed for {row['note']}")
     return 1 if broken else 0
 
 
@@ -68,13 +68,13 @@ def cluster(folder: Path) -> int:
     """Prints the rows of `vidcli.cluster`; 1 where one of them is an error."""
     from vidcli.cluster import report
 
-    talk, rows = console(), report(folder)
-    talk.table(rows, ["part", "name", "state", "note"])
+    reporter, rows = console(), report(folder)
+    reporter.table(rows, ["part", "name", "state", "note"])
     for row in rows:
         if row["level"] == "warning":
-            talk.warn(f"{row['name']}: {row['state']}: {row['note']}")
+            reporter.warn(f"{row['name']}: {row['state']}: {row['note']}")
         elif row["level"] == "error":
-            talk.error(f"{row['name']}: {row['state']}", row["note"])
+            reporter.error(f"{row['name']}: {row['state']}", row["note"])
     return int(any(row["level"] == "error" for row in rows))
 
 

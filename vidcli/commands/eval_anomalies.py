@@ -76,19 +76,19 @@ def command(
     from tasks.core.files import write_json
 
     chosen = Protocol(protocol.value, _sigma(smooth), normalize.value, one_class.value, _trim(trim), missing.value)
-    talk = console()
-    result = run(predictions, ground_truth, talk, chosen)
+    reporter = console()
+    result = run(predictions, ground_truth, reporter, chosen)
     if out:
         write_json(out, result)
-    if talk.json:
-        talk.emit(result)
+    if reporter.json:
+        reporter.emit(result)
     else:
-        talk.table([{"video": video, **_row(values)} for video, values in result["videos"].items()])
-        talk.text("")
+        reporter.table([{"video": video, **_row(values)} for video, values in result["videos"].items()])
+        reporter.text("")
         parts = {f"auc of {name}": _text(value) for name, value in result["parts"].items()}
         measures = {name: _text(result[name]) for name in ("auc", "eer", "ap")}
         rest = {name: value for name, value in result.items() if name not in ("videos", "parts", *measures)}
-        talk.result({**measures, **parts, **rest})
+        reporter.result({**measures, **parts, **rest})
     return 0
 
 

@@ -53,18 +53,18 @@ def command(
     from tasks.boundaries.evaluate import run
     from tasks.core.files import make_folder, write_json
 
-    talk = console()
+    reporter = console()
     if out:
         make_folder(out.parent)
-    result = run(predictions, ground_truth, talk, protocol.value, min_consistency, missing.value)
+    result = run(predictions, ground_truth, reporter, protocol.value, min_consistency, missing.value)
     if out:
         write_json(out, result)
-    if talk.json:
-        talk.emit(result)
+    if reporter.json:
+        reporter.emit(result)
     else:
-        talk.table(_rows(result))
-        talk.text("")
-        talk.result({name: value for name, value in result.items() if not isinstance(value, dict) and not name.startswith("avg_")})
+        reporter.table(_rows(result))
+        reporter.text("")
+        reporter.result({name: value for name, value in result.items() if not isinstance(value, dict) and not name.startswith("avg_")})
     return 0
 
 

@@ -62,9 +62,9 @@ def command(
     values = {**locals(), "scores": str(scores) if scores else None}
     flags = options.given_flags(FLAGS, values)
     resolved = resolve(Given(None, config or (), flags, sets or ()), "eval", "classify")
-    talk = console()
-    result = verb_module("classify", "eval").run(resolved.config, talk)
+    reporter = console()
+    result = verb_module("classify", "eval").run(resolved.config, reporter)
     if out:
         write_json(out, result)
-    talk.result(result, "result")
+    reporter.result(result, "result")
     return 4 if result.get("n_skipped") else 0

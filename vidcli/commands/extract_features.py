@@ -14,7 +14,7 @@ EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
     "vid extract-features talk.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
     "find . -name '*.mkv' | vid extract-features - --model runs/mine --out features --json",
-    "python -c \"import numpy; print(numpy.load('features/talk.features.npz')['features'].shape)\"",
+    "python -c \"import numpy; print(numpy.load('features/reporter.features.npz')['features'].shape)\"",
 )
 
 FLAGS = {  # parameter: (flag, key of the configuration)
@@ -60,13 +60,13 @@ def command(
     """Write what a pretrained encoder makes of videos, as arrays (.npz) for other programs.
 
     Exit code 0: every video was read; 4: some could not be; 3: none."""
+    from tasks.core.data.inputs import gather
     from tasks.core.files import make_folder
-    from tasks.core.video.inputs import gather
-    from tasks.masked.extract import run
+    from tasks.core.towers.extract import run
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())
-    settings = resolve(Given(None, config or (), flags, sets or ()), "extract", "masked").config
+    settings = resolve(Given(None, config or (), flags, sets or ()), "extract", "features").config
     make_folder(out)
     found = run(settings, own_share(gather(videos, sys.stdin), shard), out, overwrite, console())
     return report(found, strict, _lines)

@@ -67,9 +67,9 @@ def command(
     The folder holds frames, masks, flow, and a manifest that says what was done to each frame. --spatial telea and patch need no model;
     results with them are not those of diffusion, and every output names its kind.
     Exit code 0: every video was made; 4: some could not be; 3: none."""
+    from tasks.core.data.inputs import gather
     from tasks.core.shard import chosen
     from tasks.core.video.children import default_workers
-    from tasks.core.video.inputs import gather
     from tasks.pseudo.generate import plan, run
     from vidcli.resolve import Given, resolve
 
@@ -95,24 +95,24 @@ def _report(found: Any, strict: bool) -> int:
     """Records as they come with --json, else a table at the end; returns the exit code."""
     from tasks.core.errors import InputError
 
-    talk = console()
+    reporter = console()
     rows, bad, kept = [], 0, 0
     for record in found:
         if "error" in record:
             bad += 1
             if strict:
                 raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still made")
-            talk.warn(f"{record['video']}: {record['error']}")
+            reporter.warn(f"{record['video']}: {record['error']}")
         else:
             kept += record.get("skipped", False)
             if record.get("damage"):
-                talk.warn(f"{record['video']}: {record['damage']}")
+                reporter.warn(f"{record['video']}: {record['damage']}")
             masks = ", ".join(f"{kind} {n}" for kind, n in record["masks_used"].items())
             shown = {"video": record["video"], "frames": record["frames"], "spatial": record["spatial"], "masks": masks}
             rows.append({**shown, "area": f"{record['mask_area']:.1%}", "temporal": record["temporal"]})
-        if talk.json:
-            talk.emit(record)
-    if not talk.json:
-        talk.table(rows)
-    talk.info(f"{len(rows)} of {len(rows) + bad} videos" + (f"; {kept} were there before" if kept else ""))
+        if reporter.json:
+            reporter.emit(record)
+    if not reporter.json:
+        reporter.table(rows)
+    reporter.info(f"{len(rows)} of {len(rows) + bad} videos" + (f"; {kept} were there before" if kept else ""))
     return 0 if not bad else 4 if rows else 3

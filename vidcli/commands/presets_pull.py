@@ -32,7 +32,7 @@ def command(
     from tasks.core.config import leaves
     from vidcli.resolve import Given, resolve
 
-    talk = console()
+    reporter = console()
     rows = []
     for name in names:
         found = resolve(Given(preset=name))
@@ -41,8 +41,8 @@ def command(
         ]
         models = sorted({text for text in texts if isinstance(text, str) and text.startswith(hub.PREFIX)})
         for model in models:
-            talk.info(f"fetching {model}")
+            reporter.info(f"fetching {model}")
             hub.fetch_model(model)
         rows.append({"preset": found.preset, "task": found.task, "verb": found.verb, "models": [hub.pinned(model) for model in models]})
-    talk.table(rows)
+    reporter.table(rows)
     return 0

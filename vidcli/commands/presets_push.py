@@ -45,16 +45,16 @@ def command(
     resolved = resolve(Given(preset=preset))
     files = gather(presets.find(preset), name)
     address = hub.reference_of(repo, None if name == presets.HUB_DEFAULT_FILE else name)
-    talk = console()
+    reporter = console()
     if dry_run:
-        talk.table([{"file": path, "bytes": len(content)} for path, content in files.items()])
+        reporter.table([{"file": path, "bytes": len(content)} for path, content in files.items()])
         return 0
     description = presets.load(preset).description
     readme = _readme(repo, address, resolved.task, resolved.verb, description)
     done = hub.commit(repo, files, f"Preset {name}", private, {"README.md": readme})
     pinned = hub.reference_of(*hub.parse(address)[:2], done.commit)
-    talk.info(f"use it with: --preset {pinned}" if done.changed else f"nothing has changed since {pinned}")
-    talk.result({"preset": address, "commit": done.commit, "changed": done.changed, "files": len(files)}, "pushed")
+    reporter.info(f"use it with: --preset {pinned}" if done.changed else f"nothing has changed since {pinned}")
+    reporter.result({"preset": address, "commit": done.commit, "changed": done.changed, "files": len(files)}, "pushed")
     return 0
 
 

@@ -23,12 +23,12 @@ def command(
     debug: options.Debug = False,
 ) -> int:
     """Print a preset: the file with its comments (command, hardware, cost, expected result)."""
-    talk = console()
+    reporter = console()
     if resolved or json:
         from vidcli.resolve import Given, resolve
 
         found = resolve(Given(preset=name))
-        talk.config({"task": found.task, "verb": found.verb, **found.config.model_dump(mode="json")})
+        reporter.config({"task": found.task, "verb": found.verb, **found.config.model_dump(mode="json")})
     else:
-        talk.yaml(presets.find(name).path.read_text(encoding="utf-8"))
+        reporter.yaml(presets.find(name).path.read_text(encoding="utf-8"))
     return 0

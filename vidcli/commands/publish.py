@@ -53,18 +53,18 @@ def command(
 
     if str(run).startswith("hf:"):
         raise UsageError(f"{run} is on the Hub already", "name a run folder or a model folder of this machine")
-    talk, repo = console(), hub.repository(repo)
+    reporter, repo = console(), hub.repository(repo)
     with tempfile.TemporaryDirectory(prefix="vid-publish-") as folder:
-        theirs = transformers_form(run, Path(folder) / "theirs", talk) if transformers else None
-        return send(gather(run, repo, licence, theirs), private, licence is None, dry_run, talk)
+        theirs = transformers_form(run, Path(folder) / "theirs", reporter) if transformers else None
+        return send(gather(run, repo, licence, theirs), private, licence is None, dry_run, reporter)
 
 
-def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
+def transformers_form(run: Path, out: Path, reporter: Any) -> Path | None:
     """The model as a transformers folder; None where it has none, said where a user could expect one."""
     from tasks.core.convert_transformers import warn_about
     from tasks.core.errors import NoCounterpart
     from tasks.core.publish import described
-    from tasks.core.talk import Quiet
+    from tasks.core.reporter import Quiet
     from vidcli.commands.convert import ARCHITECTURES, export_transformers
 
     folder, model, _ = described(run)
@@ -73,30 +73,30 @@ def transformers_form(run: Path, out: Path, talk: Any) -> Path | None:
     try:
         told = export_transformers(folder, out, Quiet())
     except NoCounterpart as error:
-        talk.info(f"not sent in the form of transformers: {error.message}")
+        reporter.info(f"not sent in the form of transformers: {error.message}")
         return None
-    warn_about(told["max_difference"], model["preprocessing"], talk)
+    warn_about(told["max_difference"], model["preprocessing"], reporter)
     return out
 
 
-def send(package: "Package", private: bool, default_licence: bool, dry_run: bool, talk: Any) -> int:
+def send(package: "Package", private: bool, default_licence: bool, dry_run: bool, reporter: Any) -> int:
     """Shows what would be sent, or sends it."""
     from tasks.core import hub
 
     for name in package.left_out:
-        talk.info(f"not sent: {name} (a model is safetensors, JSON and its card)")
+        reporter.info(f"not sent: {name} (a model is safetensors, JSON and its card)")
     if default_licence:
-        talk.info(f"licence: {package.licence} (another one: --license NAME)")
+        reporter.info(f"licence: {package.licence} (another one: --license NAME)")
     if dry_run:
         rows = [{"file": name, "bytes": size} for name, size in package.sizes().items()]
-        if talk.json:
-            talk.emit({"repo": package.repo, "private": private, "files": rows, "card": package.card})
+        if reporter.json:
+            reporter.emit({"repo": package.repo, "private": private, "files": rows, "card": package.card})
         else:
-            talk.table(rows)
-            talk.text(f"\n{package.card}")
+            reporter.table(rows)
+            reporter.text(f"\n{package.card}")
         return 0
     done = hub.commit(package.repo, package.files, f"Publish {package.title}", private)
     address = hub.reference_of(package.repo, None, done.commit)
-    talk.info(f"use it with: {address}" if done.changed else f"nothing has changed since {address}")
-    talk.result({"repo": done.repo, "commit": done.commit, "changed": done.changed, "files": len(package.files)}, "published")
+    reporter.info(f"use it with: {address}" if done.changed else f"nothing has changed since {address}")
+    reporter.result({"repo": done.repo, "commit": done.commit, "changed": done.changed, "files": len(package.files)}, "published")
     return 0

@@ -20,17 +20,17 @@ def command(
     from tasks.core.errors import UsageError
     from vidcli.runs import COLUMNS, find, state
 
-    talk = console()
+    reporter = console()
     for folder in folders or []:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", "vid runs list FOLDER goes through the run folders below it")
     rows = [state(folder) for folder in find(folders or [Path("runs")])]
-    if talk.json:
-        talk.table(rows)
+    if reporter.json:
+        reporter.table(rows)
     elif rows:
-        talk.table([{**row, "size": f"{row['bytes'] / 2**20:.0f} MiB"} for row in rows], COLUMNS)
+        reporter.table([{**row, "size": f"{row['bytes'] / 2**20:.0f} MiB"} for row in rows], COLUMNS)
     for row in rows:
         if row["state"] == "damaged":
-            talk.warn(f"{row['run']}: {', '.join(row['damaged'])} cannot be understood")
-    talk.info(f"{len(rows)} runs")
+            reporter.warn(f"{row['run']}: {', '.join(row['damaged'])} cannot be understood")
+    reporter.info(f"{len(rows)} runs")
     return 0

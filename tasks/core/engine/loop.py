@@ -17,22 +17,22 @@ from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.engine.method import MAIN, Method, Progress
 from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom, seed_global
+from tasks.core.engine.readable import Batch, LastReadableBatch
 from tasks.core.engine.run import Run
 from tasks.core.engine.schedule import run_length, schedules
-from tasks.core.engine.sharding import Shards, wanted
-from tasks.core.engine.signals import StopFlag, exit_for
-from tasks.core.engine.spare import Batch, Spares
+from tasks.core.engine.sharding import Shards, fsdp_enabled
 from tasks.core.engine.state import Checkpoints
-from tasks.core.engine.tally import Best, Window, collect
+from tasks.core.engine.tally import BestTracker, RunningMean, collect
 from tasks.core.errors import Diverged, UsageError
 from tasks.core.profile import clock, span
+from tasks.core.signals import StopFlag, exit_for
 
 
 class Trainer:
     """Trains a method and keeps its run folder.
 
     Args:
-        loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (see `core.video.loader`).
+        loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (see `core.clips.loader`).
         prepare: from a CPU batch and the device to what the method takes (augmentation).
         micro_per_epoch: batches of one process in one epoch. repeats: clips per video of a batch.
         evaluate: from the module to evaluate and a `stop` function, which it calls after every batch, to metrics.
@@ -65,13 +65,13 @@ class Trainer:
         self._best_weights = copy.deepcopy(method) if best_of and evaluate else None
         if train.compile:
             compile_regions(method)
-        self.shards = Shards(method, accelerator, train) if wanted(train) else None
-        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.talk, self.shards)
+        self.shards = Shards(method, accelerator, train) if fsdp_enabled(train) else None
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.reporter, self.shards)
         specs = method.optimizers()
         self.clip = {name: spec.clip_grad for name, spec in specs.items()}
         settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
         made = [make_optimizer(spec.groups, settings[name], accelerator.device) for name, spec in specs.items()]
-        self.best_of, self.patience, self.best = best_of, patience, Best()
+        self.best_of, self.patience, self.best = best_of, patience, BestTracker()
         self.method = method
         if self.shards:
             self.model, optimizers = self.shards.prepared(made)
@@ -79,16 +79,16 @@ class Trainer:
             self.model, *optimizers = accelerator.prepare(method, *made)
         self.optimizers = dict(zip(specs, optimizers, strict=True))
         self.ema = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(train.ema), use_buffers=False) if train.ema else None
-        self.step, self.evaluated, self.window = 0, 0, Window()
+        self.step, self.evaluated, self.window = 0, 0, RunningMean()
         self._last_save = time.monotonic()
         self._last_eval: dict[str, float] = {}
-        self._spares = Spares(loader, world == 1)
+        self._spares = LastReadableBatch(loader, world == 1)
 
     @property
     def evaluated_model(self) -> torch.nn.Module:
         """The module to evaluate and to publish: the moving average where there is one, a whole copy where weights are split."""
         if self.shards:
-            return self.shards.plain
+            return self.shards.full_copy
         return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     @property
@@ -123,7 +123,7 @@ class Trainer:
             if number := self._agree(stop.received)[0]:
                 self._stop_here(number, saved=True)
         if self.shards:
-            self.shards.whole()
+            self.shards.gather_full()
         if self.train.tensorboard:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
@@ -139,17 +139,17 @@ class Trainer:
                     "continue it with a number of processes that can share them evenly, or choose another --out",
                 )
             self.step, self.evaluated = state["step"], state["evaluated"]
-            self.window, self._last_eval = Window(**state["window"]), state["last_eval"]
-            self.best = Best(**state.get("best", {}))
+            self.window, self._last_eval = RunningMean(**state["window"]), state["last_eval"]
+            self.best = BestTracker(**state.get("best", {}))
             self.run.skipped.update(state.get("skipped", {}))
             self.method.load_extra_state(own)
-            self.run.talk.info(f"continuing {self.run.folder} at step {self.step} of {self.total}")
+            self.run.reporter.info(f"continuing {self.run.folder} at step {self.step} of {self.total}")
         self.run.rewind_metrics(self.step, self.evaluated)
 
     def _train(self) -> None:
         batches, begun = iter(self.loader(self.step * self.train.accumulate)), self.step
         self.model.train()
-        with self.run.talk.progress("training", self.total, "step", start=self.step) as bar:
+        with self.run.reporter.progress("training", self.total, "step", start=self.step) as bar:
             while self.step < self.total and not self._given_up:
                 self._one_step(batches, bar)
                 self._after_step()
@@ -295,10 +295,10 @@ class Trainer:
                 self._stop_here(number)
 
         if self.shards:
-            self.shards.whole().to(self.accelerator.device)
+            self.shards.gather_full().to(self.accelerator.device)
         self._last_eval = self.evaluate(self.evaluated_model, stop)
         if self.shards:
-            self.shards.plain.to("cpu")
+            self.shards.full_copy.to("cpu")
         self.evaluated = self.step
         if self._best_weights is not None and self.best.take(self.step, self.best_of, self._last_eval):
             self._best_weights.load_state_dict(self.evaluated_model.state_dict())
@@ -309,7 +309,7 @@ class Trainer:
 
     def _share_skipped(self) -> None:
         """Lets every process know what the others have skipped; all reach this together."""
-        for theirs in gather_object([self.run.untold()]):
+        for theirs in gather_object([self.run.pop_unsynced_skips()]):
             self.run.skipped.update(theirs)
 
     def _log(self) -> None:
@@ -327,7 +327,7 @@ class Trainer:
         )
         if self.train.tensorboard:
             self.accelerator.log(values, step=self.step)
-        self.window = Window()
+        self.window = RunningMean()
 
     def _save(self) -> None:
         self._share_skipped()

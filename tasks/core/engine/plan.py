@@ -15,9 +15,9 @@ from pydantic import Field
 from tasks.core.config import Config, build
 from tasks.core.engine.optim import checkpoint_bytes, moments
 from tasks.core.engine.schedule import run_length, scaled
-from tasks.core.engine.sharding import wanted
+from tasks.core.engine.sharding import fsdp_enabled
 from tasks.core.errors import UsageError
-from tasks.core.nn.memory import FLOAT, Kept
+from tasks.core.nn.memory import FLOAT, SavedActivations
 
 DEVICES = {  # NVIDIA's data sheets: dense TFLOP/s of matrix products in bf16 (V100: fp16) and of float32 (TF32; V100: as it is), 10^9 bytes
     "v100": (125.0, 15.7, 32.0),
@@ -42,7 +42,7 @@ class Workload:
     parameters: int
     forward: dict[str, int]
     training: dict[str, int]
-    kept: dict[str, Kept]
+    kept: dict[str, SavedActivations]
     clip: int
     trained: int | None = None
 
@@ -151,7 +151,7 @@ def mixed(precision: str) -> bool:
 
 def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
     """Memory of one GPU by what holds it; of split weights a GPU keeps its share, and 16-bit copies of all while it computes."""
-    sgd, half, split = config.optim.name == "sgd", mixed(config.train.precision), world > 1 and wanted(config.train)
+    sgd, half, split = config.optim.name == "sgd", mixed(config.train.precision), world > 1 and fsdp_enabled(config.train)
     share, among = (world, f", split over {world}") if split else (1, "")
     weights, gradients = work.parameters * FLOAT // share, work.changed * FLOAT // share
     clips = config.train.batch_size * config.data.repeats
@@ -173,7 +173,7 @@ def exchanged(work: Workload, train: Any, world: int) -> float:
     """Bytes that one GPU sends in a step: ring all-reduce of the gradients, or split weights gathered for both passes of every
     micro-batch and gradients scattered once.
     """
-    sent = FLOAT * (work.changed + 2 * train.accumulate * work.parameters if wanted(train) else 2 * work.changed)
+    sent = FLOAT * (work.changed + 2 * train.accumulate * work.parameters if fsdp_enabled(train) else 2 * work.changed)
     return (world - 1) / world * sent
 
 
@@ -253,7 +253,8 @@ def measured_decoding(rows: Any, data: Any, count: int = 16, limit_s: float = 30
     """Videos that one loader process reads in a second: clips chosen, decoded and made small as in the run. Files are read twice and the
     second time counts, for which their indexes are there already, as in all epochs but the first.
     """
-    from tasks.core.video.loader import ClipDataset, data_loader
+    from tasks.core.clips.loader import ClipDataset, collate
+    from tasks.core.data.feed import data_loader
 
     if rows is None:
         return None, "unknown", "add --data, or --assume videos_per_s=N"
@@ -261,7 +262,7 @@ def measured_decoding(rows: Any, data: Any, count: int = 16, limit_s: float = 30
     dataset = ClipDataset(spread(rows, count), alone, None, "train")
     n, started = len(dataset), time.perf_counter()
     arrived: list[float] = []
-    for batch in data_loader(dataset, [[(number, epoch)] for epoch in range(2) for number in range(n)], alone):
+    for batch in data_loader(dataset, [[(number, epoch)] for epoch in range(2) for number in range(n)], alone, collate):
         now = time.perf_counter()
         arrived += [] if batch["skipped"] else [now]
         if now - started > limit_s:

@@ -21,7 +21,7 @@ from tasks.core import hub, locks
 from tasks.core.config import Config
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import write_json, write_text
-from tasks.core.talk import Quiet, Talk
+from tasks.core.reporter import Quiet, Reporter
 
 MACHINE_KEYS = {  # may differ between the parts of one run: they change no number
     ("data", "workers"),
@@ -81,8 +81,8 @@ class Run:
     Only the process of rank 0 writes, apart from `skipped.csv`, to which every process appends whole lines.
     """
 
-    def __init__(self, folder: Path, config: Config, talk: Talk):
-        self.folder, self.config, self.talk = folder, config, talk
+    def __init__(self, folder: Path, config: Config, reporter: Reporter):
+        self.folder, self.config, self.reporter = folder, config, reporter
         self.main = process_rank() == 0
         self.skipped: dict[str, str] = {}
         self._untold: dict[str, str] = {}
@@ -91,14 +91,21 @@ class Run:
 
     @classmethod
     def open(
-        cls, folder: Path, config: Config, task: str, verb: str, argv: list[str], talk: Talk | None = None, preset: str | None = None
+        cls,
+        folder: Path,
+        config: Config,
+        task: str,
+        verb: str,
+        argv: list[str],
+        reporter: Reporter | None = None,
+        preset: str | None = None,
     ) -> "Run":
         """Creates the folder or takes it up again.
 
         Raises:
             UsageError: the folder holds something else, a run with other settings, or a run that another process is writing.
         """
-        run = cls(Path(folder), config, talk or Quiet())
+        run = cls(Path(folder), config, reporter or Quiet())
         saved = {"task": task, "verb": verb, **config.model_dump(mode="json")}
         target = run.folder / "config.yaml"
         if run.main:
@@ -113,7 +120,7 @@ class Run:
         return run
 
     def _prepare_folder(self, target: Path, saved: dict) -> None:
-        self._lock = locks.hold(self.folder / ".lock", f"the run folder {self.folder}", self.talk)
+        self._lock = locks.hold(self.folder / ".lock", f"the run folder {self.folder}", self.reporter)
         for torn in self.folder.rglob(".*.tmp") if target.exists() else self.folder.glob(".config.yaml.*.tmp"):
             shutil.rmtree(torn) if torn.is_dir() else torn.unlink()  # of a process that was killed: the lock is ours
         if target.exists():
@@ -156,15 +163,15 @@ class Run:
                 f"{self.folder} holds a {'finished ' if self.finished else ''}run with other settings: " + "; ".join(refused or changed),
                 "repeat the command with the same settings to continue it, or choose another --out",
             )
-        self.talk.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
+        self.reporter.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
         self.record(changes=[*self.facts().get("changes", []), changed])
 
     def part(self, name: str) -> "Run":
         """A run within this one, for verbs that train several things one after the other: metrics and checkpoints of its own in the
         folder `name`; settings, lock, log and the list of skipped videos are this run's.
         """
-        part = Run(self.folder / name, self.config, self.talk)
-        part.skipped, part.skip, part.untold = self.skipped, self.skip, self.untold
+        part = Run(self.folder / name, self.config, self.reporter)
+        part.skipped, part.skip, part.pop_unsynced_skips = self.skipped, self.skip, self.pop_unsynced_skips
         if self.main:
             part.folder.mkdir(exist_ok=True)
         return part
@@ -229,7 +236,7 @@ class Run:
             kept = [r for r in read_metrics(self.metrics_file) if r["step"] <= (evaluated if r["kind"] == "eval" else step)]
             write_text(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
 
-    def untold(self) -> dict[str, str]:
+    def pop_unsynced_skips(self) -> dict[str, str]:
         """What this process has skipped since it was asked last, for the others to count."""
         told, self._untold = self._untold, {}
         return told
@@ -256,7 +263,7 @@ class Run:
             csv.writer(file).writerows(new)
         for video, reason in new:
             self._listed[video] = reason
-            self.talk.warn(f"skipped {video}: {reason}")
+            self.reporter.warn(f"skipped {video}: {reason}")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -306,7 +313,7 @@ def _read_object(path: Path, hint: str) -> dict[str, Any]:
 
 def hash_rows(rows: Sequence) -> str:
     """Short hash of what a run was fed: file name, label and time range of every manifest row."""
-    from tasks.core.video.rows import Rows
+    from tasks.core.data.rows import Rows
 
     digest, rows = hashlib.sha256(), Rows.of(rows)
     columns = zip(*(rows.values(name) for name in ("path", "label", "start_s", "end_s")), strict=True)

@@ -10,6 +10,7 @@ import torch
 
 from tasks.core.cards import hardware
 from tasks.core.checkpoint import find_model, load_config
+from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
@@ -17,13 +18,12 @@ from tasks.core.engine.run import Run, hash_rows
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
-from tasks.core.talk import Talk
-from tasks.core.video.config import ClipConfig, DataConfig
+from tasks.core.reporter import Reporter
 
 
 def training_rows(data: DataConfig) -> list:
     """Rows of the training set; UsageError when none was given."""
-    from tasks.core.video.manifest import read_sources
+    from tasks.core.data.manifest import read_sources
 
     if not data.train:
         raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
@@ -35,7 +35,7 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def fit_world(folder: Path, config: Any, talk: Talk) -> Any:
+def fit_world(folder: Path, config: Any, reporter: Reporter) -> Any:
     """The configuration with which a run goes on in another number of processes than it was stopped in.
 
     Batch size and accumulation change so that as many videos make a step as before; schedules stay, the order of the videos and the random
@@ -59,7 +59,7 @@ def fit_world(folder: Path, config: Any, talk: Talk) -> Any:
     share = videos // processes
     accumulate = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= train.batch_size)
     if world()[0] == 0:
-        talk.warn(
+        reporter.warn(
             f"{folder} was trained by {before} processes, now by {processes}: {share // accumulate} videos x {accumulate} micro-batches "
             f"each keep {videos} a step; order and random draws differ from here on"
         )
@@ -67,13 +67,15 @@ def fit_world(folder: Path, config: Any, talk: Talk) -> Any:
     return config.model_copy(update={"train": changed})
 
 
-def train_feed(rows: list, config: Any, labels: list[str] | None, picker: Callable | None = None) -> tuple[Callable[[int], Any], int]:
+def build_train_loader(
+    rows: list, config: Any, labels: list[str] | None, picker: Callable | None = None
+) -> tuple[Callable[[int], Any], int]:
     """(loader from the number of micro-batches to pass over, micro-batches per epoch) for this process.
 
     Args:
-        picker: chooses the frames of a row instead of `config.data.clip` (`core.video.loader.Picker`).
+        picker: chooses the frames of a row instead of `config.data.clip` (`core.clips.loader.Picker`).
     """
-    from tasks.core.video.loader import StepSampler, make_train_loader
+    from tasks.core.clips.loader import StepSampler, make_train_loader
 
     rank, processes = world()
     train, data = config.train, config.data
@@ -91,7 +93,7 @@ def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
     Returns:
         rows for people and machines: parameters, effective batch, learning rates after scaling, steps, checkpoint size.
     """
-    from tasks.core.video.loader import StepSampler
+    from tasks.core.clips.loader import StepSampler
 
     with torch.device("meta"):
         built = method()
@@ -122,7 +124,7 @@ def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
     training videos.
     """
     from tasks.core.errors import InputError
-    from tasks.core.video.reader import open_video
+    from tasks.core.video.open import open_video
 
     if clip.stride_s is not None:
         return clip.stride_s
@@ -159,7 +161,7 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
     }
 
 
-def check_pictures(init: str, flow: str | None) -> None:
+def check_flow_input(init: str, flow: str | None) -> None:
     """UsageError where a model that was trained on pictures of optical flow would be shown colours."""
     seen = load_config(find_model(init)).get("preprocessing", {}).get("flow")
     if seen and not flow:

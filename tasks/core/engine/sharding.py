@@ -24,7 +24,7 @@ FSDP_FLAG = "ACCELERATE_USE_FSDP"
 MODEL_FILE = "model.safetensors"
 
 
-def wanted(train: TrainConfig) -> bool:
+def fsdp_enabled(train: TrainConfig) -> bool:
     """Whether `train.shard` or an `accelerate config` for FSDP asks for it."""
     return train.shard or parse_flag_from_env(FSDP_FLAG)
 
@@ -40,7 +40,7 @@ class Shards:
     """Splits a method over the world in place, before its optimizers are made.
 
     Args:
-        method: with the same weights in every process; stays callable as before, and `plain` is a whole copy of it on the CPU.
+        method: with the same weights in every process; stays callable as before, and `full_copy` is a whole copy of it on the CPU.
 
     Raises:
         UsageError: a setting or method that cannot be split.
@@ -53,7 +53,7 @@ class Shards:
         _check(method, accelerator, train)
         self.method, self.accelerator = method, accelerator
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.plain = copy.deepcopy(method)
+        self.full_copy = copy.deepcopy(method)
         method.to(accelerator.device)
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for unit in units(method):
@@ -74,10 +74,10 @@ class Shards:
         finally:
             self.method.set_requires_gradient_sync(True)
 
-    def whole(self) -> nn.Module:
-        """`plain` with the present weights; called by all processes together."""
-        self.plain.to("cpu").load_state_dict({name: whole_tensor(tensor) for name, tensor in self.method.state_dict().items()})
-        return self.plain
+    def gather_full(self) -> nn.Module:
+        """`full_copy` with the present weights; called by all processes together."""
+        self.full_copy.to("cpu").load_state_dict({name: whole_tensor(tensor) for name, tensor in self.method.state_dict().items()})
+        return self.full_copy
 
     def save(self, folder: Path) -> None:
         """Writes weights and optimizer states as Accelerate's `save_state` does; called by all processes together, of which one ever has
@@ -85,7 +85,7 @@ class Shards:
         """
         from safetensors.torch import save_file
 
-        kept = whole_tensor if self.accelerator.is_main_process else _helped
+        kept = whole_tensor if self.accelerator.is_main_process else join_gather
         weights = {name: kept(tensor) for name, tensor in self.method.state_dict().items()}
         states = [_mapped(optimizer.state_dict(), kept) for optimizer in self.optimizers]
         if self.accelerator.is_main_process:
@@ -129,7 +129,7 @@ def whole_tensor(value: Any) -> Any:
     return (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu()
 
 
-def _helped(value: Any) -> None:
+def join_gather(value: Any) -> None:
     """This process' part in `whole_tensor`."""
     whole_tensor(value)
 

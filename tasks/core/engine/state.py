@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from tasks.core.engine.sharding import Shards
 from tasks.core.errors import StorageError, UsageError
 from tasks.core.files import cannot_write, replacing, write_text
-from tasks.core.talk import Quiet, Talk
+from tasks.core.reporter import Quiet, Reporter
 
 DONE, SUMS = "DONE", "checksums.json"
 _NAME = re.compile(r"step-\d+(\.\d+)?")
@@ -29,12 +29,12 @@ class Checkpoints:
     one and many processes share one path, or by `shards` in the same files; each process adds what is its own.
     """
 
-    def __init__(self, folder: Path, keep: int, talk: Talk | None = None, shards: Shards | None = None):
+    def __init__(self, folder: Path, keep: int, reporter: Reporter | None = None, shards: Shards | None = None):
         self.shards = shards
-        self.folder, self.keep, self.talk = folder, keep, talk or Quiet()
+        self.folder, self.keep, self.reporter = folder, keep, reporter or Quiet()
         self._newest: tuple[Path | None] | None = None
 
-    def whole(self) -> list[Path]:
+    def complete(self) -> list[Path]:
         """Usable checkpoints, oldest first."""
         if not self.folder.exists():
             return []
@@ -95,20 +95,20 @@ class Checkpoints:
     def _last_of(self, accelerator: Any, step: int) -> tuple[Path, bool]:
         """(newest checkpoint of one step or the one it would get, whether there is one), the same for all processes."""
         name = f"step-{step:08d}"
-        told = [[p.name for p in self.whole() if p.name.partition(".")[0] == name]]
+        told = [[p.name for p in self.complete() if p.name.partition(".")[0] == name]]
         if accelerator.num_processes > 1:
             broadcast_object_list(told)
         return self.folder / (told[0][-1] if told[0] else name), bool(told[0])
 
     def _sweep(self) -> None:
         """Takes away what a killed process has left half written or half removed."""
-        whole = self.whole()
+        whole = self.complete()
         half = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name) and path not in whole]
         for path in (*self.folder.glob("partial-*"), *half):
             shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self) -> None:
-        for old in self.whole()[: -self.keep]:
+        for old in self.complete()[: -self.keep]:
             _remove(old)
 
     def newest(self, accelerator: Any) -> Path | None:
@@ -130,13 +130,13 @@ class Checkpoints:
 
     def _choose(self) -> list[Any]:
         """[name of the newest sound checkpoint, what is wrong when none of several is]; damaged ones no longer count afterwards."""
-        found = self.whole()
+        found = self.complete()
         for place, checkpoint in enumerate(reversed(found)):
             wrong = damaged(checkpoint)
             if not wrong:
                 return [checkpoint.name, None]
             older = place + 1 < len(found)
-            self.talk.warn(f"{checkpoint} is damaged ({', '.join(wrong)})" + ("; going back to the one before it" if older else ""))
+            self.reporter.warn(f"{checkpoint} is damaged ({', '.join(wrong)})" + ("; going back to the one before it" if older else ""))
             if older:
                 (checkpoint / DONE).unlink()
         return [None, f"every checkpoint in {self.folder} is damaged" if found else None]
@@ -188,7 +188,7 @@ def _link(source: str, target: str) -> None:
 
 def last_state(folder: Path) -> dict[str, Any] | None:
     """The run state of the newest checkpoint in `folder` whose state is as it was written; None without one."""
-    for checkpoint in reversed(Checkpoints(folder, 1).whole()):
+    for checkpoint in reversed(Checkpoints(folder, 1).complete()):
         try:
             text = (checkpoint / "state.json").read_bytes()
             sums = json.loads((checkpoint / SUMS).read_text(encoding="utf-8")) if (checkpoint / SUMS).exists() else {}

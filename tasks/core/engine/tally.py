@@ -6,7 +6,7 @@ import torch
 
 
 @dataclass
-class Window:
+class RunningMean:
     """Means of everything logged since the last log line; part of the checkpoint so that a resumed run logs the same numbers."""
 
     sums: dict[str, float] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Window:
 
 
 @dataclass
-class Best:
+class BestTracker:
     """The best evaluation so far; part of the checkpoint.
 
     Attributes:

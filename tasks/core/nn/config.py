@@ -67,3 +67,11 @@ class VitConfig(Config):
     def n_tokens(self) -> int:
         """Tokens of one clip."""
         return math.prod(self.grid())
+
+
+class TargetConfig(Config):
+    """What is reconstructed at masked tokens."""
+
+    kind: Literal["pixels", "motion"] = Field("pixels", description="motion: pixels minus the mean frame of the clip")
+    normalize: bool = Field(True, description="pixels: per token and colour to mean 0, variance 1; motion: by one deviation per clip")
+    loss: Literal["mse", "l1"] = "mse"

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from tasks.core.video.guard import Lethal, first_look, guarded
+from tasks.core.video.guard import DecoderCrash, first_look, guarded
 from tasks.core.video.index import VideoIndex
 from tasks.core.video.media import require_file
 
@@ -64,12 +64,12 @@ def _looked_at(path: str, key: str, full: bool) -> VideoIndex:
     refused = _file(key, ".refused")
     try:
         if guarded() and time.time() - refused.stat().st_mtime < REFUSED_S:
-            raise Lethal(path, refused.read_text(encoding="utf-8"), "vid data check looks at it again")
+            raise DecoderCrash(path, refused.read_text(encoding="utf-8"), "vid data check looks at it again")
     except OSError:
         pass
     try:
         return first_look(path, full)
-    except Lethal as error:
+    except DecoderCrash as error:
         _write(refused, error.reason.encode())
         raise
 

@@ -28,7 +28,7 @@ def run_all(paths: list[str], workers: int, timeout_s: float, seek: bool) -> Ite
 
 
 def _examine(seek: bool, path: str, note: Any) -> None:
-    from tasks.core.video.check import examine
+    from tasks.core.video.examine import examine
 
     for facts in examine(path, seek):
         note(facts)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from tasks.core.engine.signals import HANDLED, StopFlag, born_deaf, exit_for
 from tasks.core.errors import VidError
 from tasks.core.interpreter import usable_cores
-from tasks.core.talk import Talk
-from tasks.core.video.guard import at_own_risk
+from tasks.core.reporter import Reporter
+from tasks.core.signals import HANDLED, StopFlag, exit_for, signals_blocked
+from tasks.core.video.guard import decode_in_process
 
 STALL_S = 120.0
 """A file from which nothing has come for this long is given up."""
@@ -92,7 +92,7 @@ def each(
     work: Callable[[Any, Callable[[int], None]], Any],
     inputs: Sequence[Any],
     workers: int,
-    talk: Talk,
+    reporter: Reporter,
     description: str,
     unit: str,
     failed: Callable[[Any, str], Any],
@@ -107,7 +107,7 @@ def each(
         Preempted, Interrupted: a signal asked to stop; what is written stays.
     """
     alone = len(inputs) == 1  # then frames are counted
-    with StopFlag() as stop, talk.progress(description, *((None, "frame") if alone else (len(inputs), unit))) as bar:
+    with StopFlag() as stop, reporter.progress(description, *((None, "frame") if alone else (len(inputs), unit))) as bar:
 
         def beat(frames: int) -> None:
             bar.advance(frames if alone else 0)
@@ -164,7 +164,7 @@ class _Beating:
 def _start(context: Any, work: Work) -> _Child:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    with born_deaf():
+    with signals_blocked():
         process.start()
     theirs.close()
     return _Child(process, ours)
@@ -173,7 +173,7 @@ def _start(context: Any, work: Work) -> _Child:
 def _serve(pipe: Connection, work: Work) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    at_own_risk()
+    decode_in_process()
     while True:
         try:
             item = pipe.recv()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core.data.parsing import IMAGE_SUFFIXES
 from tasks.core.errors import InputError
 from tasks.core.video.media import MAX_PICTURE_PX
-from tasks.core.video.reader import IMAGE_SUFFIXES, VideoError, VideoReader, scaled_size
+from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
 
 class FramesReader(VideoReader):

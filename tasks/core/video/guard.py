@@ -12,9 +12,9 @@ import time
 from multiprocessing.connection import Connection
 from socket import socketpair
 
-from tasks.core.engine.signals import born_deaf
 from tasks.core.errors import VidError
 from tasks.core.interpreter import same_modules
+from tasks.core.signals import signals_blocked
 from tasks.core.video.index import VideoIndex, build_index
 from tasks.core.video.reader import VideoError
 
@@ -25,16 +25,16 @@ _BEAT_S = 2.0
 _ONE_LINE = "from tasks.core.video.guard import serve; serve({fd}, {parent})"
 
 
-class Lethal(VideoError):
+class DecoderCrash(VideoError):
     """A file on which a decoder crashed or hung."""
 
 
 _own_risk = False
-_idle: list["_Looker"] = []
+_idle: list["IndexWorker"] = []
 _lock = threading.Lock()
 
 
-def at_own_risk() -> None:
+def decode_in_process() -> None:
     """From here on this process looks at files itself: it may be killed."""
     global _own_risk
     _own_risk = True
@@ -49,13 +49,13 @@ def first_look(path: str, full: bool) -> VideoIndex:
     """`build_index` of the file.
 
     Raises:
-        VideoError: as `build_index`, and where the decoder raises something unforeseen. Lethal: it crashes or does not end.
+        VideoError: as `build_index`, and where the decoder raises something unforeseen. DecoderCrash: it crashes or does not end.
         VidError: no process can be had to look at files.
     """
     if _own_risk:
         return build_index(path, full)
     while True:
-        looker = _borrow()
+        looker = acquire_worker()
         try:
             answer = looker.ask(path, full)
         except BaseException:
@@ -71,23 +71,23 @@ def first_look(path: str, full: bool) -> VideoIndex:
         return answer
 
 
-def _borrow() -> "_Looker":
+def acquire_worker() -> "IndexWorker":
     with _lock:
         while _idle:
             looker = _idle.pop()
             if looker.owner == os.getpid() and looker.alive:
                 return looker
-    return _Looker()
+    return IndexWorker()
 
 
-class _Looker:
+class IndexWorker:
     """A process that makes one index after the other."""
 
     def __init__(self) -> None:
         self.owner, self._answered = os.getpid(), False
         ours, theirs = socketpair()
         line = _ONE_LINE.format(fd=theirs.fileno(), parent=self.owner)
-        with theirs, born_deaf():  # a signal to the group is for others to act upon
+        with theirs, signals_blocked():  # a signal to the group is for others to act upon
             self._process = subprocess.Popen(
                 [sys.executable, "-c", line],
                 stdin=subprocess.DEVNULL,
@@ -110,14 +110,14 @@ class _Looker:
                 self._answered = True
                 return answer
             self.kill()
-            return Lethal(path, f"its decoder gave no answer within {LIMIT_S:g} s")
+            return DecoderCrash(path, f"its decoder gave no answer within {LIMIT_S:g} s")
         except (EOFError, OSError):
             code = self._process.wait()
             self._pipe.close()
             if code >= 0 and not self._answered:  # a decoder ends it by a signal
                 hint = "what it said stands above; see that the environment of this command lets it start Python"
                 raise VidError(f"the process that looks at video files does not start (exit {code})", hint) from None
-            return Lethal(path, f"its decoder crashed (exit {code})") if code else None
+            return DecoderCrash(path, f"its decoder crashed (exit {code})") if code else None
 
     def kill(self) -> None:
         """End it now."""

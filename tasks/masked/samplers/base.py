@@ -8,7 +8,7 @@ from torch import nn
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
-from tasks.masked.model import n_visible
+from tasks.core.nn.masked import n_visible
 
 
 @dataclass
@@ -68,11 +68,11 @@ class Sampler(nn.Module):
         """Takes the reconstruction errors `(n, n_masked)` of a training step. A returned `loss` is added to the reconstruction loss."""
         return {}
 
-    def updates(self, progress: Progress) -> int:
-        """How many own optimizer steps (`update`) follow this training step."""
+    def num_updates(self, progress: Progress) -> int:
+        """How many own optimizer steps (`policy_loss`) follow this training step."""
         return 0
 
-    def update(self) -> dict[str, torch.Tensor]:
+    def policy_loss(self) -> dict[str, torch.Tensor]:
         """One own step: `loss` and what to log."""
         raise NotImplementedError
 

@@ -95,7 +95,7 @@ class Episode:
 
 
 @dataclass
-class Kept:
+class CachedForward:
     """A forward pass of the policy from which it can still learn: `updates` says after how many steps of the policy it was made."""
 
     episode: Episode
@@ -151,7 +151,7 @@ class TATS(Sampler):
         self.memory: deque[Episode] = deque()
         self._pending: deque[Episode] = deque()
         self._updates = 0
-        self._kept: Kept | None = None
+        self._kept: CachedForward | None = None
 
     def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
         noise = rng.rand(n, self.n_tokens)
@@ -178,18 +178,18 @@ class TATS(Sampler):
         old = log_probs.detach().gather(1, choice.masked)
         episode = Episode(extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"])
         if log_probs.requires_grad:
-            self._kept = Kept(episode, log_probs, value, self._updates)
+            self._kept = CachedForward(episode, log_probs, value, self._updates)
         self.memory.append(episode)
         return {}
 
-    def updates(self, progress: Progress) -> int:
+    def num_updates(self, progress: Progress) -> int:
         if not self.memory or (progress.step + 1) % self.config.every:
             return 0
         self._pending = deque(episode for _ in range(self.config.ppo_epochs) for episode in self.memory)
         self.memory.clear()
         return len(self._pending)
 
-    def update(self) -> dict[str, torch.Tensor]:
+    def policy_loss(self) -> dict[str, torch.Tensor]:
         """One pass over one episode (lines 16 to 19)."""
         episode, kept = self._pending.popleft(), self._kept
         if kept is not None and kept.episode is episode and kept.updates == self._updates:

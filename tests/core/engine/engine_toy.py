@@ -93,7 +93,7 @@ def train(
     """
     config = ToyConfig(train=ToyConfig().train.model_copy(update=changes))
     run = Run.open(folder, config, "toy", "pretrain", ["test"])
-    config = fit_world(folder, config, run.talk)
+    config = fit_world(folder, config, run.reporter)
     method = Toy(config.optim, poison, dropout / 100)
     accelerator = make_accelerator(config.train, run, uneven=True)
 

@@ -24,7 +24,7 @@ from tasks.core.files import cannot_write
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> list[dict]:
+def complete(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("whole") / "run"
     engine_toy.train(folder, eval_every_epochs=1)
     return lines(folder)
@@ -149,7 +149,7 @@ def test_the_tenth_checkpoint_of_a_step_follows_the_ninth(tmp_path):
     for name in ("step-00000002.9", "step-00000002.10", "step-00000001"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "DONE").touch()
-    assert [path.name for path in Checkpoints(tmp_path, 2).whole()] == ["step-00000001", "step-00000002.9", "step-00000002.10"]
+    assert [path.name for path in Checkpoints(tmp_path, 2).complete()] == ["step-00000001", "step-00000002.9", "step-00000002.10"]
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path, whole):

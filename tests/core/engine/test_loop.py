@@ -148,7 +148,7 @@ def test_a_stopped_run_goes_on_with_other_numbers_but_not_with_other_shapes(tmp_
 
 
 def test_a_signal_outside_of_training_stops_with_its_exit_code():
-    from tasks.core.engine.signals import stopping
+    from tasks.core.signals import stopping
 
     before = signal.getsignal(signal.SIGTERM)
     for number, error in ((signal.SIGTERM, Preempted), (signal.SIGUSR1, Preempted), (signal.SIGINT, Interrupted)):
@@ -158,7 +158,7 @@ def test_a_signal_outside_of_training_stops_with_its_exit_code():
 
 
 def test_a_signal_that_a_library_swallows_stops_the_loop_after_it():
-    from tasks.core.engine.signals import StopFlag, stopping
+    from tasks.core.signals import StopFlag, stopping
 
     with stopping("stopped here", "again"):
         with contextlib.suppress(Exception):
@@ -170,7 +170,7 @@ def test_a_signal_that_a_library_swallows_stops_the_loop_after_it():
 
 
 def test_a_second_signal_and_one_after_the_end_change_nothing():
-    from tasks.core.engine.signals import stopping
+    from tasks.core.signals import stopping
 
     def twice() -> None:
         try:
@@ -180,8 +180,8 @@ def test_a_second_signal_and_one_after_the_end_change_nothing():
 
     with pytest.raises(Preempted), stopping("stopped here", "again"):
         twice()
-    with stopping("stopped here", "again") as deaf:
-        deaf()
+    with stopping("stopped here", "again") as disarm:
+        disarm()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -265,7 +265,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
 
 def test_more_processes_take_smaller_shares(tmp_path, monkeypatch):
     from tasks.core.engine.setup import fit_world
-    from tasks.core.talk import Quiet
+    from tasks.core.reporter import Quiet
 
     with pytest.raises(Preempted):
         engine_toy.train(tmp_path / "run", kill_at=3, number=signal.SIGTERM)
@@ -303,7 +303,7 @@ def test_when_every_checkpoint_is_damaged_nothing_is_trained(tmp_path):
 
 
 def test_a_changed_training_set_is_refused_once_training_has_begun(tmp_path):
-    from tasks.core.video.manifest import Row
+    from tasks.core.data.manifest import Row
 
     _, run = engine_toy.train(tmp_path / "run")
     rows = [Row(path=f"/videos/{n}.mp4") for n in range(3)]

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.config import Config
+from tasks.core.data.rows import Row, Rows
+from tasks.core.data.synthetic import encode
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.engine.plan import Assumptions, Workload, assumptions, forecast
 from tasks.core.errors import UsageError
-from tasks.core.nn.memory import Kept, block_kept
-from tasks.core.video.config import ClipConfig, DataConfig
-from tasks.core.video.rows import Row, Rows
-from tasks.core.video.synthetic import encode
+from tasks.core.nn.memory import SavedActivations, block_kept
 
 
 class BigConfig(Config):
@@ -23,7 +23,7 @@ WORK = Workload(
     parameters=2**28,
     forward={"encoder": 10**11},
     training={"encoder": 3 * 10**11},
-    kept={"encoder": Kept(full=2**20, operands=2**21)},
+    kept={"encoder": SavedActivations(full=2**20, operands=2**21)},
     clip=2**20,
 )
 

@@ -7,7 +7,8 @@ import time
 
 from painted import read_number
 
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 
 def numbers(pictures):

@@ -4,8 +4,9 @@ import shutil
 import pytest
 from painted import paint, write_video
 
-from tasks.core.video.check import check_rows, content_hash, summary
-from tasks.core.video.manifest import Row
+from tasks.core.data.manifest import Row
+from tasks.core.video.check import check_rows, summary
+from tasks.core.video.examine import content_hash
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tasks.core.errors import UsageError
-from tasks.core.talk import Quiet
+from tasks.core.reporter import Quiet
 from tasks.core.video import children
 
 

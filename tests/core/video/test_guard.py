@@ -12,7 +12,8 @@ from painted import write_video
 from tasks.core.errors import VidError
 from tasks.core.video import cache, guard
 from tasks.core.video.children import run_children
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 DECODER = """
 import os, signal, threading
@@ -51,7 +52,7 @@ def test_a_crash_costs_one_file_and_is_remembered(tmp_path, bad_decoder, monkeyp
     with pytest.raises(VideoError, match=rf"crash.mp4: its decoder crashed \(exit -{signal.SIGSEGV.value}\)"):
         open_video(crash)
     assert open_video(good).n_frames == 6
-    monkeypatch.setattr(guard, "_borrow", None)  # nothing is asked again
+    monkeypatch.setattr(guard, "acquire_worker", None)  # nothing is asked again
     with pytest.raises(VideoError, match="its decoder crashed"):
         open_video(crash)
     monkeypatch.setattr(cache, "REFUSED_S", 0.0)
@@ -133,9 +134,9 @@ def test_modules_of_the_working_folder_are_not_taken_for_ours(tmp_path):
     named(tmp_path, "a"), named(tmp_path, "b")
     script = tmp_path / "script.py"
     script.write_text(
-        "from tasks.core.video.config import DataConfig\n"
-        "from tasks.core.video.loader import make_train_loader\n"
-        "from tasks.core.video.manifest import index_path\n"
+        "from tasks.core.clips.config import DataConfig\n"
+        "from tasks.core.clips.loader import make_train_loader\n"
+        "from tasks.core.data.manifest import index_path\n"
         "if __name__ == '__main__':\n"
         f"    rows = index_path({str(tmp_path)!r})\n"
         "    batch = next(iter(make_train_loader(rows, DataConfig(clip={'frames': 2}, workers=1), None, 2)))\n"

@@ -9,7 +9,8 @@ from painted import read_number, write_video
 
 from tasks.core.video import cache, scan
 from tasks.core.video.index import build_index
-from tasks.core.video.reader import VideoError, open_video
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
 
 
 def chunks_of(path):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video import cache, index
+from tasks.core.video.open import open_video
 from tasks.core.video.probe import count_wrong, probe_numbers, sequential_pictures
-from tasks.core.video.reader import VideoError, frames_shown_at, open_video, scaled_size
+from tasks.core.video.reader import VideoError, frames_shown_at, scaled_size
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from painted import HEIGHT, WIDTH, paint, read_number, write_video
 
-from tasks.core.video.reader import open_video
+from tasks.core.video.open import open_video
 
 N = 120
 LIMIT_S = 120  # for all files together; they take a few seconds

@@ -1,0 +1,271 @@
+"""From uint8 clips to what a network eats: batched augmentation on the batch's device.
+
+Every random choice about a sample is a pure function of its entry in `batch["seed"]`: the batch it sits in, the device and the global
+random state do not matter, and the global state is not touched. The choices are drawn with numpy on the CPU before any kernel starts.
+`batch["size"]` and `batch["seed"]` should therefore stay on the CPU; on a GPU each would cost one wait for the device.
+
+Cropping and resizing go clip by clip (a crop's size differs between clips, and `grid_sample`, which could do all at once, cannot
+antialias); everything after that goes over chunks of the batch. What waits for the device: RandAugment's affine operations, the squares
+of `crop: motion`, once a batch, and OpenCV's flow.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from tasks.core.clips import augment_ops as ops
+from tasks.core.clips.config import AugmentConfig
+from tasks.core.clips.mixing import Mixer
+from tasks.core.clips.motion_crop import boxes_around, motion_squares
+from tasks.core.flow.flow import FLOW_SCALE, flow_pictures
+
+__all__ = ["EvalTransform", "Mixer", "TrainTransform"]
+
+_CHUNK_ELEMENTS = {"cpu": 1 << 20}  # what a processor's caches hold
+_CHUNK_ELEMENTS_ELSEWHERE = 1 << 26  # few launches
+_STREAM = 0
+_RA_OPS = 2
+
+
+def _slots(**widths: int) -> tuple[dict[str, slice], int]:
+    """Fixed places for each augmentation's draws, so that switching one on changes no other."""
+    places, start = {}, 0
+    for name, width in widths.items():
+        places[name] = slice(start, start + width)
+        start += width
+    return places, start
+
+
+_SLOT, _N_DRAWS = _slots(
+    crop=ops.CROP_DRAWS, flip=1, reverse=1, color=4, gray=1, randaugment=3 * _RA_OPS, erase=1, box=4, noise=2, apply_color=1, blur=2
+)
+
+
+def _resize(clip: Tensor, size: list[int]) -> Tensor:
+    """Antialiased bilinear resize of (T, C, H, W) uint8."""
+    return F.resize(clip, size, antialias=True)
+
+
+def _cut_side(size: int, augment: AugmentConfig) -> int:
+    """Side of the squares that are cut out, px."""
+    return size if augment.flow is None else size * FLOW_SCALE
+
+
+def _at_a_time(out: Tensor) -> int:
+    """Rows of `out` worked on together."""
+    return max(1, _CHUNK_ELEMENTS.get(out.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(1, out[:1].numel()))
+
+
+def _fill(out: Tensor, squares: Iterator[Tensor], augment: AugmentConfig) -> None:
+    """Levels from 0 to 255 of colours or flow, `(N, T, 3, S, S)`, from N uint8 squares as large as `_cut_side` says."""
+    if augment.flow is None:
+        for place, square in zip(out, squares, strict=True):
+            place.copy_(square)
+    elif len(out):
+        for part in out.split(_at_a_time(out)):
+            part.copy_(flow_pictures(torch.stack(list(islice(squares, len(part)))), augment.flow)).mul_(255)
+
+
+class _Normalize:
+    """uint8 levels -> (level / 255 - mean) / std, per colour."""
+
+    def __init__(self, augment: AugmentConfig):
+        self.mean = np.array(augment.mean).reshape(1, 1, 3, 1, 1)
+        self.std = np.array(augment.std).reshape(1, 1, 3, 1, 1)
+
+    def __call__(self, unit: Tensor) -> Tensor:
+        """(N, T, 3, H, W) float32 in [0, 1], changed in place."""
+        return unit.sub_(ops.to_device(self.mean, unit.device)).div_(ops.to_device(self.std, unit.device))
+
+
+class TrainTransform:
+    """Random crop, flip, time reversal, RandAugment, flow, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
+
+    Every frame of a clip gets the same draw. RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest
+    setting of torchvision's 31 bins, so magnitude m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames
+    and fills it with standard normal noise that stands still.
+
+    Args:
+        augment: what to do and how strongly.
+        size: side of the square frames that come out, px.
+    """
+
+    def __init__(self, augment: AugmentConfig, size: int):
+        self.augment = augment
+        self.size = size
+        self._normalize = _Normalize(augment)
+        self._fill = [round(255 * value) for value in augment.mean]
+        self._noise: Tensor | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        """One view of every clip.
+
+        Args:
+            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2) valid height and width; `seed` int64 (N,).
+
+        Returns:
+            float32 (N, T, 3, S, S), normalised, on the device of `video`.
+        """
+        video = batch["video"]
+        draws = ops.uniform_draws(ops.host(batch["seed"]), _STREAM, _N_DRAWS)
+        boxes = self._boxes(video, ops.host(batch["size"]), draws[:, _SLOT["crop"]])
+        n, frames, channels = video.shape[:3]
+        out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        step = _at_a_time(out)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            self._chunk(out[rows], video[rows], boxes[rows], draws[rows])
+        return out
+
+    def frames(self, frames: Tensor) -> Tensor:
+        """Frames of one video, (n, 3, H, W) uint8, to (n, 3, S, S) float32 as a training batch brings them there, drawn by seed 0."""
+        size, seed = torch.tensor([frames.shape[-2:]], dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        return self({"video": frames[None], "size": size, "seed": seed})[0]
+
+    def _chunk(self, out: Tensor, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> None:
+        _fill(out, (self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)), self.augment)
+        unit = self._blur(self._color(out.div_(255), draws), draws)
+        if unit is not out:
+            out.copy_(unit)
+        self._erase(self._normalize(out), draws)
+
+    def _boxes(self, video: Tensor, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+        augment = self.augment
+        match augment.crop:
+            case "motion":
+                squares, sizes, draw = motion_squares(video, torch.from_numpy(size)), torch.from_numpy(size), torch.from_numpy(u).float()
+                factor = augment.motion_margin * 1.25 ** (2 * draw[:, 0] - 1)
+                return boxes_around(squares, sizes, factor, 0.2 * (2 * draw[:, 1:3] - 1)).numpy()
+            case "resized":
+                return ops.resized_boxes(size, u, augment.scale, augment.ratio)
+            case "multiscale":
+                return ops.multiscale_boxes(size, u, augment.multiscale)
+            case "center":
+                return ops.center_boxes(size)
+            case "none":
+                return ops.full_boxes(size)
+
+    def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray) -> Tensor:
+        top, left, height, width = box
+        side = _cut_side(self.size, self.augment)
+        clip = _resize(clip[..., top : top + height, left : left + width], [side, side])
+        if draw[_SLOT["flip"]] < self.augment.flip:
+            clip = clip.flip(-1)
+        if draw[_SLOT["reverse"]] < self.augment.time_reverse:
+            clip = clip.flip(0)
+        if self.augment.randaugment is not None:
+            clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
+        return clip
+
+    def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
+        magnitude, probability = self.augment.randaugment
+        names = tuple(ops.RANDAUGMENT)
+        for apply, which, sign in draw.reshape(_RA_OPS, 3).tolist():
+            if apply < probability:
+                strength = magnitude / 10 * (1 if sign < 0.5 else -1)
+                clip = ops.RANDAUGMENT[names[int(which * len(names))]](clip, strength, self._fill)
+        return clip
+
+    def _color(self, unit: Tensor, draws: np.ndarray) -> Tensor:
+        """Brightness, contrast, saturation, hue with factors in 1 +- strength (hue: +- a quarter of it, in turns); grey is saturation 0."""
+        strength, gray = self.augment.color, draws[:, _SLOT["gray"]][:, 0] < self.augment.gray
+        applied = draws[:, _SLOT["apply_color"]] < self.augment.color_prob
+        factors = 1 + strength * (2 * draws[:, _SLOT["color"]] - 1) * applied
+        saturation = np.where(gray, 0.0, factors[:, 2])
+        if strength > 0:
+            unit = ops.brighten(unit, ops.to_device(factors[:, 0], unit.device))
+            unit = ops.contrast(unit, ops.to_device(factors[:, 1], unit.device))
+            unit = ops.shift_hue(unit, ops.to_device((factors[:, 3] - 1) / 4, unit.device))
+        if strength > 0 or self.augment.gray > 0:
+            unit = ops.saturate(unit, ops.to_device(saturation, unit.device))
+        return unit
+
+    def _blur(self, unit: Tensor, draws: np.ndarray) -> Tensor:
+        """Sigma uniform in 0.1 to 2 px of a 224 px frame (Chen et al. 2020, SimCLR), in smaller frames in proportion."""
+        apply, strength = draws[:, _SLOT["blur"]].T
+        chosen = np.flatnonzero(apply < self.augment.blur)
+        if len(chosen):
+            rows = torch.from_numpy(chosen).to(unit.device, non_blocking=True)
+            share = self.size / 224
+            unit[rows] = ops.blur(unit[rows], (0.1 + 1.9 * strength[chosen]) * share, math.ceil(6 * share))
+        return unit
+
+    def _erase(self, video: Tensor, draws: np.ndarray) -> None:
+        if self.augment.erasing == 0:
+            return
+        noise = self._noise_field(video.device)
+        boxes = ops.erasing_boxes(draws[:, _SLOT["box"]], self.size)
+        for clip, box, draw in zip(video, boxes.tolist(), draws, strict=True):
+            if draw[_SLOT["erase"]] < self.augment.erasing:
+                top, left, height, width = box
+                free = np.array([2 * self.size - height, 2 * self.size - width])
+                y, x = (draw[_SLOT["noise"]] * (free + 1)).astype(int).tolist()
+                clip[..., top : top + height, left : left + width] = noise[:, y : y + height, x : x + width]
+
+    def _noise_field(self, device: torch.device) -> Tensor:
+        """One fixed field of normal noise, (3, 2S, 2S), of which each erased box takes a random window: no noise is made per batch."""
+        if self._noise is None or self._noise.device != device:
+            generator = torch.Generator().manual_seed(0)
+            self._noise = torch.randn((3, 2 * self.size, 2 * self.size), generator=generator).to(device)
+        return self._noise
+
+
+class EvalTransform:
+    """Short side to S (with flow to 2 S), then the centre square or three squares spread along the long side; normalised. No randomness.
+
+    With `crop: motion` the one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
+
+    Args:
+        augment: only `mean`, `std`, `flow`, and `crop` and its margin where that is `motion`.
+        size: S, px.
+        crops: 1 (centre) or 3 (left / top, centre, right / bottom).
+    """
+
+    def __init__(self, augment: AugmentConfig, size: int, crops: int = 1):
+        if crops not in (1, 3):
+            raise ValueError(f"crops must be 1 or 3, not {crops}")
+        self.size = size
+        self.crops = crops
+        self.augment = augment
+        self._normalize = _Normalize(augment)
+
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        """The views of every clip.
+
+        Args:
+            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2).
+
+        Returns:
+            float32 (N * crops, T, 3, S, S) on the device of `video`; the crops of one clip are neighbours.
+        """
+        video, size = batch["video"], ops.host(batch["size"])
+        n, frames, channels = video.shape[:3]
+        out = torch.empty((n * self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        cut = self._motion_squares if self.augment.crop == "motion" else self._squares
+        _fill(out, cut(video, size), self.augment)
+        for part in out.split(self.crops):
+            self._normalize(part.div_(255))
+        return out
+
+    def _motion_squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
+        sizes, side = torch.from_numpy(size), _cut_side(self.size, self.augment)
+        squares = motion_squares(video, sizes)
+        zooms = (1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)
+        boxes = torch.stack([boxes_around(squares, sizes, self.augment.motion_margin * zoom) for zoom in zooms], dim=1)
+        for clip, views in zip(video, boxes.tolist(), strict=True):
+            for top, left, height, width in views:
+                yield _resize(clip[..., top : top + height, left : left + width], [side, side])
+
+    def _squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
+        side = _cut_side(self.size, self.augment)
+        for clip, (height, width) in zip(video, size.tolist(), strict=True):
+            long = max(side, round(side * max(height, width) / min(height, width)))
+            clip = _resize(clip[..., :height, :width], [side, long] if height <= width else [long, side])
+            for share in (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0):
+                yield clip.narrow(-1 if height <= width else -2, int((long - side) * share), side)

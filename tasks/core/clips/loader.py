@@ -1,0 +1,209 @@
+"""From rows to uint8 batches: the dataset, its collation, and loaders whose samples do not depend on the number of workers."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from tasks.core.clips.clips import ClipSampler
+from tasks.core.clips.config import DataConfig
+from tasks.core.clips.store import FrameStore
+from tasks.core.data.feed import data_loader
+from tasks.core.data.rows import Row, Rows
+from tasks.core.data.sampler import EvalBatches, Key, StepSampler
+from tasks.core.profile import span
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError, VideoReader
+
+_OPEN_READERS = 4
+
+
+@dataclass
+class Picked:
+    """What a picker chose from one video.
+
+    Attributes:
+        frames: (clips, T) int64 frame numbers.
+        values: name -> (clips, ...), numbers about the clips (targets, times); they appear in the batch under their names.
+    """
+
+    frames: np.ndarray
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+Picker = Callable[[np.ndarray, np.random.Generator, Row], Picked]
+"""From presentation times (n,), seconds, a generator and the row to what is read of it. Must be picklable, and make as many clips from
+every row."""
+
+
+@dataclass
+class Sample:
+    """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none."""
+
+    uid: int
+    path: str
+    label: int
+    clips: list[np.ndarray] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    skipped: str | None = None
+    read_s: float = 0.0
+
+
+class ClipDataset(Dataset):
+    """Rows as clips. The item for (index, epoch) is a pure function of (seed, epoch, index) and the file.
+
+    Args:
+        rows: what to read.
+        data: clip, decoder, short side, repeats and preload settings.
+        labels: class names in the order of their numbers; None: every label is -1.
+        mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones.
+        seed: of all random choices.
+        picker: chooses the frames instead of `mode`.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        data: DataConfig,
+        labels: list[str] | None,
+        mode: str = "train",
+        n_clips: int = 1,
+        seed: int = 0,
+        picker: Picker | None = None,
+    ):
+        self.rows, self.data, self.mode, self.n_clips, self.seed, self.picker = Rows.of(rows), data, mode, n_clips, seed, picker
+        self._numbers = {name: number for number, name in enumerate(labels or [])}
+        self._sampler = ClipSampler.from_config(data.clip)
+        self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+        self.store = FrameStore(self.rows.values("path"), data.short_side, self._open) if data.preload else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": OrderedDict()}
+
+    def __getitem__(self, key: Key) -> Sample:
+        index, epoch = key
+        row = self.rows[index]
+        sample = Sample(index, row.path, self._numbers.get(row.label, -1))
+        rng = np.random.default_rng([self.seed, epoch, index])
+        began = time.perf_counter()
+        try:
+            with span("read and decode"):
+                reader = self.store.video(row.path) if self.store else self._reader(row.path)
+                picked = self._choose(reader.pts, rng, row)
+                chosen, sample.values = picked.frames, picked.values
+                frames, back = np.unique(chosen, return_inverse=True)
+                pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
+        except VideoError as error:
+            self._readers.pop(row.path, None)
+            sample.skipped = error.reason
+            return sample
+        sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
+        sample.read_s = time.perf_counter() - began
+        sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
+        return sample
+
+    def refused(self, key: Key, reason: str) -> Sample:
+        """What stands for an item that cost the process that read it its life."""
+        return Sample(key[0], self.rows[key[0]].path, -1, skipped=reason)
+
+    def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> Picked:
+        if row.start_s is not None and row.start_s > pts[-1]:
+            raise VideoError(row.path, f"its part begins at {row.start_s:g} s, after the last frame at {pts[-1]:g} s")
+        if self.picker is not None:
+            return self.picker(pts, rng, row)
+        if self.mode == "views":
+            return Picked(self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s))
+        return Picked(np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)]))
+
+    def _open(self, path: str) -> VideoReader:
+        threads = 1 if get_worker_info() is not None or self.data.preload else None
+        return open_video(path, self.data.decoder, threads=threads)
+
+    def _reader(self, path: str) -> VideoReader:
+        if path in self._readers:
+            self._readers.move_to_end(path)
+            return self._readers[path]
+        reader = self._open(path)
+        self._readers[path] = reader
+        if len(self._readers) > _OPEN_READERS:
+            self._readers.popitem(last=False)[1].close()
+        return reader
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Stack samples, zero-padded on the right and at the bottom to the largest picture.
+
+    Returns:
+        video (N, T, C, H, W) uint8, in memory channels last; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
+        path, N names; skipped, (path, reason) of rows that could not be read; read_s, the
+        seconds that reading took; and a picker's values, (N, ...). N = 0, and no values,
+        where none could.
+    """
+    good = [sample for sample in samples if sample.skipped is None]
+    clips = [clip for sample in good for clip in sample.clips]
+    counts = [len(sample.clips) for sample in good]
+    sizes = torch.tensor([clip.shape[1:3] for clip in clips], dtype=torch.int64).reshape(-1, 2)
+    frames = len(clips[0]) if clips else 0
+    height, width = sizes.max(0).values.tolist() if clips else (0, 0)
+    same = bool((sizes == sizes[:1]).all())
+    video = (torch.empty if same else torch.zeros)((len(clips), frames, height, width, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    for place, clip in zip(video, clips, strict=True):
+        place[..., : clip.shape[1], : clip.shape[2]] = torch.from_numpy(clip).permute(0, 3, 1, 2)
+
+    def spread(values: list[int]) -> torch.Tensor:
+        return torch.tensor([v for v, count in zip(values, counts, strict=True) for _ in range(count)], dtype=torch.int64)
+
+    values = {name: torch.from_numpy(np.concatenate([sample.values[name] for sample in good])) for name in (good[0].values if good else ())}
+    return {
+        **values,
+        "video": video,
+        "size": sizes,
+        "label": spread([sample.label for sample in good]),
+        "uid": spread([sample.uid for sample in good]),
+        "seed": torch.tensor([seed for sample in good for seed in sample.seeds], dtype=torch.int64),
+        "clip": torch.tensor([view for count in counts for view in range(count)], dtype=torch.int64),
+        "path": [sample.path for sample in good for _ in sample.clips],
+        "skipped": [(sample.path, sample.skipped) for sample in samples if sample.skipped is not None],
+        "read_s": sum(sample.read_s for sample in samples),
+    }
+
+
+def make_train_loader(
+    rows: Sequence[Row],
+    data: DataConfig,
+    labels: list[str] | None,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    seed: int = 0,
+    start_step: int = 0,
+    shuffle: bool = True,
+    picker: Picker | None = None,
+) -> DataLoader:
+    """Endless training batches from global step `start_step` on; `loader.batch_sampler.steps_per_epoch` tells the length of an epoch.
+
+    Args:
+        batch_size: rows per process; a batch holds batch_size * data.repeats clips less the unreadable.
+        picker: chooses the frames of a row instead of `data.clip`.
+    """
+    sampler = StepSampler(len(rows), batch_size, rank, world, seed, start_step, shuffle)
+    return data_loader(ClipDataset(rows, data, labels, "train", seed=seed, picker=picker), sampler, data, collate, seed)
+
+
+def make_eval_loader(
+    rows: Sequence[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
+) -> DataLoader:
+    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each.
+
+    Ranks may differ by one batch, so results are gathered after the loop, not inside it.
+    """
+    return data_loader(ClipDataset(rows, data, labels, "views", n_clips), EvalBatches(len(rows), batch_size, rank, world), data, collate)

@@ -1,0 +1,125 @@
+"""Features of single frames from a frozen image encoder (thesis section 4.3.3: ViFi-CLIP's image tower, one vector per frame).
+
+Encoders: a CLIP image tower with projection in transformers' form (ViFi-CLIP's is one), or a video transformer of this suite, which sees
+the frame as a still. The encoder's weights are kept in the anomaly model, so that detection needs nothing else.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.core import hub
+from tasks.core.cards import public_name
+from tasks.core.checkpoint import CONFIG, bounded_by, check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.clips.augment import TrainTransform
+from tasks.core.clips.config import AugmentConfig
+from tasks.core.errors import UsageError
+from tasks.core.nn.config import VitConfig
+from tasks.core.nn.vit import VideoTransformer
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class FrameEncoder(nn.Module):
+    """Frames to feature vectors, without gradients.
+
+    Args:
+        saved: `kind` (clip, vit), `source` (where it came from), `architecture`, `mean`, `std`: what a model folder keeps.
+        weights: tensors of the network; None leaves them random, to be loaded.
+
+    Attributes:
+        dim: length of a vector.
+    """
+
+    def __init__(self, saved: dict[str, Any], weights: dict[str, torch.Tensor] | None = None):
+        super().__init__()
+        self.saved = saved
+        architecture = saved["architecture"]
+        if saved["kind"] == "clip":
+            self.network = _transformers().CLIPVisionModelWithProjection(_transformers().CLIPVisionConfig(**architecture))
+            self.dim, size = architecture["projection_dim"], architecture["image_size"]
+        else:
+            config = VitConfig(**architecture)
+            self.network = VideoTransformer(config, final_norm=saved["final_norm"])
+            self.dim, size = self.network.dim, config.image_size
+        if weights is not None:
+            load_strict(self.network, weights, saved["source"])
+        self.transform = TrainTransform(AugmentConfig(crop="none", mean=tuple(saved["mean"]), std=tuple(saved["std"])), size)
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(n, 3, H, W)` uint8 RGB, squeezed to the encoder's square, to `(n, dim)` float32."""
+        seen = self.transform.frames(frames)
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.device.type == "cuda"):
+            if self.saved["kind"] == "clip":
+                found = self.network(pixel_values=seen).image_embeds
+            else:
+                found = self.network(seen[:, None].expand(-1, self.network.config.frames, -1, -1, -1)).mean(1)
+        return found.float()
+
+
+def load_encoder(reference: str) -> FrameEncoder:
+    """The encoder that a model folder of this suite, a transformers folder or an `hf://` reference names.
+
+    Raises:
+        UsageError: it is neither, or lacks weights as safetensors, or is a video transformer that sees nothing in a still.
+    """
+    saved, weights = described(reference)
+    check_fits(lambda: FrameEncoder(saved).network, weights, reference)
+    return FrameEncoder(saved, weights)
+
+
+def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What `FrameEncoder` takes, from a reference; errors as `load_encoder`."""
+    folder = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
+    source = public_name(reference if reference.startswith(hub.PREFIX) else os.path.abspath(reference))
+    text = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else ""
+    if '"model_type"' in text and '"architecture"' not in text:  # a model folder that transformers opens too has both
+        return _clip(folder, reference, source)
+    folder = find_model(reference)
+    config = load_config(folder)
+    architecture = config["architecture"]
+    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion" or config["preprocessing"].get("flow"):
+        raise UsageError(
+            f"{reference} cannot describe single frames: it must be a video transformer that sees colours",
+            "give a CLIP folder, or a model of vid pretrain --preset masked/... or vid finetune",
+        )
+    weights = encoder_weights(load_weights(folder))
+    prepared = config["preprocessing"]
+    facts = {"kind": "vit", "source": source, "architecture": architecture, "final_norm": "norm.weight" in weights}
+    return {**facts, "mean": prepared["mean"], "std": prepared["std"]}, weights
+
+
+def _clip(folder: Path, reference: str, source: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    transformers = _transformers()
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(f"{reference} has no weights as safetensors", "save it again with transformers: save_pretrained(FOLDER)")
+    try:
+        with bounded_by(folder):
+            model, told = transformers.CLIPVisionModelWithProjection.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UsageError(f"{reference} cannot be loaded as a CLIP image tower: {str(error).splitlines()[0]}") from None
+    if told["missing_keys"]:
+        raise UsageError(f"{reference} is no CLIP image tower: it lacks {min(told['missing_keys'])}", "it needs CLIP's vision model")
+    kept = model.config.to_diff_dict()
+    kept |= {name: getattr(model.config, name) for name in ("projection_dim", "image_size")}
+    idle = ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path")
+    architecture = {name: value for name, value in kept.items() if name not in idle}
+    weights = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    saved = {"kind": "clip", "source": source, "architecture": architecture, "mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
+    return saved, weights
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise UsageError("a CLIP encoder needs the package transformers", "pip install 'vid-suite[text]'") from None
+    return transformers

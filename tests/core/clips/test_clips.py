@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from tasks.core.clips.clips import ClipSampler, frame_range, nearest
+from tasks.core.clips.config import ClipConfig
+
+PTS = np.arange(100) / 25
+VARIABLE = np.cumsum(np.r_[0.2, np.full(40, 0.04), np.full(40, 0.2)])
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("config", [{}, {"stride_frames": 4}, {"stride_s": 0.1}, {"sampling": "segments"}])
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 61, 100])
+def test_numbers_stay_inside_and_never_go_back(config, n):
+    sampler = ClipSampler.from_config(ClipConfig(frames=16, **config))
+    for pts in (PTS[:n], VARIABLE[: min(n, len(VARIABLE))]):
+        clips = [sampler.train(len(pts), pts, rng(seed)) for seed in range(20)]
+        clips += [*sampler.views(len(pts), pts, 1), *sampler.views(len(pts), pts, 5), *sampler.windows(len(pts), pts)]
+        for clip in clips:
+            assert clip.shape == (16,)
+            assert clip.dtype == np.int64
+            assert 0 <= clip.min() <= clip.max() < len(pts)
+            assert (np.diff(clip) >= 0).all()
+
+
+def test_dense_windows_reach_both_ends():
+    sampler = ClipSampler(4, stride_frames=3)
+    generator = rng()
+    starts = {int(sampler.train(14, PTS[:14], generator)[0]) for _ in range(300)}
+    assert starts == {0, 1, 2, 3, 4}  # 14 frames, a span of 10
+    assert sampler.train(14, PTS[:14], rng(1)).tolist() == sampler.train(14, PTS[:14], rng(1)).tolist()
+
+
+def test_short_videos_repeat_their_last_frame():
+    assert ClipSampler(4, stride_frames=2).train(5, PTS[:5], rng()).tolist() == [0, 2, 4, 4]
+    assert ClipSampler(4, sampling="segments").views(2, PTS[:2]).tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_stride_in_seconds_follows_the_clock():
+    clip = ClipSampler(5, stride_s=0.4).train(len(VARIABLE), VARIABLE, rng(3))
+    assert np.abs(np.diff(VARIABLE[clip]) - 0.4).max() <= 0.2 + 1e-9
+    fast, slow = np.arange(200) / 50, np.arange(100) / 25
+    at_50, at_25 = (ClipSampler(8, stride_s=0.2).views(len(pts), pts, 3) for pts in (fast, slow))
+    assert np.abs(fast[at_50] - slow[at_25]).max() <= 0.04
+
+
+def test_views_spread_from_the_first_to_the_last_window():
+    sampler = ClipSampler(16, stride_frames=4)
+    starts = sampler.views(100, PTS, 4)[:, 0].tolist()
+    assert starts == [0, 13, 26, 39]  # the last possible start: 100 - 61
+    assert sampler.views(100, PTS, 1)[0, 0] == 20
+    assert (sampler.views(30, PTS[:30], 3)[:, 0] == 0).all()
+
+
+def test_segments():
+    sampler = ClipSampler(4, sampling="segments")
+    assert sampler.views(40, PTS[:40], 1).tolist() == [[5, 15, 25, 35]]
+    assert sampler.views(40, PTS[:40], 2).tolist() == [[2, 12, 22, 32], [7, 17, 27, 37]]
+    drawn = np.stack([sampler.train(40, PTS[:40], rng(seed)) for seed in range(200)])
+    assert (drawn // 10 == np.arange(4)).all()
+    assert len(np.unique(drawn[:, 2])) == 10
+
+
+def test_windows_cover_everything():
+    sampler = ClipSampler(4, stride_frames=2)
+    clips = list(sampler.windows(20, PTS[:20], hop_frames=5))
+    assert [int(clip[0]) for clip in clips] == [0, 5, 10, 13]
+    assert clips[-1][-1] == 19
+    assert len(list(sampler.windows(3, PTS[:3], hop_frames=1))) == 1
+    timed = list(ClipSampler(3, stride_s=0.2).windows(50, PTS[:50], hop_s=0.5))
+    assert [float(PTS[clip[0]]) for clip in timed] == pytest.approx([0, 0.5, 1.0, 1.5, 1.56], abs=0.021)
+    assert timed[-1][-1] == 49
+
+
+@pytest.mark.parametrize("config", [{"stride_frames": 2}, {"stride_s": 0.08}, {"sampling": "segments"}])
+def test_only_the_named_part_counts(config):
+    sampler = ClipSampler.from_config(ClipConfig(frames=4, **config))
+    for seed in range(20):
+        clip = sampler.train(100, PTS, rng(seed), 1.0, 2.0)
+        assert 25 <= clip.min() <= clip.max() < 50
+    views = sampler.views(100, PTS, 3, 1.0, 2.0)
+    assert 25 <= views.min() <= views.max() < 50
+    for window in sampler.windows(100, PTS, start=1.0, end=2.0):
+        assert 25 <= window.min() <= window.max() < 50
+
+
+def test_a_part_between_two_frames_is_the_frame_on_screen():
+    assert frame_range(PTS, 1.01, 1.02) == (25, 26)
+    assert frame_range(PTS, None, None) == (0, 100)
+    assert frame_range(PTS, 99.0, 100.0) == (99, 100)
+
+
+def test_nearest():
+    assert nearest(np.array([0.0, 1.0, 3.0]), np.array([-1, 0.4, 0.6, 1.9, 2.1, 9])).tolist() == [0, 0, 1, 1, 2, 2]
+    assert nearest(np.array([5.0]), np.array([0.0, 9.0])).tolist() == [0, 0]
+
+
+def test_a_short_video_is_stretched_to_a_clip():
+    pts = np.arange(16) / 15
+    plain, stretched = (ClipSampler.from_config(ClipConfig(frames=21, stride_s=0.1, stretch=stretch)) for stretch in (False, True))
+    assert plain.views(16, pts, 1)[0].tolist()[10:] == [15] * 11
+    for clip in (*stretched.views(16, pts, 3), stretched.train(16, pts, np.random.default_rng(0))):
+        assert clip.tolist() == nearest(pts, np.linspace(0, 1, 21)).tolist()
+    part = stretched.views(16, pts, 1, 0.2, 0.6)[0]
+    assert (part[0], part[-1]) == (3, 8)
+    assert [clip.tolist() for clip in stretched.windows(16, pts)] == [stretched.views(16, pts)[0].tolist()]
+    long = np.arange(100) / 15
+    assert [clip.tolist() for clip in stretched.windows(100, long)] == [clip.tolist() for clip in plain.windows(100, long)]
+    assert np.array_equal(stretched.views(100, long, 3), plain.views(100, long, 3))
+    assert stretched.views(1, pts[:1])[0].tolist() == [0] * 21
+    with pytest.raises(ValueError, match="set stretch to false"):
+        ClipConfig(stride_frames=2, stretch=True)
+
+
+def test_a_jittered_stride_plays_clips_slower_and_faster_in_training_only():
+    pts = np.arange(2000) / 100
+    config = ClipConfig(frames=11, stride_s=0.2, stride_jitter=1.0)
+    sampler, rng = ClipSampler.from_config(config), np.random.default_rng(0)
+    spans = [np.ptp(pts[sampler.train(2000, pts, rng)]) for _ in range(400)]
+    assert 0.99 <= min(spans) < 1.05
+    assert 3.8 < max(spans) <= 4.01
+    assert np.median(spans) == pytest.approx(2.0, abs=0.15)  # as often slower as faster
+    assert {round(float(np.ptp(pts[view])), 6) for view in sampler.views(2000, pts, 5)} == {2.0}
+    with pytest.raises(ValueError, match="give stride_s, or set stride_jitter to 0"):
+        ClipConfig(stride_frames=2, stride_jitter=0.5)
+    with pytest.raises(ValueError, match="stride_jitter needs dense clips"):
+        ClipConfig(sampling="segments", stride_s=0.2, stride_jitter=0.5)

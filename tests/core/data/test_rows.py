@@ -1,0 +1,116 @@
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from tasks.core.data.rows import Row, Rows
+from tasks.core.engine.run import hash_rows
+
+
+def some_rows(n: int) -> list[Row]:
+    """Rows of every kind: with and without labels, times, splits, further columns; not only ASCII."""
+    return [
+        Row(
+            f"/videos/ü {i}.mp4" if i % 5 == 0 else f"/videos/{i}.mp4",
+            None if i % 3 == 0 else f"class {i % 7}",
+            None if i % 2 else i / 8,
+            None if i % 4 else i / 8 + 1,
+            ("train", "val", None)[i % 3],
+            {"subject": f"S{i % 11}"} if i % 2 else {"empty": "", "odd": "\udcff\x00"},
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("n", [0, 1, 100, 20_000])
+def test_rows_come_back_as_they_were(n):
+    given = some_rows(n)
+    rows = Rows.of(iter(given))
+    assert len(rows) == n
+    assert list(rows) == given == [rows[i] for i in range(n)]
+    assert rows == given
+    assert rows[:] == given
+    assert list(rows.values("label")) == [row.label for row in given]
+    assert list(rows.values("subject")) == [row.extra.get("subject") for row in given]
+    assert Rows.of(rows) is rows
+
+
+def test_absent_columns():
+    rows = Rows.of([Row("/a.mp4"), Row("/b.mp4")])
+    assert list(rows) == [Row("/a.mp4"), Row("/b.mp4")]
+    assert list(rows.values("start_s")) == list(rows.values("anything")) == [None, None]
+
+
+def test_a_column_that_begins_late():
+    given = [*(Row(f"/{i}.mp4") for i in range(9000)), Row("/z.mp4", "run", extra={"note": "n"}), Row("/last.mp4")]
+    rows = Rows.of(given)
+    assert rows == given
+    assert rows[9000] == given[9000]
+
+
+def test_lists_can_be_cut_and_joined_like_lists():
+    given = some_rows(30_000)
+    rows = Rows.of(given)
+    for cut in (slice(3, 9), slice(None, None, 1000), slice(-5, None), slice(20, 3, -4), slice(40_000, None)):
+        assert list(rows[cut]) == given[cut]
+    assert rows[-1] == given[-1]
+    assert list(rows[::7][10:100][::-1]) == given[::7][10:100][::-1]
+    chosen = np.random.default_rng(0).permutation(30_000)[:500]
+    assert list(rows.at(chosen)) == [given[i] for i in chosen]
+    assert list(rows.at(np.array([row.split == "val" for row in given]))) == [row for row in given if row.split == "val"]
+    assert list(Rows.joined([rows[:3], rows[8:9], Rows.of([])])) == given[:3] + given[8:9]
+    assert len(Rows.joined([])) == 0
+    with pytest.raises(IndexError):
+        rows[30_000]
+    assert rows != given[:-1]
+    assert rows != [*given[:-1], Row("/other.mp4")]
+
+
+def test_hash_is_that_of_earlier_versions():
+    """A run that began before goes on: the hash is of name, label and times of every row."""
+    rows = [Row("/a/1.mp4", "run", 0.5, 2.0, "train"), Row("/b/ü 2.mp4", extra={"x": "1"}), Row("/c/frames/", None, None, 3.0)]
+    assert hash_rows(rows) == hash_rows(Rows.of(rows)) == "f12f205f72def29a"
+    assert hash_rows(rows[:2]) != hash_rows(rows)
+
+
+def measure(rows: Rows, answer) -> None:
+    """In another process: what is seen of the rows, and the memory that only this process has, MiB."""
+    with open("/proc/self/smaps_rollup") as file:
+        private = sum(int(line.split()[1]) for line in file if line.startswith("Private"))
+    answer.send((len(rows), rows[7], rows[-1], sum(1 for _ in rows.values("path")), private / 1024))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+def test_another_process_maps_the_rows_instead_of_getting_a_copy():
+    context = multiprocessing.get_context("spawn")
+    given = [Row(f"/videos/{'long name ' * 40}{i}.mp4", f"class {i % 9}") for i in range(200_000)]
+    private = []
+    for rows in (Rows.of(given), Rows.of(given[:10])):
+        here, there = context.Pipe()
+        process = context.Process(target=measure, args=(rows, there))
+        process.start()
+        n, first, last, counted, mib = here.recv()
+        process.join()
+        assert (n, first, last, counted) == (len(rows), rows[7], rows[-1], len(rows))
+        private.append(mib)
+    assert private[0] < private[1] + 40  # the columns have 80
+
+
+def test_small_lists_travel_by_value():
+    import pickle
+
+    rows = Rows.of(some_rows(50))
+    assert pickle.loads(pickle.dumps(rows)) == rows
+
+
+def test_numbers_of_texts():
+    rows = Rows.of([Row("/1", "b"), Row("/2"), Row("/3", "a"), Row("/4", "c"), Row("/5", "b")])
+    numbers, names = rows.codes("label")
+    assert (numbers.tolist(), names) == ([1, -1, 0, 2, 1], ["a", "b", "c"])
+    numbers, names = rows[::-2].codes("label")
+    assert (numbers.tolist(), names) == ([1, 0, 1], ["a", "b"])
+    numbers, names = rows[1:4].codes("label")
+    assert (numbers.tolist(), names) == ([-1, 0, 1], ["a", "c"])
+    assert rows.codes("split")[0].tolist() == [-1] * 5
+    assert rows.codes("split")[1] == Rows.of([]).codes("label")[1] == []
