@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.config import TrainConfig
+from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.flow.flow_config import TVL1Config
 
 PARTS = ("appearance", "motion", "semantic")
@@ -47,17 +47,12 @@ class SemanticConfig(Config):
     batch_size: int = Field(16, ge=1, description="frames per process")
 
 
-class OptimizerConfig(Config):
-    """Optimizer of the two autoencoders."""
-
-    base_lr: float = Field(1e-4, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW; 0 is Adam")
-    clip_grad: float | None = Field(None, gt=0, description="maximum gradient norm; null: no clipping")
+def whole_frames() -> AugmentConfig:
+    """The whole picture squeezed to the square, levels / 127.5 - 1."""
+    return AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-class PretrainConfig(Config):
+class PretrainConfig(Training):
     """`vid pretrain` of a one-class anomaly detector: its parts are trained one after the other in one run."""
 
     parts: tuple[Literal["appearance", "motion", "semantic"], ...] = Field(
@@ -71,15 +66,24 @@ class PretrainConfig(Config):
     semantic: SemanticConfig = SemanticConfig()
     weights: tuple[float, float, float] = Field((0.65, 0.25, 0.10), description="eta1, eta2, eta3 of the fusion, kept in the model")
     data: DataConfig = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
-    optim: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = Field(whole_frames(), description="clips go in whole, as their pseudo-anomalies do: leave it as it is")
+    optim: OptimConfig = Field(
+        OptimConfig(name="adam", base_lr=1e-4, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=0.0),
+        description="of the two autoencoders",
+    )
     train: TrainConfig = TrainConfig(epochs=25, batch_size=24)
-    init: str | None = Field(None, description="start the autoencoders from this anomaly model: model folder, run folder or hf:// id")
 
     @model_validator(mode="after")
     def _clips(self):
         clip = self.data.clip
         if (clip.frames, clip.stride_frames, clip.stride_s, clip.sampling) != (self.model.frames, 1, None, "dense"):
             raise ValueError("data.clip: training takes every run of model.frames consecutive frames; leave the stride at 1 frame")
+        return self
+
+    @model_validator(mode="after")
+    def _augment(self):
+        if self.augment != whole_frames():
+            raise ValueError("augment: a clip and its pseudo-anomaly must look alike; leave it out")
         return self
 
     @model_validator(mode="after")

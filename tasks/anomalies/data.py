@@ -8,22 +8,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tasks.anomalies.config import FlowConfig
+from tasks.anomalies.config import FlowConfig, whole_frames
 from tasks.anomalies.footage import Footage
 from tasks.anomalies.objective import paired, replaced
 from tasks.core.clips.augment import TrainTransform
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import DataConfig
 from tasks.core.clips.loader import ClipDataset, Sample, collate
+from tasks.core.data.batch import Batch
 from tasks.core.data.feed import data_loader
 from tasks.core.data.manifest import Row
 from tasks.core.data.sampler import Key, StepSampler
-from tasks.core.engine.readable import Batch
 from tasks.core.flow.flow import encode_flow
 from tasks.core.profile import moved
 from tasks.core.video.reader import VideoError
-
-UNIT = AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-"""The whole picture squeezed to the square, levels / 127.5 - 1."""
 
 
 def all_clips(footage: list[Footage], length: int) -> np.ndarray:
@@ -104,9 +101,10 @@ class FlowClips(Dataset):
 
 
 def collate_flow(samples: list[tuple[str, list[np.ndarray]]]) -> Batch:
-    """`video` (N + K, T, 2, S, S) float16 with each twin behind its clip, `clip` (N + K,) int64: 0 or 1, `path`, `skipped`."""
+    """`flow` (N + K, T, 2, S, S) float16, the main tensor, each twin behind its clip; `clip` (N + K,) int64: 0 or 1, `path`, `skipped`."""
     return {
-        "video": torch.from_numpy(np.stack([clip for _, clips in samples for clip in clips])),
+        "main": "flow",
+        "flow": torch.from_numpy(np.stack([clip for _, clips in samples for clip in clips])),
         "clip": torch.tensor([number for _, clips in samples for number in range(len(clips))]),
         "path": [path for path, _ in samples],
         "skipped": [],
@@ -129,14 +127,14 @@ def feature_loader(features: torch.Tensor, labels: torch.Tensor, batch: int, ran
     def batches(start: int) -> Iterator[Batch]:
         for keys in StepSampler(len(features), batch, rank, world, seed, start):
             rows = torch.tensor([index for index, _ in keys])
-            yield {"video": features[rows], "label": labels[rows], "path": [], "skipped": []}
+            yield {"main": "features", "features": features[rows], "label": labels[rows], "path": [], "skipped": []}
 
     return batches
 
 
 def frame_batches(size: int) -> Callable[[Batch, torch.device], Batch]:
     """What makes `input` and `target`, `(N, 3, T, S, S)` in [-1, 1], from a batch of frames."""
-    transform = TrainTransform(UNIT, size)
+    transform = TrainTransform(whole_frames(), size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         clips = transform(moved(batch, device)).transpose(1, 2)
@@ -150,7 +148,7 @@ def flow_batches(config: FlowConfig) -> Callable[[Batch, torch.device], Batch]:
     """The same from a batch of flow."""
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        flow = moved(batch, device)["video"].float()
+        flow = moved(batch, device)["flow"].float()
         clips = encode_flow(flow, config.encoding, config.clip_px).transpose(1, 2)
         inputs, targets = paired(clips, batch["clip"])
         return {"input": inputs, "target": targets}

@@ -31,7 +31,7 @@ class Reconstruction(Method):
 
 
 class Discrimination(Method):
-    """The discriminator. A batch has `video`, features `(B, features)` float32, and `label`, `(B,)` float32, 1 for pseudo-anomalies."""
+    """The discriminator. A batch has `features`, `(B, features)` float32, and `label`, `(B,)` float32, 1 for pseudo-anomalies."""
 
     def __init__(self, config: SemanticConfig, features: int):
         super().__init__()
@@ -39,7 +39,7 @@ class Discrimination(Method):
         self.discriminator = Discriminator(features, config.hidden, config.normalize)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = self.discriminator(batch["video"]).float()
+        logits = self.discriminator(batch["features"]).float()
         accuracy = ((logits > 0) == (batch["label"] > 0.5)).float().mean()
         return {"loss": F.binary_cross_entropy_with_logits(logits, batch["label"]), "accuracy": accuracy}
 

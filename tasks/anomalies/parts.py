@@ -15,18 +15,16 @@ from tasks.anomalies.method import Discrimination, Reconstruction
 from tasks.anomalies.prepare import Tick, feature_files, flow_files, flow_used
 from tasks.anomalies.stream import Networks
 from tasks.core.checkpoint import encoder_weights, find_model, load_strict, load_weights
-from tasks.core.clips.loader import StepSampler
+from tasks.core.data.batch import Batch
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.engine.loop import Trainer
-from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run
 from tasks.core.signals import StopFlag, exit_for
 from tasks.core.towers.visual import load_encoder
+from tasks.core.world import world
 
-Feed = tuple[Callable[[int], Any], Callable[[Batch, torch.device], Batch], int]
+Items = tuple[Callable[[int], Any], Callable[[Batch, torch.device], Batch], int]
 """Loader from the number of micro-batches to pass over, what prepares a batch, and items in the set."""
 
 
@@ -37,16 +35,12 @@ def parts_of_run(config: PretrainConfig) -> list[str]:
 
 
 def optim_of(config: PretrainConfig, part: str) -> OptimConfig:
-    """A part's optimizer in the loop's terms. Adam is AdamW without decay; a cosine that ends where it begins is constant."""
-    if part == "semantic":
-        own = config.semantic
-        shared = {"base_lr": own.lr, "min_lr": own.lr, "scale_lr": False, "weight_decay": own.weight_decay}
-        return OptimConfig(name="sgd", momentum=own.momentum, nesterov=False, **shared)
-    own = config.optim
-    low = own.base_lr if own.schedule == "constant" else 0.0
-    return OptimConfig(
-        base_lr=own.base_lr, min_lr=low, scale_lr=False, betas=own.betas, weight_decay=own.weight_decay, clip_grad=own.clip_grad
-    )
+    """A part's optimizer in the loop's terms."""
+    if part != "semantic":
+        return config.optim
+    own = config.semantic
+    kind = {"name": "sgd", "momentum": own.momentum, "nesterov": False, "schedule": "constant"}
+    return OptimConfig(base_lr=own.lr, scale_lr=False, weight_decay=own.weight_decay, **kind)
 
 
 def train_of(config: PretrainConfig, part: str) -> TrainConfig:
@@ -58,7 +52,7 @@ def train_of(config: PretrainConfig, part: str) -> TrainConfig:
 
 def build(config: PretrainConfig, part: str, features: int = 0) -> Reconstruction | Discrimination:
     """A part's method with seeded weights, or those of `config.init`."""
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"], PARTS.index(part)))
+    setup.seed_weights(config, PARTS.index(part))
     if part == "semantic":
         return Discrimination(config.semantic, features)
     method = Reconstruction(config)
@@ -78,7 +72,7 @@ class Session:
 
     def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage], normal: list[Footage], pseudo: PseudoFolder | None):
         self.config, self.run, self.footage, self.normal = config, run, footage, normal
-        self.rank, self.world = setup.world()
+        self.world = world()
         self.accelerator = make_accelerator(config.train, run)
         self.device = self.accelerator.device
         self.flow = flow_used(footage, config.flow, pseudo.tvl1 if pseudo else None) if "motion" in parts_of_run(config) else config.flow
@@ -89,15 +83,11 @@ class Session:
 
     def train(self, part: str) -> dict[str, torch.Tensor]:
         """Trains one part to its end, from its newest checkpoint; returns its weights on the CPU."""
-        part_run, train = self.run.part(part), train_of(self.config, part)
-        accelerator = make_accelerator(train, part_run)
+        settings = self.config.model_copy(update={"train": train_of(self.config, part), "optim": optim_of(self.config, part)})
         loader, prepare, items = {"appearance": self._appearance, "motion": self._motion, "semantic": self._semantic}[part]()
         method = build(self.config, part, self.encoder.dim if self.encoder else 0)
-        self.run.reporter.info(f"{part}: {sum(p.numel() for p in method.parameters())} parameters, {items} items, {accelerator.device}")
-        per_epoch = StepSampler(items, train.batch_size, self.rank, self.world, train.seed).steps_per_epoch
-        trainer = Trainer(method, part_run, accelerator, train, optim_of(self.config, part), loader, prepare, per_epoch)
-        trainer.fit()
-        trained = trainer.evaluated_model
+        feed = setup.Feed(loader, prepare, setup.micro_per_epoch(items, settings))
+        trained = setup.train(self.run.part(part), settings, method, feed, f"{part}, {items} items").evaluated_model
         network = trained.discriminator if part == "semantic" else trained.autoencoder
         return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
 
@@ -129,23 +119,22 @@ class Session:
         with self.working("calibration on normal footage", _frames(chosen)) as tick:
             return calibrate(networks, chosen, self.config.data, tick)
 
-    def _appearance(self) -> Feed:
+    def _appearance(self) -> Items:
         config, train = self.config, self.config.train
         clips = FrameClips(self.footage, config.data, config.model.frames, config.p_s, train.seed)
-        loader = frame_loader(clips, train.batch_size, self.rank, self.world, train.seed)
-        return loader, frame_batches(config.model.image_size), len(clips)
+        return frame_loader(clips, train.batch_size, *self.world, train.seed), frame_batches(config.model.image_size), len(clips)
 
-    def _motion(self) -> Feed:
+    def _motion(self) -> Items:
         config, train = self.config, self.config.train
         with self._preparing("motion", "optical flow", _frames(self.footage[self._share])) as tick:
             folder = self.run.folder / "motion" / "prepared"
             size, decoder = config.model.image_size, config.data.decoder
             files = flow_files(self.footage, self.flow, size, folder, self.device, decoder, self._share, tick)
         clips = FlowClips(self.footage, files, config.model.frames, config.p_t, train.seed)
-        loader = flow_loader(clips, config.data, train.batch_size, self.rank, self.world, train.seed)
+        loader = flow_loader(clips, config.data, train.batch_size, *self.world, train.seed)
         return loader, flow_batches(self.flow), len(clips)
 
-    def _semantic(self) -> Feed:
+    def _semantic(self) -> Items:
         config = self.config
         twins = [item for item in self.footage if item.frames]
         with self._preparing("semantic", "features", 2 * _frames(twins[self._share])) as tick:
@@ -153,13 +142,13 @@ class Session:
             files = feature_files(twins, self.encoder, folder, self.device, config.data.decoder, self._share, tick)
         normal, pseudo = (torch.from_numpy(np.concatenate([np.load(pair[kind]) for pair in files])) for kind in (0, 1))
         labels = torch.cat((torch.zeros(len(normal)), torch.ones(len(pseudo))))
-        loader = feature_loader(torch.cat((normal, pseudo)), labels, config.semantic.batch_size, self.rank, self.world, config.train.seed)
-        return loader, lambda batch, device: {name: batch[name].to(device) for name in ("video", "label")}, len(labels)
+        loader = feature_loader(torch.cat((normal, pseudo)), labels, config.semantic.batch_size, *self.world, config.train.seed)
+        return loader, lambda batch, device: {name: batch[name].to(device) for name in ("features", "label")}, len(labels)
 
     @property
     def _share(self) -> slice:
         """Of videos: those that this process prepares."""
-        return slice(self.rank, None, self.world)
+        return self.world.share
 
     @contextmanager
     def _preparing(self, part: str, what: str, frames: int) -> Iterator[Tick]:

@@ -10,14 +10,15 @@ from tasks.anomalies.footage import Footage, PseudoFolder, find_footage
 from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.parts import Session, parts_of_run, train_of
 from tasks.anomalies.stream import Networks
-from tasks.core.checkpoint import find_model, load_config, load_strict, save_model
-from tasks.core.clips.loader import StepSampler
+from tasks.core.checkpoint import find_model, load_config, load_strict
 from tasks.core.data.manifest import read_sources
 from tasks.core.engine import setup
+from tasks.core.engine.description import stride_seconds
 from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length
 from tasks.core.errors import UsageError
+from tasks.core.world import world
 
 
 def check(config: PretrainConfig) -> None:
@@ -45,7 +46,6 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
     rows = setup.training_rows(config.data)
     pseudo = PseudoFolder(config.pseudo) if config.pseudo else None
     footage, skipped = find_footage(rows, config.model.frames, config.data.decoder, pseudo)
-    _, world = setup.world()
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Autoencoder(config.model).parameters())
     clips = sum(len(item.starts(config.model.frames)) for item in footage)
@@ -53,9 +53,9 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
     told: dict[str, Any] = {"parts": parts_of_run(config), "parameters": parameters, "videos": len(rows), "unusable_videos": len(skipped)}
     for part in told["parts"]:
         train = train_of(config, part)
-        per_epoch = StepSampler(max(1, items[part]), train.batch_size, 0, world, 0).steps_per_epoch
+        per_epoch = setup.micro_per_epoch(max(1, items[part]), config.model_copy(update={"train": train}))
         told |= {f"{part}_items": items[part], f"{part}_steps": run_length(train, per_epoch)[1]}
-        told[f"{part}_batch"] = train.batch_size * train.accumulate * world
+        told[f"{part}_batch"] = train.batch_size * train.accumulate * world().size
     twins = {kind: sum(getattr(item, kind) is not None for item in footage) for kind in ("frames", "flow", "flow_pseudo")}
     return {
         **told,
@@ -130,7 +130,6 @@ def publish(
     load_strict(networks, weights, "this run")
     calibration = session.calibration(networks.to(session.device).eval())
     saved = {
-        "library": "vid",
         "task": "anomalies",
         "method": "pseudo-anomalies" if pseudo else "reconstruction",
         "architecture": architecture,
@@ -140,7 +139,7 @@ def publish(
             "image_size": config.model.image_size,
             "frames": config.model.frames,
             "stride_frames": 1,
-            "stride_s": setup.stride_seconds(config.data.clip, rows, config.data.decoder),
+            "stride_s": stride_seconds(config.data.clip, rows, config.data.decoder),
             "crop": "none",
             "short_side": config.data.short_side,
             "mean": [0.5, 0.5, 0.5],
@@ -148,18 +147,15 @@ def publish(
             "color": "RGB",
         },
         "pseudo": {"p_s": config.p_s, "p_t": config.p_t, **pseudo.facts} if pseudo else None,
-        "provenance": setup.provenance(run, config),
     }
     encoder = architecture["semantic"]["encoder"]["source"] if architecture["semantic"] else "none"
     facts = {
         "task": "one-class video anomaly detection, one score per frame",
         "parts": ", ".join(architecture["parts"]),
         "input": f"{config.model.frames} frames of {config.model.image_size} px",
-        "trained on": f"{len(session.footage)} normal videos (hash {saved['provenance']['data_hash']}), {config.train.epochs} epochs",
         "pseudo-anomalies": f"p_s {config.p_s:g}, p_t {config.p_t:g}; see config.json" if pseudo else "none",
         "frame encoder": encoder,
         "fusion weights": ", ".join(f"{value:g}" for value in config.weights),
     }
-    use = f"vid detect-anomalies VIDEO --model {setup.relative_name(run.folder)}"
-    card = setup.card("Video anomaly detector", facts, use, {"tags": ["video", "anomaly-detection"]})
-    save_model(run.folder / "model", weights, saved, card)
+    card = setup.Card("Video anomaly detector", facts, "vid detect-anomalies VIDEO --model {run}", ["video", "anomaly-detection"])
+    setup.publish(run, config, weights, saved, card, rows)

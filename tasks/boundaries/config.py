@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 
 
 class MotionConfig(Config):
@@ -53,8 +53,10 @@ class ContrastConfig(Config):
     )
 
 
-class PretrainConfig(Config):
+class PretrainConfig(Training):
     """`vid pretrain` of cVCLR."""
+
+    draws = True
 
     model: EncoderConfig = EncoderConfig()
     contrast: ContrastConfig = ContrastConfig()
@@ -72,7 +74,6 @@ class PretrainConfig(Config):
         min_lr=1e-6,
     )
     train: TrainConfig = TrainConfig(epochs=400, batch_size=4)
-    init: str | None = Field(None, description="start the encoder from this model folder, run folder or hf:// id")
     visualize: int = Field(2, ge=0, description="clips in the picture of motion confidence at the end of a run (thesis figure 3.3)")
 
     @model_validator(mode="after")
@@ -117,7 +118,7 @@ class MergeConfig(Config):
     pick: Literal["mean", "center", "argmax"] = Field("mean", description="time of a group: score-weighted mean, middle one, best one")
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(Training):
     """`vid finetune` for event boundaries."""
 
     model: EncoderConfig | None = Field(None, description="architecture from scratch; null: that of --from")
@@ -133,7 +134,6 @@ class FinetuneConfig(Config):
     augment: AugmentConfig = AugmentConfig(crop="none")
     optim: OptimConfig = OptimConfig(name="sgd", base_lr=7.5e-4, scale_lr=False, momentum=0.9, weight_decay=1e-4)
     train: TrainConfig = TrainConfig(epochs=8, batch_size=8, eval_every_epochs=1)
-    init: str | None = Field(None, description="model folder, run folder or hf:// id to take the encoder from")
 
     @model_validator(mode="after")
     def _halves(self):

@@ -10,7 +10,7 @@ from tasks.boundaries.method import projection
 from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import CONFIG, WEIGHTS, encoder_weights, load_strict, save_model
 from tasks.core.convert import check_out, read_pth, state_dict
-from tasks.core.engine.setup import card
+from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
 from tasks.core.reporter import Reporter
 

@@ -11,19 +11,16 @@ from tasks.boundaries.truth import AnnotatedVideo, present, read_truth
 from tasks.boundaries.validation import Validation
 from tasks.boundaries.weights import check_encoder, load_encoder, read_weights
 from tasks.boundaries.windows import micro_batches, trainable, window_loader
-from tasks.core.checkpoint import find_model, load_config, save_model
+from tasks.core.checkpoint import find_model, load_config
 from tasks.core.clips.config import ClipConfig
+from tasks.core.data.batch import Batch
 from tasks.core.engine import setup
-from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.description import stride_seconds
 from tasks.core.engine.loop import Trainer
-from tasks.core.engine.method import MAIN
-from tasks.core.engine.optim import checkpoint_bytes
-from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run, hash_rows
-from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.errors import InputError, UsageError
 from tasks.core.profile import moved
+from tasks.core.world import world
 
 _CLIP = FinetuneConfig.model_fields["data"].default.clip
 
@@ -80,26 +77,16 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     model, (train, val, missing) = architecture(config), read_sets(config)
-    with torch.device("meta"):
-        method = BoundaryTraining(config, model)
-    _, processes = setup.world()
-    batch = config.train.batch_size * config.train.accumulate * processes
-    per_epoch, total = run_length(config.train, micro_batches(len(train), config, processes))
-    made = schedules(method, config.optim, batch, per_epoch, total)[MAIN]
-    parameters = sum(p.numel() for p in method.parameters())
+    rows = [video.row for video in train]
+    planned = setup.plan(
+        lambda: BoundaryTraining(config, model), config, rows, micro_batches(len(rows), config, world().size), best=bool(val)
+    )
+    windows = planned.pop("clips_per_step")
     return {
-        "parameters": parameters,
-        "videos": len(train),
+        **planned,
+        "windows_per_step": windows,
         "val_videos": len(val),
         "missing_videos": len(missing),
-        "data_hash": hash_rows([video.row for video in train]),
-        "effective_batch": batch,
-        "windows_per_step": batch * config.data.repeats,
-        "steps_per_epoch": per_epoch,
-        "steps": total,
-        "warmup_steps": made.warmup_steps,
-        "learning_rate": made.lr,
-        "checkpoint_mib": round(checkpoint_bytes(parameters, parameters, config, bool(val)) / 2**20, 1),
         "start": config.init or "scratch",
         "writes": "config.yaml run.json metrics.jsonl log.txt predictions/ checkpoints/ model/",
     }
@@ -108,7 +95,7 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
 def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
     """The method with seeded weights and the pretrained encoder in place."""
     weights = read_weights(config.init) if config.init else None
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    setup.seed_weights(config)
     method = BoundaryTraining(config, model)
     if config.init:
         load_encoder(method.classifier.encoder, config.init, weights)
@@ -117,52 +104,50 @@ def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
 
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, validates on `data.val` where given, writes `model/` with the weights of the best validation; returns the result."""
-    from tasks.core.clips.augment import TrainTransform
-
     check(config)
     model, (train, val, missing) = architecture(config), read_sets(config)
-    method = build(config, model)
-    accelerator = make_accelerator(config.train, run)
-    parameters = sum(p.numel() for p in method.parameters())
-    run.record_data([video.row for video in train])
-    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, val_hash=hash_rows([v.row for v in val]))
-    if accelerator.is_main_process:
+    rows = [video.row for video in train]
+    if run.main:
         run.skip(missing, config.train.strict)
-    run.reporter.info(
-        f"fine-tuning from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(train)} videos, {len(val)} to validate on"
+    validation = Validation(config, val, model.image_size)
+
+    def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
+        return validation(trainer.evaluated_model.classifier, run, trainer.step, stop)
+
+    trainer = setup.train(
+        run,
+        config,
+        build(config, model),
+        window_feed(train, config, model.image_size),
+        f"fine-tuning from {config.init or 'scratch'}",
+        rows,
+        evaluate if val else None,
+        best_of="avg_f1" if val else None,
+        patience=config.patience,
+        val_hash=hash_rows([video.row for video in val]),
     )
-    transform = TrainTransform(config.augment, model.image_size)
+
+    def result() -> dict[str, Any]:
+        publish(run, config, model, trainer, rows)
+        return summary(run, config, trainer)
+
+    return setup.conclude(run, trainer, result)
+
+
+def window_feed(train: list[AnnotatedVideo], config: FinetuneConfig, image_size: int) -> setup.Feed:
+    """Batches of windows with their targets."""
+    from tasks.core.clips.augment import TrainTransform
+
+    transform = TrainTransform(config.augment, image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         video = transform(moved(batch, device))
         return {"video": video, **{k: batch[k].to(device, non_blocking=True) for k in ("target", "boundary")}}
 
-    validation = Validation(config, val, model.image_size, accelerator)
+    def loader(start: int) -> Any:
+        return window_loader(train, config, start, *world())
 
-    def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
-        return validation(module.classifier, run, trainer.step, stop)
-
-    rank, processes = setup.world()
-    trainer = Trainer(
-        method,
-        run,
-        accelerator,
-        config.train,
-        config.optim,
-        lambda start: window_loader(train, config, start, rank, processes),
-        prepare,
-        micro_batches(len(train), config, processes),
-        config.data.repeats,
-        evaluate if val else None,
-        "avg_f1" if val else None,
-        config.patience,
-    )
-    trainer.fit()
-    if accelerator.is_main_process:
-        publish(run, config, model, trainer, train)
-        run.finish(summary(run, config, trainer))
-    accelerator.wait_for_everyone()
-    return run.result
+    return setup.Feed(loader, prepare, micro_batches(len(train), config, world().size), config.data.repeats)
 
 
 def summary(run: Run, config: FinetuneConfig, trainer: Trainer) -> dict[str, Any]:
@@ -180,12 +165,12 @@ def summary(run: Run, config: FinetuneConfig, trainer: Trainer) -> dict[str, Any
     }
 
 
-def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Trainer, train: list[AnnotatedVideo]) -> None:
+def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Trainer, rows: list) -> None:
     """Writes the model folder of a boundary detector."""
     window, best = config.window, trainer.best
     clip = ClipConfig(frames=2 * window.before, stride_frames=window.stride_frames, stride_s=window.stride_s)
+    stride_s = stride_seconds(clip, rows, config.data.decoder)
     saved = {
-        "library": "vid",
         "task": "boundaries",
         "method": f"gebd-{config.label.kind}",
         "architecture": model.model_dump(),
@@ -196,7 +181,7 @@ def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Tra
             "image_size": model.image_size,
             "frames": clip.frames,
             "stride_frames": window.stride_frames,
-            "stride_s": setup.stride_seconds(clip, [video.row for video in train], config.data.decoder),
+            "stride_s": stride_s,
             "crop": "none" if config.augment.crop == "none" else "center",
             "short_side": config.data.short_side,
             "mean": list(config.augment.mean),
@@ -204,19 +189,17 @@ def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Tra
             "color": "RGB",
         },
         "metrics": {**best.metrics, "step": best.step, "protocol": config.protocol} if best.step is not None else {},
-        "provenance": setup.provenance(run, config),
     }
     chosen = f"step {best.step} of {trainer.step}, the best on the validation set" if best.step is not None else f"step {trainer.step}"
     facts = {
         "task": "generic event boundary detection",
-        "trained": f"{config.label.kind} labels, from {config.init or 'scratch'}, {len(train)} videos; weights of {chosen}",
+        "trained": f"{config.label.kind} labels; weights of {chosen}",
         "encoder": f"{model.size}, width {model.width}, TSM {'on' if model.shift else 'off'}, "
         f"MotionSqueeze {'on' if model.motion else 'off'}, {model.image_size} px",
-        "window": f"{window.before} frames before and {window.before} after, {saved['preprocessing']['stride_s']} s apart in training",
-        "data hash": saved["provenance"]["data_hash"],
-        **{k: round(v, 4) if isinstance(v, float) else v for k, v in best.metrics.items()},
+        "window": f"{window.before} frames before and {window.before} after, {stride_s} s apart in training",
     }
-    use = f"vid detect-boundaries VIDEO --model {setup.relative_name(run.folder)}"
-    card = setup.card("Event boundary detector", facts, use, {"tags": ["video", "generic-event-boundary-detection"]})
+    use = "vid detect-boundaries VIDEO --model {run}"
+    tags = ["video", "generic-event-boundary-detection"]
+    card = setup.Card("Event boundary detector", facts, use, tags, numbers=best.metrics)
     weights = {name.removeprefix("classifier."): tensor for name, tensor in trainer.best_model.state_dict().items()}
-    save_model(run.folder / "model", weights, saved, card)
+    setup.publish(run, config, weights, saved, card, rows)

@@ -1,6 +1,5 @@
 """cVCLR as the loop sees it: a query and a key encoder, heads for four tasks, two queues."""
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from tasks.core.engine.exchange import encode_shuffled, gather_rows, row_counts
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.momentum import follow, follower
 from tasks.core.nn.queue import KeyQueue
 from tasks.core.nn.shared_norm import share_norms
 
@@ -40,9 +40,7 @@ class ClipContrast(Method):
             share_norms(self.encoder)
         self.heads = nn.ModuleDict({name: projection(self.encoder.channels, c.dim) for name in TASKS})
         self.order = nn.Linear(2 * c.segments * c.dim, 4)
-        self.key_encoder, self.key_heads = copy.deepcopy(self.encoder), copy.deepcopy(self.heads)
-        for parameter in (*self.key_encoder.parameters(), *self.key_heads.parameters()):
-            parameter.requires_grad_(False)
+        self.key_encoder, self.key_heads = follower(self.encoder), follower(self.heads)
         self.frame_queue, self.segment_queue = KeyQueue(c.queue, c.dim), KeyQueue(c.queue, c.dim)
         self._followed = 0
 
@@ -119,7 +117,6 @@ class ClipContrast(Method):
             labels.append(shuffled)
         return objective.order(self.order(torch.cat(tuples, 1).flatten(1)), *labels)
 
-    @torch.no_grad()
     def _follow(self, step: int) -> None:
         """Moves the key encoder and heads towards the query's, once after every optimizer step."""
         if step == self._followed:
@@ -127,8 +124,7 @@ class ClipContrast(Method):
         self._followed = step
         queries = [*self.encoder.parameters(), *self.heads.parameters()]
         keys = [*self.key_encoder.parameters(), *self.key_heads.parameters()]
-        for key, query in zip(keys, queries, strict=True):
-            key.lerp_(query, 1 - self.config.contrast.momentum)
+        follow(keys, queries, self.config.contrast.momentum)
 
     def copy_to_keys(self) -> None:
         """Makes the key encoder and its heads equal to the query's."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from tasks.boundaries.classifier import BoundaryClassifier
 from tasks.boundaries.config import FinetuneConfig
@@ -21,6 +20,7 @@ from tasks.core.files import write_json
 from tasks.core.metrics.boundaries import gebd_scores
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError
+from tasks.core.world import world
 
 
 @dataclass
@@ -38,11 +38,10 @@ class Found:
 
     def gathered(self) -> "Found":
         """Joins the parts of all processes."""
-        distributed = torch.distributed
-        if not (distributed.is_available() and distributed.is_initialized()):
+        if world().size == 1:
             return self
-        parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, self)
+        parts: list[Any] = [None] * world().size
+        torch.distributed.all_gather_object(parts, self)
         joined = Found()
         for part in parts:
             joined.predictions |= part.predictions
@@ -58,8 +57,8 @@ class Validation:
         videos: to validate on. image_size: S of the network, px.
     """
 
-    def __init__(self, config: FinetuneConfig, videos: list[AnnotatedVideo], image_size: int, accelerator: Accelerator):
-        self.config, self.videos, self.accelerator = config, videos, accelerator
+    def __init__(self, config: FinetuneConfig, videos: list[AnnotatedVideo], image_size: int):
+        self.config, self.videos = config, videos
         self.transform = still_transform(config.augment, image_size)
 
     def __call__(self, classifier: BoundaryClassifier, run: Run, step: int, stop: Callable[[], None]) -> dict[str, float]:
@@ -68,15 +67,15 @@ class Validation:
         Args:
             stop: called equally often by all processes; raises to end.
         """
-        if self.accelerator.num_processes > 1:  # running statistics of batch norm are those of the main process, as in the model folder
+        if world().size > 1:  # running statistics of batch norm are those of the main process, as in the model folder
             for buffer in classifier.buffers():
                 torch.distributed.broadcast(buffer, 0)
         found = self.find(classifier, run, stop).gathered()
-        if self.accelerator.is_main_process:
+        if run.main:
             run.skip(found.skipped, self.config.train.strict)
         if not found.predictions:
             raise InputError("none of the validation videos could be read", "run: vid data check VIDEOS")
-        if self.accelerator.is_main_process:
+        if run.main:
             write_json(run.folder / "predictions" / f"step-{step:08d}.json", dict(sorted(found.predictions.items())))
         truth = {video.id: video.as_truth(found.durations.get(video.id, 0.0)) for video in self.videos}
         scores = gebd_scores(
@@ -94,18 +93,18 @@ class Validation:
 
     def find(self, classifier: BoundaryClassifier, run: Run, stop: Callable[[], None]) -> Found:
         """The boundaries in this process' share of the videos."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        share = self.videos[len(self.videos) * rank // world : len(self.videos) * (rank + 1) // world]
+        rank, size = world()
+        share = self.videos[len(self.videos) * rank // size : len(self.videos) * (rank + 1) // size]
         was_training = classifier.training
         classifier.eval()
         found = Found()
         # on a GPU decoding is the slower part, so several videos are decoded at a time
-        threads = max(1, default_workers(self.config.data)) if self.accelerator.device.type == "cuda" else 1
+        threads = max(1, default_workers(self.config.data)) if next(classifier.parameters()).device.type == "cuda" else 1
         at_once = 4 * threads
         with run.reporter.progress("testing", len(self.videos), "video") as bar, ThreadPoolExecutor(threads) as pool:
-            for number in range(math.ceil(math.ceil(len(self.videos) / world) / at_once)):
+            for number in range(math.ceil(math.ceil(len(self.videos) / size) / at_once)):
                 for _ in pool.map(lambda video: self._one(classifier, video, found), share[number * at_once : (number + 1) * at_once]):
-                    bar.advance(world)
+                    bar.advance(size)
                 stop()
         classifier.train(was_training)
         found.skipped.sort()

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.nn.config import VitConfig
 
 
@@ -35,17 +35,14 @@ class ViewConfig(Config):
     crops: Literal[1, 3] = 3
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(Training):
     """`vid finetune` for action recognition."""
 
     model: VitConfig | None = Field(None, description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
     views: ViewConfig = ViewConfig()
-    data: DataConfig = DataConfig()
-    augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
-    init: str | None = Field(None, description="model folder, run folder or hf:// id to take the encoder from")
 
 
 class EvalConfig(Config):

@@ -22,7 +22,7 @@ from tasks.core.convert_transformers import (
     video_preprocessing,
 )
 from tasks.core.convert_transformers import write_transformers as write_folder
-from tasks.core.engine.setup import card
+from tasks.core.engine.description import card
 from tasks.core.errors import NoCounterpart
 from tasks.core.nn import videomae
 from tasks.core.nn.config import VitConfig

@@ -20,6 +20,7 @@ from tasks.core.nn.config import VitConfig
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
 from tasks.core.towers.encoder import load_encoder
+from tasks.core.world import join
 
 
 def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -61,6 +62,7 @@ def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:
 
     if not config.data.val:
         raise UsageError("no videos to test on", "add --data PATH (a manifest or a folder)")
+    join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = read_sources(config.data.val, "val")
     with StopFlag() as flag:

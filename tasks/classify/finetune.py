@@ -11,13 +11,12 @@ from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
 from tasks.classify.model import drop_final_norm
 from tasks.classify.views import Outputs, classify_views
-from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.data.batch import Batch
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
-from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.description import preprocessing
 from tasks.core.engine.loop import Trainer
-from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
@@ -89,13 +88,13 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     model, (_, _, labels) = architecture(config), read_sets(config)
-    built = setup.plan(lambda: Classification(config, model, len(labels)), config)
+    built = setup.plan(lambda: Classification(config, model, len(labels)), config, setup.training_rows(config.data))
     return {
         **built,
         "classes": len(labels),
         "mode": config.head.mode,
         "start": config.init or "scratch",
-        "views": f"{config.views.clips}x{config.views.crops}",
+        "views": shown_views(config),
     }
 
 
@@ -106,7 +105,7 @@ def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classific
         folder = find_model(config.init)
         weights = encoder_weights(load_weights(folder))
         check_fits(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    setup.seed_weights(config)
     method = Classification(config, model, n_classes)
     if config.init:
         encoder = method.classifier.encoder
@@ -118,19 +117,39 @@ def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classific
 
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, tests on `data.val` where given, writes `model/`; returns the result."""
-    from tasks.core.clips.augment import Mixer, TrainTransform
-
     check(config)
     model, (rows, val, labels) = architecture(config), read_sets(config)
-    method = build(config, model, len(labels))
-    accelerator = make_accelerator(config.train, run)
-    parameters = sum(p.numel() for p in method.parameters())
-    run.record_data(rows)
-    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.reporter.info(
-        f"{config.head.mode} from {config.init or 'scratch'}: {parameters / 1e6:.1f} M, {len(rows)} videos, {len(labels)} classes"
-    )
-    transform = TrainTransform(config.augment, model.image_size)
+
+    def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
+        return validate(trainer, run, config, model.image_size, val, labels, stop)
+
+    start = f"{config.head.mode} from {config.init or 'scratch'}, {len(labels)} classes"
+    feed = labelled_feed(rows, config, model.image_size, labels)
+    trainer = setup.train(run, config, build(config, model, len(labels)), feed, start, rows, evaluate if val else None)
+
+    def result() -> dict[str, Any]:
+        publish(run, config, model, trainer.evaluated_model, rows, labels, trainer.last_evaluation)
+        told = {"run": str(run.folder), "model": str(run.folder / "model"), **trainer.last_evaluation}
+        return {**told, "views": shown_views(config), "protocol": protocol(config)} if val else told
+
+    return setup.conclude(run, trainer, result)
+
+
+def shown_views(config: FinetuneConfig) -> str:
+    """Clips x crops of the test."""
+    return f"{config.views.clips}x{config.views.crops}"
+
+
+def protocol(config: FinetuneConfig) -> str:
+    """What the numbers of a test mean: everything was trained, or the named probe."""
+    return "finetuned" if config.head.mode == "finetune" else config.head.mode
+
+
+def labelled_feed(rows: Rows, config: FinetuneConfig, image_size: int, labels: list[str]) -> setup.Feed:
+    """Augmented clips with soft targets."""
+    from tasks.core.clips.augment import Mixer, TrainTransform
+
+    transform = TrainTransform(config.augment, image_size)
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
@@ -138,45 +157,25 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
         return {"video": video, "target": target}
 
-    def evaluate(module: torch.nn.Module, stop: Callable[[], None]) -> dict[str, float]:
-        views = config.views if trainer.step >= trainer.total else ViewConfig(clips=1, crops=1)
-        outputs = classify_views(
-            module.classifier,
-            val,
-            labels,
-            config.data,
-            views,
-            config.augment,
-            model.image_size,
-            config.train.batch_size,
-            stop,
-            run.reporter,
-        )
-        if accelerator.is_main_process:
-            run.skip(outputs.skipped, config.train.strict)
-        if not len(outputs.values):
-            raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
-        if trainer.step >= trainer.total and accelerator.is_main_process:
-            write_predictions(run.folder / "predictions.csv", outputs, labels)
-            write_confusion(run.folder / "confusion.csv", outputs, labels)
-        return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
+    return setup.clip_feed(rows, config, prepare, labels)
 
-    loader, per_epoch = setup.build_train_loader(rows, config, labels)
-    trainer = Trainer(
-        method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats, evaluate if val else None
-    )
-    metrics = trainer.fit()
-    if accelerator.is_main_process:
-        publish(run, config, model, trainer.evaluated_model, rows, labels, metrics)
-        result = {"run": str(run.folder), "model": str(run.folder / "model"), **metrics}
-        if val:
-            result |= {
-                "views": f"{config.views.clips}x{config.views.crops}",
-                "protocol": "finetuned" if config.head.mode == "finetune" else config.head.mode,
-            }
-        run.finish(result)
-    accelerator.wait_for_everyone()
-    return run.result
+
+def validate(
+    trainer: Trainer, run: Run, config: FinetuneConfig, image_size: int, val: Rows, labels: list[str], stop: Callable[[], None]
+) -> dict[str, float]:
+    """Metrics on the validation set, by one view until the last evaluation, which writes `predictions.csv` and `confusion.csv` too."""
+    last = trainer.step >= trainer.total
+    views, classifier = config.views if last else ViewConfig(clips=1, crops=1), trainer.evaluated_model.classifier
+    data, augment, size = config.data, config.augment, config.train.batch_size
+    outputs = classify_views(classifier, val, labels, data, views, augment, image_size, size, stop, run.reporter)
+    if run.main:
+        run.skip(outputs.skipped, config.train.strict)
+    if not len(outputs.values):
+        raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
+    if last and run.main:
+        write_predictions(run.folder / "predictions.csv", outputs, labels)
+        write_confusion(run.folder / "confusion.csv", outputs, labels)
+    return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
 
 
 def write_predictions(path: Path, outputs: Outputs, labels: list[str]) -> None:
@@ -206,25 +205,18 @@ def publish(
     run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict
 ) -> None:
     """Writes the model folder of a classifier."""
-    described = config.model_copy(update={"model": model})
     saved = {
-        "library": "vid",
         "task": "classify",
         "method": config.head.mode,
         "architecture": model.model_dump(),
         "head": config.head.model_dump(),
         "labels": labels,
-        "preprocessing": setup.preprocessing(described, rows),
-        "metrics": {**metrics, "views": f"{config.views.clips}x{config.views.crops}"} if metrics else {},
-        "provenance": setup.provenance(run, config),
+        "preprocessing": preprocessing(config.model_copy(update={"model": model}), rows),
+        "metrics": {**metrics, "views": shown_views(config)} if metrics else {},
     }
-    facts = {
-        "task": f"action recognition, {len(labels)} classes",
-        "trained": f"{config.head.mode} from {config.init or 'scratch'}, {config.train.epochs} epochs on {len(rows)} videos",
-        "data hash": saved["provenance"]["data_hash"],
-        **({k: round(v, 2) if isinstance(v, float) else v for k, v in saved["metrics"].items()}),
-    }
-    use = f"vid eval classify --model {setup.relative_name(run.folder)} --data VAL --json"
-    card = setup.card("Video classifier", facts, use, {"tags": ["video", "video-classification"], "pipeline_tag": "video-classification"})
+    facts = {"task": f"action recognition, {len(labels)} classes", "trained": config.head.mode}
+    use = "vid eval classify --model {run} --data VAL --json"
+    tags = ["video", "video-classification"]
+    card = setup.Card("Video classifier", facts, use, tags, "video-classification", saved["metrics"])
     weights = {name.removeprefix("classifier."): tensor for name, tensor in method.state_dict().items()}
-    save_model(run.folder / "model", weights, saved, card)
+    setup.publish(run, config, weights, saved, card, rows)

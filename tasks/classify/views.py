@@ -11,16 +11,10 @@ from torch import nn
 
 from tasks.classify.config import ViewConfig
 from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.data.batch import size_of
 from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
-
-
-def joined() -> tuple[int, int]:
-    """(rank, processes) of the process group that this process has joined; (0, 1) without one."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
+from tasks.core.world import world
 
 
 @dataclass
@@ -39,7 +33,7 @@ class Outputs:
 
     def gathered(self) -> "Outputs":
         """Joins the parts of all processes."""
-        processes = joined()[1]
+        processes = world().size
         if processes == 1:
             return self
         parts: list[Any] = [None] * processes
@@ -60,7 +54,7 @@ def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_s
     """Batches of all views of this process' share of the rows."""
     from tasks.core.clips.loader import make_eval_loader
 
-    rank, processes = joined()
+    rank, processes = world()
     return iter(make_eval_loader(rows, data, labels, batch_size, rank, processes, clips))
 
 
@@ -90,7 +84,7 @@ def collect(
     with reporter.progress("testing", total, "video") as bar:
         for batch in batches:
             skipped += batch["skipped"]
-            if len(batch["video"]):
+            if size_of(batch):
                 views = transform(moved(batch, device))
                 out = torch.cat([forward(part) for part in views.split(max_clips)]).float()
                 out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
@@ -139,7 +133,7 @@ def classify_views(
             return classifier(clip).float().softmax(-1)
 
     batches = view_batches(rows, data, labels, batch_size, views.clips)
-    rounds = math.ceil(math.ceil(len(rows) / joined()[1]) / batch_size)
+    rounds = math.ceil(math.ceil(len(rows) / world().size) / batch_size)
     transform = EvalTransform(augment, size, views.crops)
     outputs = collect(forward, batches, transform, views.crops, device, stop, reporter, len(rows), rounds=rounds)
     classifier.train(was_training)

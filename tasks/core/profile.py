@@ -123,6 +123,6 @@ def from_gradient(tensor: torch.Tensor, name: str) -> None:
 
 
 def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its `video` on the device."""
+    """The batch with its main tensor on the device."""
     with span("transfer"):
-        return {**batch, "video": batch["video"].to(device, non_blocking=True)}
+        return {**batch, batch["main"]: batch[batch["main"]].to(device, non_blocking=True)}

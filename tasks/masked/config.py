@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.config import Training
 from tasks.core.nn.config import TargetConfig, VitConfig
 
 
@@ -77,19 +76,16 @@ class DecoderConfig(Config):
     norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
 
 
-class PretrainConfig(Config):
+class PretrainConfig(Training):
     """`vid pretrain` of a masked autoencoder."""
+
+    draws = True
 
     model: VitConfig = VitConfig()
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
     mask_ratio: float = Field(0.9, gt=0, lt=1)
     sampler: AnySampler = TATSSampler()
-    data: DataConfig = DataConfig()
-    augment: AugmentConfig = AugmentConfig()
-    optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
-    init: str | None = Field(None, description="start the encoder from this model folder, run folder or hf:// id")
     visualize: int = Field(4, ge=0, description="clips shown in the picture at the end of a run")
 
 

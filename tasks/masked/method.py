@@ -62,6 +62,11 @@ class MaskedPretraining(Method):
         """Normalised video back to `[0, 1]` float32."""
         return video.float() * self.errors.std + self.errors.mean
 
+    @property
+    def uneven(self) -> bool:
+        """The parameters of a sampler with an optimizer of its own get no gradient from the reconstruction."""
+        return self.sampler.optimizer_groups() is not None
+
     def optimizers(self) -> dict[str, OptimizerSpec]:
         own = self.sampler.optimizer_groups()
         main = self.autoencoder.named_parameters(prefix="autoencoder") if own else self.named_parameters()

@@ -4,13 +4,10 @@ from typing import Any
 
 import torch
 
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights, save_model
+from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.data.batch import Batch
 from tasks.core.engine import setup
-from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.loop import Trainer
-from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.readable import Batch
-from tasks.core.engine.run import Run, last_logged
+from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.core.profile import moved
@@ -21,7 +18,7 @@ from tasks.masked.method import MaskedPretraining
 def plan(config: PretrainConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
-    built = setup.plan(lambda: MaskedPretraining(config), config)
+    built = setup.plan(lambda: MaskedPretraining(config), config, setup.training_rows(config.data))
     from tasks.core.nn.masked import n_visible
 
     n = config.model.n_tokens()
@@ -34,8 +31,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, model.frames is {config.model.frames}", "set both to the same number"
         )
-    if config.augment.mixup or config.augment.cutmix:
-        raise UsageError("augment.mixup and augment.cutmix mix labels; masked pretraining has none", "set them to 0")
+    setup.check_no_mixing(config, "masked pretraining")
     setup.training_rows(config.data)
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
@@ -57,7 +53,7 @@ def past_warmup(config: PretrainConfig) -> PretrainConfig:
 
 def build(config: PretrainConfig) -> MaskedPretraining:
     """The method with seeded weights, or the encoder of `config.init`."""
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    setup.seed_weights(config)
     method = MaskedPretraining(config)
     if config.init:
         folder = find_model(config.init)
@@ -71,70 +67,41 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
 
     check(config)
     rows = setup.training_rows(config.data)
-    method = build(config)
-    accelerator = make_accelerator(config.train, run, uneven=method.sampler.optimizer_groups() is not None)
-    parameters = sum(p.numel() for p in method.parameters())
-    run.record_data(rows)
-    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.reporter.info(
-        f"{config.sampler.name}: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
-    )
     transform = TrainTransform(config.augment, config.model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         return {"video": transform(moved(batch, device))}
 
-    loader, per_epoch = setup.build_train_loader(rows, config, None)
-    trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)
-    trainer.fit()
-    if accelerator.is_main_process:
+    trainer = setup.train(run, config, build(config), setup.clip_feed(rows, config, prepare), config.sampler.name, rows)
+
+    def result() -> dict[str, Any]:
         publish(run, config, trainer.evaluated_model, rows)
-        result = final_numbers(run, config)
+        found = setup.numbers(run, "reconstruction", sampler=config.sampler.name)
         if config.visualize:
             from tasks.masked.visualize import visualize
 
-            result["picture"] = str(visualize(trainer.evaluated_model, config, rows, run))
-        run.finish(result)
-    accelerator.wait_for_everyone()
-    return run.result
+            found["picture"] = str(visualize(trainer.evaluated_model, config, rows, run))
+        return found
 
-
-def final_numbers(run: Run, config: PretrainConfig) -> dict[str, Any]:
-    """Steps and the last logged reconstruction error."""
-    last = last_logged(run.metrics_file)
-    return {
-        "run": str(run.folder),
-        "model": str(run.folder / "model"),
-        "sampler": config.sampler.name,
-        "steps": last["step"],
-        "reconstruction": last["reconstruction"],
-        "n_skipped": len(run.skipped),
-    }
+    return setup.conclude(run, trainer, result)
 
 
 def publish(run: Run, config: PretrainConfig, method: MaskedPretraining, rows: list) -> None:
     """Writes the model folder: the whole autoencoder and sampler; other tasks take its `encoder.` part."""
-    weights = {name.removeprefix("autoencoder."): tensor for name, tensor in method.state_dict().items()}
+    model = config.model
     saved = {
-        "library": "vid",
         "task": "masked",
         "method": config.sampler.name,
-        "architecture": config.model.model_dump(),
+        "architecture": model.model_dump(),
         "decoder": config.decoder.model_dump(),
         "sampler": config.sampler.model_dump(mode="json"),
         "mask_ratio": config.mask_ratio,
         "target": config.target.model_dump(),
-        "preprocessing": setup.preprocessing(config, rows),
-        "provenance": setup.provenance(run, config),
     }
     facts = {
         "method": f"masked video pretraining, {config.sampler.name} sampler, mask ratio {config.mask_ratio}",
-        "encoder": f"ViT-{config.model.size}, {config.model.frames} frames of {config.model.image_size} px, patch {config.model.patch}",
-        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
-        "epochs": config.train.epochs,
-        "frame stride": f"{saved['preprocessing']['stride_s']} s",
+        "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px, patch {model.patch}",
     }
-    use = f"vid finetune --preset classify/... --from {setup.relative_name(run.folder)} --data TRAIN --val VAL"
-    save_model(
-        run.folder / "model", weights, saved, setup.card("Masked video encoder", facts, use, {"tags": ["video", "masked-video-modeling"]})
-    )
+    use = "vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
+    weights = {name.removeprefix("autoencoder."): tensor for name, tensor in method.state_dict().items()}
+    setup.publish(run, config, weights, saved, setup.Card("Masked video encoder", facts, use, ["video", "masked-video-modeling"]), rows)

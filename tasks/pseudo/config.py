@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.config import Training
 from tasks.core.flow.flow_config import TVL1Config
 
 LATENT_CHANNELS = 3
@@ -140,17 +140,16 @@ class LatentConfig(Config):
         return self
 
 
-class PretrainConfig(Config):
+class PretrainConfig(Training):
     """`vid pretrain` of an inpainting model on normal video: first its autoencoder, then its UNet, in one run."""
+
+    draws = True
 
     model: LatentConfig = LatentConfig()
     autoencoder_share: float = Field(0.4, gt=0, lt=1, description="share of the steps that train the autoencoder; the UNet has the rest")
     revive_every: int = Field(50, ge=1, description="steps after which codes that were not used take the place of a latent that was met")
     data: DataConfig = DataConfig(clip=ClipConfig(frames=1))
     augment: AugmentConfig = AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
-    init: str | None = Field(None, description="start from the weights of this model folder, run folder or hf:// id")
     visualize: int = Field(6, ge=0, description="frames in the picture at the end of a run")
 
     @model_validator(mode="after")

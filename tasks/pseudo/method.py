@@ -29,6 +29,8 @@ class LatentInpainting(Method):
     A batch has `video`, `(B, 1, 3, S, S)` float32 in [-1, 1], and `holes`, `(B, 1, S, S)` float32, 1 = hole.
     """
 
+    uneven = True
+
     def __init__(self, config: PretrainConfig):
         super().__init__()
         self.config = config

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.core.checkpoint import load_strict, save_model
+from tasks.core.checkpoint import load_strict
+from tasks.core.data.batch import Batch, size_of
 from tasks.core.engine import setup
-from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.loop import Trainer
-from tasks.core.engine.random import STREAMS, derive_seed
-from tasks.core.engine.readable import Batch
-from tasks.core.engine.run import Run, last_logged
-from tasks.core.errors import UsageError
+from tasks.core.engine.random import derive_seed
+from tasks.core.engine.run import Run
 from tasks.core.files import replacing, replacing_folder, write_json
 from tasks.core.profile import moved
 from tasks.pseudo.config import PretrainConfig
@@ -37,7 +34,7 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
         method.append(LatentInpainting(config))
         return method[0]
 
-    rows = setup.plan(built, config)
+    rows = setup.plan(built, config, setup.training_rows(config.data))
     first = method[0].autoencoder_steps(rows["steps"])
     parts = {f"{name}_parameters": sum(p.numel() for p in getattr(method[0], name).parameters()) for name in ("autoencoder", "unet")}
     return {**rows, **parts, "autoencoder_steps": first, "unet_steps": rows["steps"] - first}
@@ -45,8 +42,7 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
 
 def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
-    if config.augment.mixup or config.augment.cutmix:
-        raise UsageError("augment.mixup and augment.cutmix mix labels; inpainting has none", "set them to 0")
+    setup.check_no_mixing(config, "inpainting")
     setup.training_rows(config.data)
     if config.init:
         latent_folder(config.init)
@@ -54,7 +50,7 @@ def check(config: PretrainConfig) -> None:
 
 def build(config: PretrainConfig) -> LatentInpainting:
     """The method with seeded weights, or those of `config.init`."""
-    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
+    setup.seed_weights(config)
     method = LatentInpainting(config)
     if config.init:
         folder = latent_folder(config.init)
@@ -70,39 +66,30 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
 
     check(config)
     rows = setup.training_rows(config.data)
-    method = build(config)
-    accelerator = make_accelerator(config.train, run, uneven=True)
-    parameters = sum(p.numel() for p in method.parameters())
-    run.record_data(rows)
-    run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed)
-    run.reporter.info(
-        f"latent inpainting: {parameters / 1e6:.1f} M, {len(rows)} videos, {accelerator.device}, {accelerator.mixed_precision}"
-    )
     transform = TrainTransform(config.augment, config.model.image_size)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
         holes = training_holes(batch["seed"].tolist(), config.model.image_size, mask_scale_px(config))
         return {"video": transform(moved(batch, device)), "holes": holes.to(device)}
 
-    loader, per_epoch = setup.build_train_loader(rows, config, None)
-    trainer = Trainer(method, run, accelerator, config.train, config.optim, loader, prepare, per_epoch, config.data.repeats)
-    trainer.fit()
-    if accelerator.is_main_process:
-        trained = trainer.evaluated_model
-        publish(run, config, trained, rows)
-        result = final_numbers(run)
+    feed = setup.clip_feed(rows, config, prepare)
+    trainer = setup.train(run, config, build(config), feed, "latent inpainting", rows)
+
+    def result() -> dict[str, Any]:
+        publish(run, config, trainer.evaluated_model, rows)
+        found = setup.numbers(run, "reconstruction", "denoising")
         if config.visualize:
-            shown = prepare(first(loader(0), config.visualize), torch.device("cpu"))
-            result["picture"] = str(draw(run, shown["video"][:, 0], shown["holes"], accelerator.device))
-        run.finish(result)
-    accelerator.wait_for_everyone()
-    return run.result
+            shown = prepare(first(feed.loader(0), config.visualize), torch.device("cpu"))
+            found["picture"] = str(draw(run, shown["video"][:, 0], shown["holes"], trainer.accelerator.device))
+        return found
+
+    return setup.conclude(run, trainer, result)
 
 
 def first(batches: Iterable[Batch], count: int) -> Batch:
-    """`video`, `size` and `seed` of at most `count` clips of the first batch in which there are any."""
-    batch = next(batch for batch in batches if len(batch["video"]))
-    return {key: batch[key][:count] for key in ("video", "size", "seed")}
+    """`video`, `size` and `seed` of at most `count` clips of the first batch in which there are any; a batch too."""
+    batch = next(batch for batch in batches if size_of(batch))
+    return {"main": "video", **{key: batch[key][:count] for key in ("video", "size", "seed")}}
 
 
 def mask_scale_px(config: PretrainConfig) -> int:
@@ -118,35 +105,25 @@ def preprocessing(config: PretrainConfig) -> dict[str, Any]:
     return {"size": None, "short_side": config.data.short_side}
 
 
-def final_numbers(run: Run) -> dict[str, Any]:
-    """Steps, and the last logged losses of both stages."""
-    last = last_logged(run.metrics_file)
-    losses = {key: last[key] for key in ("reconstruction", "denoising") if key in last}
-    return {"run": str(run.folder), "model": str(run.folder / "model"), "steps": last["step"], **losses, "n_skipped": len(run.skipped)}
-
-
 def publish(run: Run, config: PretrainConfig, method: LatentInpainting, rows: list) -> None:
     """Writes `model/`: a model folder of this tool that is a diffusers folder too (its weights are therefore in it twice)."""
     saved = {
-        "library": "vid",
         "task": "pseudo",
         "method": "ldm-inpaint",
         "architecture": config.model.model_dump(mode="json"),
         "preprocessing": preprocessing(config),
-        "provenance": setup.provenance(run, config),
     }
     facts = {
         "method": "latent diffusion inpainting, 7 channels (noised latent 3, masked latent 3, mask 1), DDIM",
-        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
         "trained on": f"squares of {config.model.image_size} px",
         "weights": "`model.safetensors` holds those of `vqvae/` and `unet/` once more",
     }
-    use = f"vid gen-pseudo NORMAL --out pseudo --model {setup.relative_name(run.folder)} --masks random"
-    card = setup.card("Inpainting of normal video", facts, use, {"tags": ["inpainting", "anomaly-detection", "latent-diffusion"]})
+    use = "vid gen-pseudo NORMAL --out pseudo --model {run} --masks random"
+    card = setup.Card("Inpainting of normal video", facts, use, ["inpainting", "anomaly-detection", "latent-diffusion"])
     autoencoder, unet, scheduler = folded(config, method)
     weights = {f"{name}.{key}": value for name, net in (("vqvae", autoencoder), ("unet", unet)) for key, value in net.state_dict().items()}
     with replacing_folder(run.folder / "model") as folder:
-        save_model(folder, weights, saved, card)
+        setup.publish(run, config, weights, saved, card, rows, folder)
         save_parts(folder, autoencoder, unet, scheduler)
 
 

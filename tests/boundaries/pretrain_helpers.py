@@ -15,7 +15,7 @@ from tasks.core.engine.exchange import encode_shuffled, row_counts
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
-from tasks.core.engine.run import Run, process_rank
+from tasks.core.engine.run import Run
 from tasks.core.engine.setup import world
 
 ENCODER = {"size": "resnet18", "width": 8, "image_size": 64, "motion": {"patch": 3, "sigma": 1.0}}
@@ -71,7 +71,7 @@ def losses(trained: ClipContrast, steps: int, lr: float = 0.001) -> list[dict[st
 
 def batches(start: int, rows: int, rank: int, uneven: bool) -> Iterator[dict[str, Any]]:
     """Rows of the global batch of step `start`, `start + 1`, ... that belong to this process; uneven: the first lacks one row."""
-    processes = world()[1]
+    processes = world().size
     while True:
         whole = batch(rows * processes, start)
         low = rank * rows + (1 if uneven and rank == 0 else 0)
@@ -91,7 +91,7 @@ def train(folder: Path, norm: str = "local", rows: int = 2, steps: int = 4, unev
         make_accelerator(settings.train, run),
         settings.train,
         settings.optim,
-        lambda start: batches(start, rows, process_rank(), uneven),
+        lambda start: batches(start, rows, world().rank, uneven),
         lambda given, device: {name: given[name].to(device) for name in ("frames", "anchor", "positive", "uid")},
         2,
     )
@@ -105,7 +105,7 @@ def train(folder: Path, norm: str = "local", rows: int = 2, steps: int = 4, unev
 def shuffled_echo(rows: int) -> dict[str, torch.Tensor]:
     """What the key encoder's shuffle gives to an encoder that does nothing, and which rows that encoder saw."""
     counts = row_counts(rows, torch.device("cpu"))
-    own = torch.arange(rows)[:, None] + 10 * process_rank()
+    own = torch.arange(rows)[:, None] + 10 * world().rank
     saw = []
     echo = encode_shuffled(lambda x: saw.append(x) or x, own, counts, torch.Generator().manual_seed(3))
     return {"own": own, "echo": echo, "saw": saw[0]}
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     uneven = given.get("uneven") == "yes"
     trained = train(Path(sys.argv[1]), given["norm"], int(given["rows"]), uneven=uneven)
     state = trained.accelerator.unwrap_model(trained.model).state_dict()
-    torch.save(state | shuffled_echo(3 + process_rank()), Path(sys.argv[1]) / f"state-{process_rank()}.pt")
+    torch.save(state | shuffled_echo(3 + world().rank), Path(sys.argv[1]) / f"state-{world().rank}.pt")

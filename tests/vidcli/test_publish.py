@@ -16,8 +16,8 @@ from tiny_classifier import tiny_classifier
 from tasks.classify.config import FinetuneConfig
 from tasks.core.cards import local_places, public_name, public_preset, read_card, scrub
 from tasks.core.checkpoint import load_config, load_weights, save_model
+from tasks.core.engine.description import card, provenance
 from tasks.core.engine.run import Run
-from tasks.core.engine.setup import card, provenance
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.core.publish import gather

@@ -143,7 +143,8 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """Stack samples, zero-padded on the right and at the bottom to the largest picture.
 
     Returns:
-        video (N, T, C, H, W) uint8, in memory channels last; size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
+        main, `video`: the name of what follows; video (N, T, C, H, W) uint8, in memory channels last;
+        size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
         path, N names; skipped, (path, reason) of rows that could not be read; read_s, the
         seconds that reading took; and a picker's values, (N, ...). N = 0, and no values,
         where none could.
@@ -165,6 +166,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     values = {name: torch.from_numpy(np.concatenate([sample.values[name] for sample in good])) for name in (good[0].values if good else ())}
     return {
         **values,
+        "main": "video",
         "video": video,
         "size": sizes,
         "label": spread([sample.label for sample in good]),

@@ -12,12 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tasks.core.data.batch import Batch, size_of
 from tasks.core.engine.accelerator import compile_regions
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.engine.method import MAIN, Method, Progress
 from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom, seed_global
-from tasks.core.engine.readable import Batch, LastReadableBatch
+from tasks.core.engine.readable import LastReadableBatch
 from tasks.core.engine.run import Run
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.sharding import Shards, fsdp_enabled
@@ -27,6 +28,8 @@ from tasks.core.errors import Diverged, UsageError
 from tasks.core.profile import clock, span
 from tasks.core.signals import StopFlag, exit_for
 
+Evaluate = Callable[["Trainer", Callable[[], None]], dict[str, float]]
+
 
 class Trainer:
     """Trains a method and keeps its run folder.
@@ -35,7 +38,8 @@ class Trainer:
         loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (see `core.clips.loader`).
         prepare: from a CPU batch and the device to what the method takes (augmentation).
         micro_per_epoch: batches of one process in one epoch. repeats: clips per video of a batch.
-        evaluate: from the module to evaluate and a `stop` function, which it calls after every batch, to metrics.
+        evaluate: from the trainer, whose `evaluated_model` it looks at, and a `stop` function, which it calls after every batch, to
+            metrics.
         best_of: name of a metric of `evaluate`; the weights for which it was highest are kept beside the present ones.
         patience: end training after this many evaluations in a row without a higher `best_of`; None: never.
     """
@@ -51,7 +55,7 @@ class Trainer:
         prepare: Callable[[Batch, torch.device], Batch],
         micro_per_epoch: int,
         repeats: int = 1,
-        evaluate: Callable[[torch.nn.Module, Callable[[], None]], dict[str, float]] | None = None,
+        evaluate: Evaluate | None = None,
         best_of: str | None = None,
         patience: int | None = None,
     ):
@@ -90,6 +94,11 @@ class Trainer:
         if self.shards:
             return self.shards.full_copy
         return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    @property
+    def last_evaluation(self) -> dict[str, float]:
+        """Metrics of the last evaluation, {} without one."""
+        return self._last_eval
 
     @property
     def best_model(self) -> torch.nn.Module:
@@ -160,6 +169,7 @@ class Trainer:
         started = time.perf_counter()
         progress = Progress(self.step, self.step // self.per_epoch, self.per_epoch, self.total)
         learning_rate = self._set_learning_rates()
+        learns = self.method.learns(progress)
         accelerator, world = self.accelerator, self.accelerator.num_processes
         seed_global(self.train.seed, self.step, accelerator.process_index)
         logs: dict[str, torch.Tensor] = {}
@@ -174,7 +184,7 @@ class Trainer:
             used = self._spares.usable(batch)
             if used is None:
                 continue
-            clips += len(batch["video"])
+            clips += size_of(batch)
             read_s += batch.get("read_s", 0.0)
             names += batch["path"]
             rng = BatchRandom(self.train.seed, self.step, micro, self.rows, accelerator.process_index, world, accelerator.device)
@@ -182,19 +192,20 @@ class Trainer:
                 ready = self.prepare(used, accelerator.device)
             last = micro == self.train.accumulate - 1
             with nullcontext() if last else self.shards.unsynced() if self.shards else accelerator.no_sync(self.model):
-                with span("forward"):
+                with span("forward"), torch.set_grad_enabled(learns):
                     losses = self.model(ready, rng, progress)
                 with span("backward"):
-                    accelerator.backward(losses["loss"] * (len(batch["video"]) > 0) / self.train.accumulate)
+                    if learns:
+                        accelerator.backward(losses["loss"] * (size_of(batch) > 0) / self.train.accumulate)
             collect(logs, losses, self.train.accumulate)
         with span("optimizer"):
-            self._finish_phase(MAIN, logs, names)
-        for phase in self.method.phases_after(progress) if logs else ():
+            self._finish_phase(MAIN, logs, names, learns)
+        for phase in self.method.phases_after(progress) if logs and learns else ():
             with span(phase):
                 losses = self.model(None, None, progress, phase)
                 accelerator.backward(losses["loss"])
                 self._finish_phase(phase, {f"{phase}_{k}": v for k, v in losses.items()}, names)
-        if self.ema is not None:
+        if self.ema is not None and learns:
             self.ema.update_parameters(accelerator.unwrap_model(self.model))
         self.step += 1
         seconds = time.perf_counter() - started
@@ -210,17 +221,15 @@ class Trainer:
                 group["lr"] = value * group["lr_scale"]
         return self.schedules[MAIN](self.step)
 
-    def _finish_phase(self, phase: str, logs: dict[str, torch.Tensor], names: list[str]) -> None:
-        """Clips, checks that loss and gradient are finite on every process, and steps one optimizer."""
+    def _finish_phase(self, phase: str, logs: dict[str, torch.Tensor], names: list[str], learns: bool = True) -> None:
+        """Clips, checks that loss and gradient are finite on every process, and steps one optimizer; no step where the method does not
+        learn yet.
+        """
         accelerator, optimizer = self.accelerator, self.optimizers[phase]
         if not logs:
             return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if accelerator.mixed_precision == "fp16":
-            accelerator.unscale_gradients(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip[phase] or math.inf)
-        norm = norm.full_tensor() if self.shards else norm
-        logs[f"{phase}_grad_norm" if phase != MAIN else "grad_norm"] = norm
+        if learns:
+            logs[f"{phase}_grad_norm" if phase != MAIN else "grad_norm"] = self._clip_gradients(phase)
         own_loss = logs["loss" if phase == MAIN else f"{phase}_loss"].detach()
         keys = sorted(logs)
         values = accelerator.reduce(torch.stack([logs[k].detach().float() for k in keys]), reduction="mean").tolist()
@@ -230,12 +239,22 @@ class Trainer:
             told = gather_object([(bool(torch.isfinite(own_loss)), names)])
             guilty = [name for finite, theirs in told if not finite for name in theirs]
             self._diverge(row, guilty or [name for _, theirs in told for name in theirs])
-        optimizer.step()
-        for each in self.optimizers.values():
-            each.zero_grad(set_to_none=True)
+        if learns:
+            optimizer.step()
+            for each in self.optimizers.values():
+                each.zero_grad(set_to_none=True)
         self.window.add({k: v for k, v in row.items() if math.isfinite(v)})
         if phase == MAIN:
             self._shown_loss = row["loss"]
+
+    def _clip_gradients(self, phase: str) -> torch.Tensor:
+        """Limits the gradient norm of a phase's parameters; returns the norm before."""
+        optimizer = self.optimizers[phase]
+        if self.accelerator.mixed_precision == "fp16":
+            self.accelerator.unscale_gradients(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip[phase] or math.inf)
+        return norm.full_tensor() if self.shards else norm
 
     def _diverge(self, row: dict[str, float], names: list[str]) -> None:
         what = ", ".join(f"{k} {v:g}" for k, v in row.items() if not math.isfinite(v))
@@ -296,7 +315,7 @@ class Trainer:
 
         if self.shards:
             self.shards.gather_full().to(self.accelerator.device)
-        self._last_eval = self.evaluate(self.evaluated_model, stop)
+        self._last_eval = self.evaluate(self, stop)
         if self.shards:
             self.shards.full_copy.to("cpu")
         self.evaluated = self.step

@@ -42,15 +42,16 @@ class Method(nn.Module):
     """Base of everything the loop trains.
 
     The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an
-    optimizer
-    step of its own (key `optimizers()[phase]`).
+    optimizer step of its own (key `optimizers()[phase]`).
 
     Attributes:
         shardable: weights change through the optimizers only and every layer is used by calling it, so that they may be split over
             processes (`train.shard`).
+        uneven: some parameters get no gradient in some backward passes.
     """
 
     shardable = False
+    uneven = False
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         """Losses of one micro-batch: `loss` is minimised, other entries (detached scalars) are logged. `batch` is None outside the
@@ -61,6 +62,14 @@ class Method(nn.Module):
     def optimizers(self) -> dict[str, OptimizerSpec]:
         """Optimizers by phase; must hold `main`."""
         raise NotImplementedError
+
+    def learns(self, progress: Progress) -> bool:
+        """Whether this step changes weights; equal in every process.
+
+        Where it does not there is a forward pass without gradients, its losses are logged, and no optimizer steps: no update, no weight
+        decay, no moving average (CoCLR until its queue is full).
+        """
+        return True
 
     def phases_after(self, progress: Progress) -> list[str]:
         """Phases to run after the main step."""

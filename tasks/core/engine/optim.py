@@ -58,7 +58,8 @@ def make_optimizer(groups: list[Group], config: OptimConfig, device: torch.devic
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
-    return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, eps=config.eps, fused=fused)
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.base_lr, betas=config.betas, eps=config.eps, fused=fused)
 
 
 def moments(config: Any) -> int:

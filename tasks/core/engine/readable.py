@@ -2,18 +2,17 @@
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
 
+from tasks.core.data.batch import Batch, size_of
 from tasks.core.errors import InputError
-
-Batch = dict[str, Any]
 
 
 class LastReadableBatch:
     """Keeps the last good batch, because processes must step together: its loss counts zero where it stands in.
 
     Args:
-        loader: from the number of micro-batches to pass over, the batches of a run. alone: whether the run has one process.
+        loader: from the number of micro-batches to pass over, the batches of a run.
+        alone: whether the run has one process.
     """
 
     def __init__(self, loader: Callable[[int], Iterable[Batch]], alone: bool):
@@ -25,7 +24,7 @@ class LastReadableBatch:
         Raises:
             InputError: a hundred batches in a row, or the first hundred of this process, held nothing.
         """
-        if len(batch["video"]):
+        if size_of(batch):
             self._unreadable, self._any = 0, True
             if not self._alone:
                 self._last = batch
@@ -36,7 +35,7 @@ class LastReadableBatch:
         if self._alone:
             return None
         if self._last is None:
-            self._last = next((spare for spare in itertools.islice(self._loader(0), 100) if len(spare["video"])), None)
+            self._last = next((spare for spare in itertools.islice(self._loader(0), 100) if size_of(spare)), None)
             self._any = self._last is not None
             self.require_any()
         return self._last

@@ -22,6 +22,7 @@ from tasks.core.config import Config
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import write_json, write_text
 from tasks.core.reporter import Quiet, Reporter
+from tasks.core.world import world
 
 MACHINE_KEYS = {  # may differ between the parts of one run: they change no number
     ("data", "workers"),
@@ -57,11 +58,6 @@ def adjustable(key: str) -> bool:
     return key.startswith(ADJUSTABLE) and key not in FIXED
 
 
-def process_rank() -> int:
-    """Rank of this process in the world it was started in (0 when alone)."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def differences(old: dict, new: dict, path: tuple[str, ...] = ()) -> list[str]:
     """Settings that differ between two resolved configurations, machine matters left out, as `key: old -> new`."""
     found = []
@@ -83,7 +79,7 @@ class Run:
 
     def __init__(self, folder: Path, config: Config, reporter: Reporter):
         self.folder, self.config, self.reporter = folder, config, reporter
-        self.main = process_rank() == 0
+        self.main = world().main
         self.skipped: dict[str, str] = {}
         self._untold: dict[str, str] = {}
         self._listed: dict[str, str] = {}
@@ -252,7 +248,7 @@ class Run:
         self.skipped.update(new)
         self._untold.update(new)
         path = self.folder / "skipped.csv"
-        if new and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if new and world().size > 1:
             self._listed |= read_skipped(path)  # by the other processes
         new = [(video, reason) for video, reason in new if video not in self._listed]
         if not new:

@@ -1,24 +1,33 @@
-"""What every training verb does before and after the loop: rows, loaders, the plan of a dry run, provenance of a model."""
+"""What every training verb does before, around and after the loop, as functions: a verb's `run` reads top to bottom.
 
-import os
-from collections.abc import Callable
+method = build(config)
+trainer = setup.train(run, config, method, setup.clip_feed(rows, config, prepare), "what is trained", rows)
+return setup.conclude(run, trainer, lambda: ...)  # setup.publish, setup.numbers
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
-from tasks.core.cards import hardware
-from tasks.core.checkpoint import find_model, load_config
-from tasks.core.clips.config import ClipConfig, DataConfig
-from tasks.core.config import Config
+from tasks.core.checkpoint import find_model, load_config, save_model
+from tasks.core.clips.config import DataConfig
+from tasks.core.data.batch import Batch
+from tasks.core.data.sampler import StepSampler
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.description import card, preprocessing, provenance
+from tasks.core.engine.loop import Evaluate, Trainer
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
-from tasks.core.engine.run import Run, hash_rows
+from tasks.core.engine.random import STREAMS, derive_seed
+from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
 from tasks.core.reporter import Reporter
+from tasks.core.world import world
 
 
 def training_rows(data: DataConfig) -> list:
@@ -30,9 +39,27 @@ def training_rows(data: DataConfig) -> list:
     return read_sources(data.train, "train")
 
 
-def world() -> tuple[int, int]:
-    """(rank, number of processes) of the world this process was started in."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+def check_flow_input(init: str, flow: str | None) -> None:
+    """UsageError where a model that was trained on pictures of optical flow would be shown colours."""
+    seen = load_config(find_model(init)).get("preprocessing", {}).get("flow")
+    if seen and not flow:
+        raise UsageError(f"{init} was trained on pictures of optical flow, this run would show it colours", f"--set augment.flow={seen}")
+
+
+def check_no_mixing(config: Any, what: str) -> None:
+    """UsageError where a configuration mixes the labels of a verb that has none, `what` in its name."""
+    if config.augment.mixup or config.augment.cutmix:
+        raise UsageError(f"augment.mixup and augment.cutmix mix labels; {what} has none", "set them to 0")
+
+
+def seed_weights(config: Any, *stream: int) -> None:
+    """Seeds the generator from which the next network takes its first weights.
+
+    Args:
+        config: has `train.seed`.
+        stream: tells apart networks that are made one after the other.
+    """
+    torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"], *stream))
 
 
 def fit_world(folder: Path, config: Any, reporter: Reporter) -> Any:
@@ -44,7 +71,7 @@ def fit_world(folder: Path, config: Any, reporter: Reporter) -> Any:
     Raises:
         UsageError: this number of processes cannot share a step evenly.
     """
-    _, processes = world()
+    processes = world().size
     state = last_state(folder / "checkpoints")
     if state is None or state["world"] == processes:
         return config
@@ -58,7 +85,7 @@ def fit_world(folder: Path, config: Any, reporter: Reporter) -> Any:
         )
     share = videos // processes
     accumulate = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= train.batch_size)
-    if world()[0] == 0:
+    if world().main:
         reporter.warn(
             f"{folder} was trained by {before} processes, now by {processes}: {share // accumulate} videos x {accumulate} micro-batches "
             f"each keep {videos} a step; order and random draws differ from here on"
@@ -67,43 +94,72 @@ def fit_world(folder: Path, config: Any, reporter: Reporter) -> Any:
     return config.model_copy(update={"train": changed})
 
 
-def build_train_loader(
-    rows: list, config: Any, labels: list[str] | None, picker: Callable | None = None
-) -> tuple[Callable[[int], Any], int]:
-    """(loader from the number of micro-batches to pass over, micro-batches per epoch) for this process.
+@dataclass(frozen=True)
+class Feed:
+    """Where the batches of a run come from.
+
+    Attributes:
+        loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (`core.data.batch`) of this process.
+        prepare: from a CPU batch and the device to what the method takes.
+        micro_per_epoch: batches of one process in one epoch.
+        repeats: items that a row gives.
+    """
+
+    loader: Callable[[int], Iterable[Batch]]
+    prepare: Callable[[Batch, torch.device], Batch]
+    micro_per_epoch: int
+    repeats: int = 1
+
+
+def clip_feed(
+    rows: list,
+    config: Any,
+    prepare: Callable[[Batch, torch.device], Batch],
+    labels: list[str] | None = None,
+    picker: Callable | None = None,
+) -> Feed:
+    """Random clips of the rows of a manifest, shared by the processes of this world.
 
     Args:
+        rows: what to read.
+        config: has `data` and `train`.
+        prepare: as in `Feed`.
+        labels: class names in the order of their numbers; None: every label is -1.
         picker: chooses the frames of a row instead of `config.data.clip` (`core.clips.loader.Picker`).
     """
-    from tasks.core.clips.loader import StepSampler, make_train_loader
-
-    rank, processes = world()
-    train, data = config.train, config.data
 
     def loader(start: int) -> Any:
-        return make_train_loader(rows, data, labels, train.batch_size, rank, processes, train.seed, start, picker=picker)
+        from tasks.core.clips.loader import make_train_loader
 
-    per_epoch = StepSampler(len(rows), train.batch_size, rank, processes, train.seed).steps_per_epoch
-    return loader, per_epoch
+        return make_train_loader(rows, config.data, labels, config.train.batch_size, *world(), config.train.seed, start, picker=picker)
+
+    return Feed(loader, prepare, micro_per_epoch(len(rows), config), config.data.repeats)
 
 
-def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
-    """What a run would do, without doing it: builds the model on the meta device.
+def micro_per_epoch(n: int, config: Any) -> int:
+    """Batches in which a process of this world sees its share of `n` rows once."""
+    return StepSampler(n, config.train.batch_size, *world(), config.train.seed).steps_per_epoch
+
+
+def plan(method: Callable[[], Method], config: Any, rows: list, micro: int | None = None, best: bool = False) -> dict[str, Any]:
+    """What a run would do, without doing it.
+
+    Args:
+        method: makes the method; called on the meta device.
+        config: of the run.
+        rows: the training set.
+        micro: micro-batches of an epoch; None: one visit to every row.
+        best: whether the best weights are kept beside the last.
 
     Returns:
         rows for people and machines: parameters, effective batch, learning rates after scaling, steps, checkpoint size.
     """
-    from tasks.core.clips.loader import StepSampler
-
     with torch.device("meta"):
         built = method()
-    _, processes = world()
-    rows = training_rows(config.data)
-    batch = config.train.batch_size * config.train.accumulate * processes
-    per_epoch, total = run_length(config.train, StepSampler(len(rows), config.train.batch_size, 0, processes, 0).steps_per_epoch)
+    batch = config.train.batch_size * config.train.accumulate * world().size
+    per_epoch, total = run_length(config.train, micro_per_epoch(len(rows), config) if micro is None else micro)
     made = schedules(built, config.optim, batch, per_epoch, total)
-    parameters = sum(p.numel() for p in built.parameters())
-    trained = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    parameters, trained = count_parameters(built)
     return {
         "parameters": parameters,
         "videos": len(rows),
@@ -114,77 +170,137 @@ def plan(method: Callable[[], Method], config: Any) -> dict[str, Any]:
         "steps": total,
         "warmup_steps": made[MAIN].warmup_steps,
         **{f"learning_rate{'' if k == MAIN else '_' + k}": s.lr for k, s in made.items()},
-        "checkpoint_mib": round(checkpoint_bytes(parameters, trained, config) / 2**20, 1),
+        "checkpoint_mib": round(checkpoint_bytes(parameters, trained, config, best) / 2**20, 1),
         "writes": "config.yaml run.json metrics.jsonl log.txt checkpoints/ model/",
     }
 
 
-def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
-    """Distance between the frames of a clip in seconds: as given, or the frame stride times the median frame interval of up to 8
-    training videos.
+def count_parameters(module: torch.nn.Module) -> tuple[int, int]:
+    """(all parameters, those that are trained)."""
+    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
+
+
+def train(
+    run: Run,
+    config: Any,
+    method: Method,
+    feed: Feed,
+    what: str,
+    rows: list | None = None,
+    evaluate: Evaluate | None = None,
+    best_of: str | None = None,
+    patience: int | None = None,
+    **facts: Any,
+) -> Trainer:
+    """Trains a method to the end of its run, from the newest checkpoint where there is one; returns the trainer.
+
+    Args:
+        run: its folder.
+        config: has `train` and `optim`.
+        method: with its first weights.
+        feed: its batches.
+        what: what is trained, for the one line at the start.
+        rows: the training set, recorded in run.json; None: a part of a run, whose data the run has recorded.
+        evaluate, best_of, patience: as `Trainer` takes them.
+        facts: recorded too.
+
+    Raises:
+        UsageError: the training set has changed since the run began. Others: as `Trainer.fit`.
     """
-    from tasks.core.errors import InputError
-    from tasks.core.video.open import open_video
+    accelerator = make_accelerator(config.train, run, uneven=method.uneven)
+    parameters, trained = count_parameters(method)
+    if rows is not None:
+        run.record_data(rows)
+        run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **facts)
+    size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
+    counted = "" if rows is None else f", {len(rows)} videos"
+    run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {accelerator.mixed_precision}")
+    trainer = Trainer(
+        method,
+        run,
+        accelerator,
+        config.train,
+        config.optim,
+        feed.loader,
+        feed.prepare,
+        feed.micro_per_epoch,
+        feed.repeats,
+        evaluate,
+        best_of,
+        patience,
+    )
+    trainer.fit()
+    return trainer
 
-    if clip.stride_s is not None:
-        return clip.stride_s
-    if clip.sampling == "segments":
-        return None
-    intervals = []
-    for row in rows[:: max(1, len(rows) // 8)][:8]:
-        try:
-            with open_video(row.path, decoder) as video:
-                if video.n_frames > 1:
-                    intervals.append((video.pts[-1] - video.pts[0]) / (video.n_frames - 1))
-        except InputError:
-            continue
-    return round(float(median(intervals)) * (clip.stride_frames or 1), 6) if intervals else None
+
+def conclude(run: Run, trainer: Trainer, result: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Ends a run: the main process publishes and reports (`result`), the others wait for it. Returns the result, in every process."""
+    if run.main:
+        run.finish(result())
+    trainer.accelerator.wait_for_everyone()
+    return run.result
 
 
-def preprocessing(config: Any, rows: list) -> dict[str, Any]:
-    """How videos must be brought to a model trained with this configuration."""
-    clip = config.data.clip
+def numbers(run: Run, *losses: str, **more: Any) -> dict[str, Any]:
+    """What a run reports: its folders, steps, the last logged values of `losses`, and what was skipped."""
+    last = last_logged(run.metrics_file)
     return {
-        "image_size": config.model.image_size,
-        "frames": clip.frames,
-        "sampling": clip.sampling,
-        "stride_frames": clip.stride_frames,
-        "stride_s": stride_seconds(clip, rows, config.data.decoder),
-        "stretch": clip.stretch,
-        "crop": config.augment.crop if config.augment.crop == "motion" else "center",
-        "motion_margin": config.augment.motion_margin,
-        "flow": config.augment.flow,
-        "short_side": config.data.short_side,
-        "mean": list(config.augment.mean),
-        "std": list(config.augment.std),
-        "color": "RGB",
+        "run": str(run.folder),
+        "model": str(run.folder / "model"),
+        **more,
+        "steps": last["step"],
+        **{name: last[name] for name in losses if name in last},
+        "n_skipped": len(run.skipped),
     }
 
 
-def check_flow_input(init: str, flow: str | None) -> None:
-    """UsageError where a model that was trained on pictures of optical flow would be shown colours."""
-    seen = load_config(find_model(init)).get("preprocessing", {}).get("flow")
-    if seen and not flow:
-        raise UsageError(f"{init} was trained on pictures of optical flow, this run would show it colours", f"--set augment.flow={seen}")
+@dataclass(frozen=True)
+class Card:
+    """What a model card says beside what every card says.
+
+    Attributes:
+        title: its heading.
+        facts: rows of its table, before the training videos.
+        use: the command that uses the model; `{run}` stands for the run's folder.
+        tags: for the Hub.
+        pipeline_tag: of the Hub, where it has one for the task.
+        numbers: metrics, the last rows of the table.
+    """
+
+    title: str
+    facts: Mapping[str, Any]
+    use: str
+    tags: list[str]
+    pipeline_tag: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def provenance(run: Run, config: Config) -> dict[str, Any]:
-    """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
-    facts = run.facts()
-    kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
-    init = facts.get("pinned", {}).get(config.init, config.init)
-    return {**{k: facts.get(k) for k in kept}, "hardware": hardware(world()[1]), "seed": config.train.seed, "init": init}
+def publish(
+    run: Run, config: Any, weights: dict[str, torch.Tensor], saved: dict[str, Any], about: Card, rows: list, folder: Path | None = None
+) -> None:
+    """Writes the model folder of a run.
 
-
-def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:
-    """A model card: YAML metadata, what the model is, a table of facts, how to use it."""
-    import yaml
-
-    rows = "\n".join(f"| {k} | {v} |" for k, v in facts.items())
-    head = yaml.safe_dump({"library_name": "vid", **metadata}, sort_keys=False)
-    return f"---\n{head}---\n\n# {title}\n\n| | |\n|---|---|\n{rows}\n\n## Use\n\n```sh\n{use}\n```\n"
-
-
-def relative_name(folder: Path) -> str:
-    """A folder's name for cards and titles."""
-    return folder.resolve().name
+    Args:
+        run: of this model.
+        config: of the run.
+        weights: tensors by name.
+        saved: config.json less what every model folder has: `task`, `method`, `architecture` and what the task needs; `preprocessing` where
+            it is not that of clips (`description.preprocessing`).
+        about: the card.
+        rows: the training set.
+        folder: where to; None: `model` in the run's folder.
+    """
+    prepared = saved.get("preprocessing") or preprocessing(config, rows)
+    saved = {"library": "vid", **saved, "preprocessing": prepared, "provenance": provenance(run, config)}
+    facts = {
+        **about.facts,
+        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
+        "epochs": config.train.epochs,
+        "started from": config.init or "random weights",
+        **({"frame stride": f"{prepared['stride_s']} s"} if prepared.get("stride_s") else {}),
+        **{k: round(v, 4) if isinstance(v, float) else v for k, v in about.numbers.items()},
+    }
+    metadata = {"tags": about.tags, **({"pipeline_tag": about.pipeline_tag} if about.pipeline_tag else {})}
+    text = card(about.title, facts, about.use.format(run=run.folder.resolve().name), metadata)
+    save_model(folder or run.folder / "model", weights, saved, text)

@@ -16,9 +16,10 @@ from tasks.core.engine.loop import Trainer
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
-from tasks.core.engine.run import Run, process_rank
-from tasks.core.engine.setup import fit_world, world
+from tasks.core.engine.run import Run
+from tasks.core.engine.setup import fit_world
 from tasks.core.errors import VidError
+from tasks.core.world import world
 
 FEATURES = 6
 
@@ -67,11 +68,11 @@ class Toy(Method):
 
 def batches(start: int, rows: int, rank: int = 0, unreadable: bool = False) -> Iterator[dict[str, Any]]:
     """Rows of the global batch of step `start`, `start + 1`, ... that belong to this process; each may meet a video it cannot read."""
-    processes = world()[1]
+    processes = world().size
     while True:
         whole = torch.rand(rows * processes, FEATURES, generator=torch.Generator().manual_seed(start))
         skipped = [(f"unreadable-{rank}", "broken")] if unreadable and start == 1 else []
-        yield {"video": whole[rank * rows :][:rows], "path": [f"video-{start}"], "skipped": skipped}
+        yield {"main": "video", "video": whole[rank * rows :][:rows], "path": [f"video-{start}"], "skipped": skipped}
         start += 1
 
 
@@ -98,7 +99,7 @@ def train(
     accelerator = make_accelerator(config.train, run, uneven=True)
 
     def strike() -> None:
-        if trainer.step == kill_at and rank in (-1, process_rank()):
+        if trainer.step == kill_at and rank in (-1, world().rank):
             os.kill(os.getpid(), number)
 
     def prepare(batch: dict, device: torch.device) -> dict:
@@ -106,11 +107,11 @@ def train(
             strike()
         return {"video": batch["video"].to(device)}
 
-    def evaluate(module: torch.nn.Module, stop: Any) -> dict[str, float]:
+    def evaluate(trainer: Trainer, stop: Any) -> dict[str, float]:
         if in_eval:
             strike()
         stop()
-        return {"weight": float(module.layer[0].weight.detach().sum())}
+        return {"weight": float(trainer.evaluated_model.layer[0].weight.detach().sum())}
 
     rows = config.train.batch_size
     trainer = Trainer(
@@ -119,7 +120,7 @@ def train(
         accelerator,
         config.train,
         config.optim,
-        lambda start: batches(start, rows, process_rank(), unreadable),
+        lambda start: batches(start, rows, world().rank, unreadable),
         prepare,
         2,
         evaluate=evaluate,

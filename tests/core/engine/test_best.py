@@ -20,8 +20,8 @@ def train(folder: Path, patience: int | None = None, stop_at: int = -1, **change
     run = Run.open(folder, config, "toy", "pretrain", ["test"])
     seen = []
 
-    def evaluate(module: torch.nn.Module, stop) -> dict[str, float]:
-        seen.append(module.layer[0].weight.detach().clone())
+    def evaluate(trainer, stop) -> dict[str, float]:
+        seen.append(trainer.evaluated_model.layer[0].weight.detach().clone())
         return {"score": SCORES[trainer.step // 2 - 1]}
 
     def prepare(batch: dict, device: torch.device) -> dict:

@@ -24,7 +24,7 @@ from tasks.core.files import cannot_write
 
 
 @pytest.fixture(scope="module")
-def complete(tmp_path_factory) -> list[dict]:
+def whole(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("whole") / "run"
     engine_toy.train(folder, eval_every_epochs=1)
     return lines(folder)

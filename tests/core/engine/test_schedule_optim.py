@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tasks.core.engine.optim import decayed, layer_scale, make_groups
-from tasks.core.engine.schedule import WarmupCosine, scaled
+from tasks.core.engine.schedule import Schedule, scaled
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.vit import VideoTransformer
 
 
 def test_warmup_and_cosine_at_the_marked_steps():
-    schedule = WarmupCosine(lr=1.0, total_steps=110, warmup_steps=10, min_lr=0.1, warmup_lr=0.01)
+    schedule = Schedule(lr=1.0, total_steps=110, warmup_steps=10, min_lr=0.1, warmup_lr=0.01)
     assert schedule(0) == pytest.approx(0.01)
     assert schedule(9) == pytest.approx(1.0)
     assert schedule(10) == pytest.approx(1.0)
@@ -23,7 +23,7 @@ def test_warmup_and_cosine_at_the_marked_steps():
 
 
 def test_schedule_agrees_with_torch():
-    made = WarmupCosine(lr=0.5, total_steps=50, min_lr=0.05)
+    made = Schedule(lr=0.5, total_steps=50, min_lr=0.05)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=0.5)
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50, eta_min=0.05)
