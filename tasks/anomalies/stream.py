@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tasks.anomalies.config import AutoencoderConfig, FlowConfig
-from tasks.anomalies.data import UNIT
+from tasks.anomalies.config import AutoencoderConfig, FlowConfig, whole_frames
 from tasks.anomalies.discriminator import Discriminator
 from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.prepare import CHUNK, as_batch, flow_stream, resized, side
@@ -162,7 +161,7 @@ def _every(
 
 def _pictures(frames: Iterator[tuple[int, float, np.ndarray]], size: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Chunks of what the appearance part sees, `(n, 3, size, size)`."""
-    transform = TrainTransform(UNIT, size)
+    transform = TrainTransform(whole_frames(), size)
     held: list[np.ndarray] = []
     for _, _, frame in frames:
         held.append(frame)
