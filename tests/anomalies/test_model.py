@@ -93,7 +93,7 @@ def test_the_discriminator_learns_shifted_gaussians_with_the_published_optimizer
     train, test = slice(0, 1000), slice(1000, 2000)
     for step in range(300):
         rows = torch.from_numpy(np.random.default_rng(step).choice(1000, config.semantic.batch_size, replace=False))
-        batch = {"video": features[train][rows], "label": labels[train][rows].float()}
+        batch = {"features": features[train][rows], "label": labels[train][rows].float()}
         optimizer.zero_grad()
         method(batch, BatchRandom(0, step), None)["loss"].backward()
         optimizer.step()

@@ -87,6 +87,6 @@ def test_four_losses_of_the_discriminator_are_pinned():
     torch.manual_seed(0)
     method = Discrimination(SemanticConfig(), 32)
     labels = (torch.arange(16) % 2).float()
-    batch = {"video": torch.randn(16, 32) + labels[:, None], "label": labels}
+    batch = {"features": torch.randn(16, 32) + labels[:, None], "label": labels}
     found = losses(method, [batch] * 4, "sgd", 0.02)
     assert found == pytest.approx([0.749452, 0.720040, 0.670701, 0.612800], rel=1e-4)

@@ -76,7 +76,7 @@ def batches(start: int, rows: int, rank: int, uneven: bool) -> Iterator[dict[str
         whole = batch(rows * processes, start)
         low = rank * rows + (1 if uneven and rank == 0 else 0)
         own = {name: tensor[low : (rank + 1) * rows] for name, tensor in whole.items()}
-        yield {**own, "video": own["frames"], "path": [], "skipped": []}
+        yield {**own, "main": "frames", "path": [], "skipped": []}
         start += 1
 
 

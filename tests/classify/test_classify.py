@@ -76,7 +76,8 @@ def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, cro
     uid = torch.arange(2).repeat_interleave(clips)
 
     def run(order: torch.Tensor):
-        batch = {"video": video[order], "uid": uid[order], "label": uid[order], "path": [f"v{u}" for u in uid[order]], "skipped": []}
+        names = {"path": [f"v{u}" for u in uid[order]], "skipped": []}
+        batch = {"main": "video", "video": video[order], "uid": uid[order], "label": uid[order], **names}
         transform = lambda b: b["video"].repeat_interleave(crops, 0)  # noqa: E731
         return collect(forward, iter([batch]), transform, crops, torch.device("cpu"), lambda: None, Quiet(), 2)
 
@@ -272,7 +273,8 @@ def test_the_same_command_again_says_finished_and_gives_the_result(chain):
 
 def test_stop_is_asked_as_often_as_the_longest_share_needs():
     asked = []
-    batch = {"video": torch.zeros(1, 2, 3, 4, 4), "uid": torch.tensor([0]), "label": torch.tensor([0]), "path": ["v"], "skipped": []}
+    numbers = {"uid": torch.tensor([0]), "label": torch.tensor([0])}
+    batch = {"main": "video", "video": torch.zeros(1, 2, 3, 4, 4), **numbers, "path": ["v"], "skipped": []}
     forward = lambda views: torch.zeros(len(views), 2)  # noqa: E731
     collect(forward, iter([batch]), lambda b: b["video"], 1, torch.device("cpu"), lambda: asked.append(1), Quiet(), 1, rounds=3)
     assert len(asked) == 3

@@ -6,7 +6,7 @@ from tasks.core.engine.readable import LastReadableBatch
 from tasks.core.engine.run import last_logged
 from tasks.core.errors import InputError
 
-EMPTY, GOOD = {"video": []}, {"video": [1]}
+EMPTY, GOOD = ({"main": "flow", "flow": found} for found in ([], [1]))
 
 
 class Loader:
@@ -20,7 +20,7 @@ class Loader:
         try:
             number = start
             while True:
-                yield {"video": [number]} if number == self.good else EMPTY
+                yield {"main": "flow", "flow": [number]} if number == self.good else EMPTY
                 number += 1
         finally:
             self.open = False
@@ -42,7 +42,7 @@ def test_alone_a_batch_of_nothing_is_passed_over():
 def test_among_others_the_last_good_batch_or_the_first_of_the_run_stands_in():
     loader = Loader(good=3)
     spares = LastReadableBatch(loader, alone=False)
-    assert spares.usable(EMPTY) == {"video": [3]}
+    assert spares.usable(EMPTY) == {"main": "flow", "flow": [3]}
     assert not loader.open  # its processes are given back
     spares.usable(GOOD)
     assert spares.usable(EMPTY) is GOOD
