@@ -59,7 +59,8 @@ def test_segments_with_and_without_their_videos(folder, vid):
         "texts": 0,
         "splits": ["training"],
         "noted": {"overlap an earlier one": 1, "have no subset": 1},
-        "left_out": {"the end is not after the start": 1, "segments of videos that are not there": 1},
+        "left_out": 2,
+        "reasons": {"the end is not after the start": 1, "segments of videos that are not there": 1},
         "with_video": 2,
         "without_video": 1,
     }

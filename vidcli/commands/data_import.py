@@ -165,7 +165,7 @@ def _import_segments(
         "classes": len({row.label for row in found.rows if row.label is not None}),
         "texts": sum(row.text is not None for row in found.rows),
     }
-    counts |= {"splits": splits, "noted": dict(found.noted), "left_out": dict(found.left_out)}
+    counts |= {"splits": splits, "noted": dict(found.noted), "left_out": found.left_out.total(), "reasons": dict(found.left_out)}
     return counts | ({"with_video": named - len(missing), "without_video": len(missing)} if videos else {})
 
 

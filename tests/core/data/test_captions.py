@@ -165,7 +165,7 @@ def test_missing_files_and_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["1" * 200_000, "\n" * 100_000 + "end", "<a" * 100_000, "{\\" * 100_000, " \n7 " * 50_000, "-->" * 100_000]
+    "text", ["1" * 200_000, "a" + "\n" * 30_000 + "b", "<a" * 100_000, "{\\" * 100_000, " \n7 " * 50_000, "-->" * 100_000]
 )
 @pytest.mark.parametrize("head", ["1\n00:00:01,000 --> 00:00:02,000\n", "WEBVTT\n\n00:01.000 --> 00:02.000\n"])
 def test_time_grows_with_the_length_of_a_file_only(write, head, text):

@@ -236,7 +236,7 @@ def test_clock_times(time, seconds):
 
 
 @pytest.mark.parametrize("time", ["", "soon", "1:2:3:4", "-1:30", "1:x", ":", "1:2:"])
-def test_what_is_no_clock_time(time):
+def test_what_is_not_a_clock_time(time):
     with pytest.raises(ValueError):
         clock_seconds(time)
 
