@@ -4,7 +4,6 @@ The truth format is `{video: {"video_duration", "fps", "num_frames", "f1_consis"
 the start of the video, one list per annotator; `path` (relative to the folder of the file) and `path_video` where they are known.
 """
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.boundaries.changes import changes
-from tasks.core.data.manifest import index_path
-from tasks.core.data.parsing import VIDEO_SUFFIXES
+from tasks.core.data.videos import VideoFiles, video_names
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.boundaries import VideoTruth
 from tasks.core.pickles import read_pickle
+from tasks.core.strict_json import parse_json
 
 FORMATS = ("auto", "gebd", "gebd-raw", "tapos")
 MIN_ANNOTATORS = 3
@@ -57,7 +56,9 @@ def import_annotations(
     content = load(path)
     if not isinstance(content, Mapping) or not content or not all(isinstance(entry, Mapping) for entry in content.values()):
         raise InputError(f"{path}: no annotations: an object with one object per video was expected")
-    kind = _format_of(content, path) if kind == "auto" else kind
+    kind = recognise(content) if kind == "auto" else kind
+    if kind is None:
+        raise InputError(f"{path}: the format of these annotations is not known", f"known formats: {', '.join(FORMATS[1:])}")
     if kind not in FORMATS:
         raise UsageError(f"unknown format '{kind}'", f"known: {', '.join(FORMATS)}")
     if kind == "tapos":
@@ -81,28 +82,12 @@ def load(path: str | Path) -> Any:
     return parse_json(data, str(path))
 
 
-def parse_json(text: bytes | str, where: str) -> Any:
-    """JSON in which no key occurs twice; raises InputError that begins with `where`."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise InputError(f"{where}: '{twice}' occurs twice")
-        return found
-
-    try:
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=unique)
-    except UnicodeDecodeError:
-        raise InputError(f"{where}: neither JSON nor a pickle") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from None
-
-
-def _format_of(content: Mapping[str, Any], path: Path) -> str:
-    """Told by the fields of the entries."""
+def recognise(content: Any) -> str | None:
+    """The name of the format of a file's content, told by the fields of its entries; None where it is none of these."""
     listed = False
-    for entry in content.values():
+    for entry in content.values() if isinstance(content, Mapping) else ():
+        if not isinstance(entry, Mapping):
+            return None
         if "substages_timestamps" in entry:
             raters = entry["substages_timestamps"] if isinstance(entry["substages_timestamps"], list | tuple) else ()
             if any(isinstance(item, Mapping) for rater in raters if isinstance(rater, list | tuple) for item in rater):
@@ -112,9 +97,7 @@ def _format_of(content: Mapping[str, Any], path: Path) -> str:
             return "gebd"
         elif any(isinstance(item, Mapping) and "substages" in item for item in entry.values()):
             return "tapos"
-    if not listed:
-        raise InputError(f"{path}: the format of these annotations is not known", f"known formats: {', '.join(FORMATS[1:])}")
-    return "gebd"
+    return "gebd" if listed else None
 
 
 def _processed(video: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,17 +183,6 @@ def _instance(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# videos
-
-
-def video_names(path: str) -> list[str]:
-    """What a video may be called in an annotation: its file's stem and, of a clip trimmed as Kinetics does (ID_000010_000020), the ID."""
-    stem, suffix = os.path.splitext(os.path.basename(path.rstrip("/")))
-    name = stem if suffix.lower() in VIDEO_SUFFIXES else stem + suffix
-    trimmed = re.fullmatch(r"(.+)_\d{6}_\d{6}", name)
-    return [name, trimmed[1]] if trimmed else [name]
-
-
 def add_paths(truth: dict[str, dict[str, Any]], folder: str | Path) -> list[str]:
     """Sets `path` (absolute) of every entry whose video lies below `folder`, and removes that of the others, which it returns.
 
@@ -219,18 +191,11 @@ def add_paths(truth: dict[str, dict[str, Any]], folder: str | Path) -> list[str]
     Raises:
         InputError: two videos of the folder could be meant.
     """
-    files: dict[str, list[str]] = {}
-    for row in index_path(folder):
-        for name in video_names(row.path):
-            files.setdefault(name, []).append(row.path)
-    missing = []
+    files, missing = VideoFiles(folder, trimmed=True), []
     for video, entry in truth.items():
         wanted = [video_names(entry[key])[0] for key in ("path_video", "path") if isinstance(entry.get(key), str)]
-        found = next((files[name] for name in (*wanted, video) if name in files), [])
-        if len(found) > 1:
-            raise InputError(f"two videos of {folder} could be '{video}': {found[0]} and {found[1]}", "keep one of them in the folder")
-        if found:
-            entry["path"] = found[0]
+        if found := files.find(*wanted, video):
+            entry["path"] = found
         else:
             entry.pop("path", None)
             missing.append(video)

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 
-from tasks.boundaries.annotations import FORMATS, add_paths, import_annotations, place, video_names
+from tasks.boundaries.annotations import add_paths, import_annotations, place
 from tasks.boundaries.changes import changes
 from tasks.core.errors import InputError, UsageError
 from tasks.core.pickles import read_pickle
@@ -339,20 +339,7 @@ def test_entries_of_the_truth_that_cannot_be_used_are_named(tmp_path, change):
             import_annotations(tmp_path / "truth.json", kind)
 
 
-def test_formats_are_those_of_the_command():
-    from vidcli.commands.data_import import Format
-
-    assert tuple(kind.value for kind in Format) == FORMATS
-
-
 # videos
-
-
-def test_names_of_a_video():
-    assert video_names("some/where/abc.mp4") == ["abc"]
-    assert video_names("a.b_000001_000011.MKV") == ["a.b_000001_000011", "a.b"]
-    assert video_names("frames/v1.5/") == ["v1.5"]
-    assert video_names("abc_000001_11.mp4") == ["abc_000001_11"]
 
 
 def test_videos_are_found_by_their_names(tmp_path):

@@ -28,13 +28,14 @@ def command(
 ) -> int:
     """Read every video once and report what is unusable and why.
 
-    Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels; before any GPU starts.
+    Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels, times, subtitles; before
+    any GPU starts.
     Exit code 0: every video can be read; 4: some cannot; 3: none can."""
     from tasks.core.data.manifest import read_sources
     from tasks.core.video.check import check_rows, summary
 
     reporter = console()
-    rows = own_share(read_sources(sources, None), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
+    rows = own_share(read_sources(sources, None, any_times=True), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
     results = []
     with reporter.progress("checking", len(rows), "video") as bar:
         for result in check_rows(rows, workers, timeout, seek=seek):

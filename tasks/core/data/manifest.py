@@ -21,21 +21,21 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
 _LARGE = 1 << 20  # bytes
 
 
-def read_sources(sources: list[str], role: str | None = None) -> Rows:
+def read_sources(sources: list[str], role: str | None = None, any_times: bool = False) -> Rows:
     """The rows of manifests, folders and videos, in order. No video is looked at: a missing one is skipped and counted when it is read.
 
     `PATH@SPLIT` keeps one split. Otherwise, where a source names splits, role `train` keeps its `train` rows and role `val` its `val`
-    rows, else its `test` rows; role None keeps all.
+    rows, else its `test` rows; role None keeps all. `any_times` keeps rows that end before they begin, for a check that reports them.
 
     Raises:
         UsageError: a manifest is malformed (file and line are named) or has no rows of the split.
         InputError: a source does not exist.
     """
     found = [(source, *_divide(source)) for source in sources]
-    return Rows.joined([_of_split(index_path(path), source, split, role) for source, path, split in found])
+    return Rows.joined([_of_split(index_path(path, any_times), source, split, role) for source, path, split in found])
 
 
-def index_path(path: str | Path) -> Rows:
+def index_path(path: str | Path, any_times: bool = False) -> Rows:
     """The rows of one manifest, one video, one folder of pictures, or of every video below a folder.
 
     A folder that holds `manifest.csv` or `manifest.jsonl` stands for that manifest. In a folder tree the first level names the class
@@ -46,15 +46,15 @@ def index_path(path: str | Path) -> Rows:
     if path.is_dir():
         for name in MANIFEST_NAMES:
             if (path / name).is_file():
-                return read_manifest(path / name)
+                return read_manifest(path / name, any_times)
         return Rows.of(_walk(path))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    return read_manifest(path) if path.suffix.lower() in MANIFEST_SUFFIXES else Rows.of([Row(os.path.abspath(path))])
+    return read_manifest(path, any_times) if path.suffix.lower() in MANIFEST_SUFFIXES else Rows.of([Row(os.path.abspath(path))])
 
 
-def read_manifest(file: str | Path) -> Rows:
-    """The rows of a manifest file; paths are resolved against its folder.
+def read_manifest(file: str | Path, any_times: bool = False) -> Rows:
+    """The rows of a manifest file; paths (of videos and of subtitles) are resolved against its folder.
 
     A large one is read once by a process, as long as it does not change.
 
@@ -67,20 +67,20 @@ def read_manifest(file: str | Path) -> Rows:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     if state.st_size < _LARGE:
-        return _read(file)
-    return _read_large(file, os.getcwd(), (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+        return _read(file, any_times)
+    return _read_large(file, any_times, os.getcwd(), (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @lru_cache(maxsize=4)
-def _read_large(file: Path, working: str, state: tuple[int, ...]) -> Rows:
-    return _read(file)
+def _read_large(file: Path, any_times: bool, working: str, state: tuple[int, ...]) -> Rows:
+    return _read(file, any_times)
 
 
-def _read(file: Path) -> Rows:
+def _read(file: Path, any_times: bool) -> Rows:
     folder = os.path.abspath(file.parent)
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            return parse(file, lines, folder)
+            return parse(file, lines, folder, any_times)
     except UnicodeDecodeError:
         raise UsageError(f"{file}: not a text file in UTF-8", "manifests are CSV, JSON Lines or lists of 'path label'") from None
     except OSError as error:
@@ -113,10 +113,11 @@ def label_names(rows: Iterable[Row]) -> list[str]:
 
 
 def _record(row: Row, folder: str) -> dict[str, Any]:
-    path = row.path
-    if path.startswith(folder + os.sep):
-        path = path[len(folder) + 1 :]
-    return {"path": path, "label": row.label, "start": row.start_s, "end": row.end_s, "split": row.split, **row.extra}
+    values = {name: getattr(row, attribute) for name, attribute in ATTRIBUTE.items()}
+    for name in ("path", "subtitles"):
+        if values[name] is not None:
+            values[name] = values[name].removeprefix(folder.rstrip(os.sep) + os.sep)
+    return {**values, **row.extra}
 
 
 def _divide(source: str) -> tuple[str, str | None]:

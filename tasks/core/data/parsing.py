@@ -17,45 +17,55 @@ from tasks.core.errors import UsageError
 _VIDEO = "mp4 m4v mov mkv webm avi ts m2ts mts mpg mpeg vob flv wmv asf 3gp ogv mxf h264 hevc"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"))
-ATTRIBUTE = {"path": "path", "label": "label", "start": "start_s", "end": "end_s", "split": "split"}
+ATTRIBUTE = {
+    "path": "path",
+    "label": "label",
+    "start": "start_s",
+    "end": "end_s",
+    "split": "split",
+    "text": "text",
+    "subtitles": "subtitles",
+}
 """Column of a manifest: attribute of `Row`."""
 
 _HEADER_WORDS = frozenset(("label", "labels", "split", "video", "video_path", "file", "filename", "start", "end"))
 _TOLD = 10
 
 
-def parse(file: Path, lines: TextIO, folder: str) -> Rows:
+def parse(file: Path, lines: TextIO, folder: str, any_times: bool = False) -> Rows:
     """The rows of an open manifest; its suffix and first line say what it is.
 
     Args:
         folder: absolute; what relative paths are below.
+        any_times: keep rows that end before they begin, for a check that reports them.
 
     Raises:
         UsageError: lines that cannot be used, up to ten of them with what is wrong.
     """
+    problems = _Problems(file, any_times)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        return Rows.of(_json_rows(_Problems(file), lines, folder))
+        return Rows.of(_json_rows(problems, lines, folder))
     first = next((line for line in lines if line.strip()), "")
     lines.seek(0)
     delimiter = "\t" if "\t" in first else ","
     columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
     if "path" in columns:
-        rows = _whole_table(lines, folder, delimiter)
+        rows = _whole_table(lines, folder, delimiter, any_times)
         if rows is None:
             lines.seek(0)
-            rows = Rows.of(_table_rows(_Problems(file), lines, folder, delimiter))
+            rows = Rows.of(_table_rows(problems, lines, folder, delimiter))
         return rows
     if _HEADER_WORDS.intersection(columns):
         raise UsageError(f"{file}, line 1: the header has no 'path' column", f"its columns: {', '.join(columns)}")
-    hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
-    return Rows.of(_list_rows(_Problems(file, hint), lines, folder))
+    problems.hint = "lines are 'path label'; a CSV needs a header with a 'path' column"
+    return Rows.of(_list_rows(problems, lines, folder))
 
 
 class _Problems:
     """Lines of a manifest that cannot be used, told together."""
 
-    def __init__(self, file: Path, hint: str | None = None):
-        self.file, self.hint, self.found = file, hint, []
+    def __init__(self, file: Path, any_times: bool = False):
+        self.file, self.any_times, self.hint, self.found = file, any_times, None, []
 
     def add(self, line: int, error: Exception, last: bool = False) -> None:
         """Notes one; raises when there are many, or when nothing after it can be read."""
@@ -73,14 +83,17 @@ class _Problems:
             raise UsageError(f"{self.file}: {count} lines that cannot be used{told}", self.hint)
 
 
-def _row(path: str, folder: str, label: str | None, start: Any, end: Any, split: str | None, extra: dict[str, str]) -> Row:
-    if not path:
+def _row(values: dict[str, Any], extra: dict[str, str], folder: str, any_times: bool) -> Row:
+    """A row from what a line says in the columns of ATTRIBUTE; ValueError for what cannot be used."""
+    if not values.get("path"):
         raise ValueError("the path is empty")
-    full = _resolved(path, folder)
-    start_s, end_s = _seconds(start, "start"), _seconds(end, "end")
-    if start_s is not None and end_s is not None and end_s <= start_s:
-        raise ValueError(f"end {end_s:g} is not after start {start_s:g}")
-    return Row(full, label or None, start_s, end_s, split or None, extra)
+    row = Row(_resolved(values["path"], folder), extra=extra)
+    row.start_s, row.end_s = _seconds(values.get("start"), "start"), _seconds(values.get("end"), "end")
+    if row.start_s is not None and row.end_s is not None and row.end_s <= row.start_s and not any_times:
+        raise ValueError(f"end {row.end_s:g} is not after start {row.start_s:g}")
+    row.label, row.split, row.text = (values.get(name) or None for name in ("label", "split", "text"))
+    row.subtitles = _resolved(values["subtitles"], folder) if values.get("subtitles") else None
+    return row
 
 
 def _resolved(path: str, folder: str) -> str:
@@ -109,14 +122,14 @@ def _table_rows(problems: _Problems, lines: Iterable[str], folder: str, delimite
         places = {_canonical(name): i for i, name in enumerate(header)}
         if len(places) < len(header):
             problems.add(table.line_num, ValueError("a column name occurs twice"), last=True)
-        at = [places.pop(name, None) for name in ATTRIBUTE]
+        at = {name: places.pop(name) for name in ATTRIBUTE if name in places}
         extras = [(header[i], i) for i in places.values()]
         for values in filled:
             try:
                 if len(values) != len(header):
                     raise ValueError(f"{len(values)} fields, the header has {len(header)}")
-                path, label, start, end, split = (None if i is None else values[i].strip() for i in at)
-                row = _row(path, folder, label, start, end, split, {name: values[i] for name, i in extras if values[i] != ""})
+                extra = {name: values[i] for name, i in extras if values[i] != ""}
+                row = _row({name: values[i].strip() for name, i in at.items()}, extra, folder, problems.any_times)
             except ValueError as error:
                 problems.add(table.line_num, error)
                 continue
@@ -126,7 +139,7 @@ def _table_rows(problems: _Problems, lines: Iterable[str], folder: str, delimite
     problems.end()
 
 
-def _whole_table(lines: Iterable[str], folder: str, delimiter: str) -> Rows | None:
+def _whole_table(lines: Iterable[str], folder: str, delimiter: str, any_times: bool = False) -> Rows | None:
     """The rows of a CSV, column by column, which takes half the time; None where `_table_rows` would find something wrong."""
     table = csv.reader(lines, delimiter=delimiter, strict=True)
     filled = (values for values in table if values and values != [""])
@@ -144,13 +157,15 @@ def _whole_table(lines: Iterable[str], folder: str, delimiter: str) -> Rows | No
             if "" in known["path"]:
                 return None
             times = {ATTRIBUTE[name]: _all_seconds(known[name]) for name in ("start", "end") if name in known}
-            if len(times) == 2 and (times["end_s"] <= times["start_s"]).any():
+            if len(times) == 2 and not any_times and (times["end_s"] <= times["start_s"]).any():
                 return None
             texts: dict[str, list[str | None]] = {
                 f"extra {header[i]}": [v or None for v in columns[i]] for name, i in at.items() if name not in ATTRIBUTE
             }
-            texts |= {name: [value or None for value in known[name]] for name in ("label", "split") if name in known}
+            texts |= {name: [value or None for value in known[name]] for name in ("label", "split", "text") if name in known}
             texts["path"] = [_resolved(path, folder) for path in known["path"]]
+            if "subtitles" in known:
+                texts["subtitles"] = [_resolved(path, folder) if path else None for path in known["subtitles"]]
             builder.add(len(chunk), texts, times)
     except (ValueError, csv.Error):
         return None
@@ -179,14 +194,22 @@ def _json_rows(problems: _Problems, lines: Iterable[str], folder: str) -> Iterat
             if not isinstance(record, dict) or not isinstance(record.get("path"), str):
                 raise ValueError("expected an object with a 'path'")
             record = {_canonical(k): v for k, v in record.items()}
-            path, label, start, end, split = (record.pop(name, None) for name in ATTRIBUTE)
+            values = {name: record.pop(name) for name in ATTRIBUTE if name in record}
+            values |= {name: str(values[name]) for name in ("label", "split") if values.get(name) is not None}
+            values |= {name: _string(values[name], name) for name in ("text", "subtitles") if values.get(name) is not None}
             extra = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
-            row = _row(path, folder, None if label is None else str(label), start, end, None if split is None else str(split), extra)
+            row = _row(values, extra, folder, problems.any_times)
         except ValueError as error:
             problems.add(number, error)
             continue
         yield row
     problems.end()
+
+
+def _string(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {json.dumps(value)}, expected a string")
+    return value.strip()
 
 
 def _list_rows(problems: _Problems, lines: Iterable[str], folder: str) -> Iterator[Row]:
@@ -197,7 +220,7 @@ def _list_rows(problems: _Problems, lines: Iterable[str], folder: str) -> Iterat
             continue
         try:
             path, label = _path_and_label(text)
-            row = _row(path, folder, label, None, None, None, {})
+            row = _row({"path": path, "label": label}, {}, folder, problems.any_times)
         except ValueError as error:
             problems.add(number, error)
             continue

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.data.texts import Texts, TextsBuilder
+
 CHUNK = 1024  # rows worked on at once: few enough to stay in the processor's cache
 _SHARED_FROM = 1 << 20  # bytes; less travels in the message that starts a process
 _FIELDS = ("path", "label", "split")
+_CAPTIONS = ("text", "subtitles")
 _TIMES = ("start_s", "end_s")
-_CODEC = ("utf-8", "surrogatepass")
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Row:
         start_s, end_s: the part that counts, presentation time in seconds; None: from the beginning, to the end.
         split: `train`, `val`, `test` or whatever the manifest says; None where it says nothing.
         extra: further columns by name.
+        text: a sentence about this part, or one that is said in it; None where there is none.
+        subtitles: absolute path of an SRT or VTT file whose times are those of the video; None where there is none.
     """
 
     path: str
@@ -37,6 +41,8 @@ class Row:
     end_s: float | None = None
     split: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    text: str | None = None
+    subtitles: str | None = None
 
 
 class Rows(Sequence[Row]):
@@ -57,7 +63,7 @@ class Rows(Sequence[Row]):
             return rows
         builder, rows = RowsBuilder(), iter(rows)
         while chunk := tuple(islice(rows, CHUNK)):
-            texts = {name: [getattr(row, name) for row in chunk] for name in _FIELDS}
+            texts = {name: [getattr(row, name) for row in chunk] for name in _FIELDS + _CAPTIONS}
             for name in dict.fromkeys(chain.from_iterable(row.extra for row in chunk)):
                 texts[f"extra {name}"] = [row.extra.get(name) for row in chunk]
             builder.add(len(chunk), texts, {name: np.array([getattr(row, name) for row in chunk], np.float64) for name in _TIMES})
@@ -98,7 +104,7 @@ class Rows(Sequence[Row]):
         return Rows(self._columns, (places if self._places is None else self._places[places]).astype(np.int32))
 
     def values(self, name: str) -> Iterator[Any]:
-        """One attribute of every row (`path`, `label`, `start_s`, `end_s`, `split`), or an extra column; None where a row has none."""
+        """One attribute of every row, by the names that `Row` gives them, or an extra column; None where a row has none."""
         for places in self._chunks():
             yield from self._columns.values(name, places)
 
@@ -113,71 +119,45 @@ class Rows(Sequence[Row]):
         renumbered[used] = np.arange(len(used))
         return renumbered[codes], [names[i] for i in used]
 
+    @property
+    def captioned(self) -> bool:
+        """Whether the list these rows are from has texts or subtitles."""
+        return bool(self._columns.captions)
+
+    def grouped(self) -> "Groups":
+        """The rows video by video, however far apart those of one video are."""
+        return Groups(self)
+
     def _chunks(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self), CHUNK):
             stop = min(start + CHUNK, len(self))
             yield np.arange(start, stop) if self._places is None else self._places[start:stop]
 
 
-class _Texts:
-    """A column of texts: their UTF-8 one after the other, where each ends, and which are missing (None: none)."""
+class Groups(Sequence[tuple[str, Rows]]):
+    """Videos with their rows: (path, the rows of this path in their order), in the order in which the paths occur first.
 
-    __slots__ = ("data", "ends", "missing")
+    Two numbers per row are kept; what a group holds is made when it is asked for.
+    """
 
-    def __init__(self, data: np.ndarray, ends: np.ndarray, missing: np.ndarray | None):
-        self.data, self.ends, self.missing = data, ends, missing
+    __slots__ = ("_ends", "_order", "_rows")
 
-    def __getitem__(self, place: int) -> str | None:
-        if self.missing is not None and self.missing[place]:
-            return None
-        return self.data[self.ends[place] : self.ends[place + 1]].tobytes().decode(*_CODEC)
+    def __init__(self, rows: Rows):
+        numbers: dict[str, int] = {}
+        videos = np.fromiter((numbers.setdefault(path, len(numbers)) for path in rows.values("path")), np.int32, len(rows))
+        self._rows, self._order = rows, np.argsort(videos, kind="stable").astype(np.int32)
+        self._ends = np.cumsum(np.bincount(videos, minlength=1), dtype=np.int32) if numbers else np.zeros(0, np.int32)
 
-    def take(self, places: np.ndarray) -> list[str | None]:
-        """The texts at increasing places (n,)."""
-        first = int(places[0])
-        base = int(self.ends[first])
-        block = self.data[base : self.ends[int(places[-1]) + 1]].tobytes()
-        starts, stops = (self.ends[places] - base).tolist(), (self.ends[places + 1] - base).tolist()
-        if block.isascii():
-            text = block.decode("ascii")
-            found = [text[a:b] for a, b in zip(starts, stops, strict=True)]
-        else:
-            found = [block[a:b].decode(*_CODEC) for a, b in zip(starts, stops, strict=True)]
-        if self.missing is not None:
-            for place in np.flatnonzero(self.missing[places]).tolist():
-                found[place] = None
-        return found
+    def __len__(self) -> int:
+        return len(self._ends)
 
-
-class _TextsBuilder:
-    """Collects a column of texts chunk by chunk."""
-
-    def __init__(self, n_missing: int):
-        self.data, self.lengths, self.missing = bytearray(), [np.zeros(n_missing + 1, np.int64)], [np.ones(n_missing, bool)]
-
-    def add(self, texts: Sequence[str | None]) -> None:
-        if None in texts:
-            self.missing.append(np.fromiter((text is None for text in texts), bool, len(texts)))
-            texts = [text or "" for text in texts]
-        else:
-            self.missing.append(np.zeros(len(texts), bool))
-        joined = "".join(texts)
-        if joined.isascii():
-            self.data += joined.encode("ascii")
-            lengths = map(len, texts)
-        else:
-            encoded = [text.encode(*_CODEC) for text in texts]
-            self.data += b"".join(encoded)
-            lengths = map(len, encoded)
-        self.lengths.append(np.fromiter(lengths, np.int64, len(texts)))
-
-    def built(self) -> _Texts:
-        missing = np.concatenate(self.missing)
-        return _Texts(
-            np.frombuffer(self.data or b"\0", np.uint8),
-            np.cumsum(np.concatenate(self.lengths), dtype=np.int64),
-            missing if missing.any() else None,
-        )
+    def __getitem__(self, index):
+        """(path, rows) of one video, or the list of a slice."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        rows = self._rows.at(self._order[self._ends[number - 1] if number else 0 : self._ends[number]])
+        return rows[0].path, rows
 
 
 class RowsBuilder:
@@ -185,15 +165,20 @@ class RowsBuilder:
 
     def __init__(self):
         self.n = 0
-        self._texts: dict[str, _TextsBuilder] = {}
+        self._texts: dict[str, TextsBuilder] = {}
         self._times: dict[str, list[np.ndarray]] = {}
 
     def add(self, n: int, texts: dict[str, Sequence[str | None]], times: dict[str, np.ndarray]) -> None:
-        """`n` more rows: `path`, `label`, `split` and `extra NAME`; `start_s` and `end_s`, (n,) float64 with nan for None."""
+        """`n` more rows.
+
+        Args:
+            texts: `path`, `label`, `split`, `text`, `subtitles` and `extra NAME`.
+            times: `start_s` and `end_s`, (n,) float64 with nan for None.
+        """
         for name in self._texts.keys() | texts.keys():
             values = texts.get(name, (None,) * n)
             if name not in self._texts and any(value is not None for value in values):
-                self._texts[name] = _TextsBuilder(self.n)
+                self._texts[name] = TextsBuilder(self.n)
             if name in self._texts:
                 self._texts[name].add(values)
         for name, values in times.items():
@@ -211,34 +196,44 @@ class _Columns:
     """All rows as columns; a column that no row fills is not there.
 
     Attributes:
-        texts: `path`, `label`, `split` and `extra NAME`. times: `start_s`, `end_s`, (n,) float64 with nan for None.
+        texts: `path`, `label`, `split`, `text`, `subtitles` and `extra NAME`.
+        times: `start_s`, `end_s`, (n,) float64 with nan for None.
         file: (the open file that holds the arrays, where in it each one is) once another process was started with them.
     """
 
-    def __init__(self, n: int, texts: dict[str, _Texts], times: dict[str, np.ndarray]):
+    def __init__(self, n: int, texts: dict[str, Texts], times: dict[str, np.ndarray]):
         self.n, self.texts, self.times, self.file = n, texts, times, None
         self._codes: dict[str, tuple[np.ndarray, list[str]]] = {}
-        self.extras = [(name.removeprefix("extra "), column) for name, column in texts.items() if name.startswith("extra ")]
+        self._name_columns()
+
+    def _name_columns(self) -> None:
+        self.extras = [(name.removeprefix("extra "), column) for name, column in self.texts.items() if name.startswith("extra ")]
+        self.captions = [(name, self.texts[name]) for name in _CAPTIONS if name in self.texts]
 
     def row(self, place: int) -> Row:
         """One row."""
         path, label, split = (self.texts[name][place] if name in self.texts else None for name in _FIELDS)
         start, end = (_time(self.times[name][place]) if name in self.times else None for name in _TIMES)
         extra = {name: value for name, column in self.extras if (value := column[place]) is not None}
-        return Row(path, label, start, end, split, extra)
+        row = Row(path, label, start, end, split, extra)
+        for name, column in self.captions:
+            setattr(row, name, column[place])
+        return row
 
     def rows(self, places: np.ndarray) -> Iterator[Row]:
         """Rows at places (n,), fewer calls than one by one."""
         names = ("path", "label", "start_s", "end_s", "split")
         extras = [(name, self.values(name, places)) for name, _ in self.extras]
+        captions = [self.values(name, places) for name in _CAPTIONS] if self.captions else []
         for number, values in enumerate(zip(*(self.values(name, places) for name in names), strict=True)):
-            yield Row(*values, {name: column[number] for name, column in extras if column[number] is not None})
+            extra = {name: column[number] for name, column in extras if column[number] is not None}
+            yield Row(*values, extra, *(column[number] for column in captions)) if captions else Row(*values, extra)
 
     def values(self, name: str, places: np.ndarray) -> list[Any]:
         """A column at places (n,); an attribute of `Row` or an extra column."""
         if name in self.times:
             return [_time(value) for value in self.times[name][places]]
-        column = self.texts.get(name) if name in _FIELDS else self.texts.get(f"extra {name}")
+        column = self.texts.get(name if name in _FIELDS or name in _CAPTIONS else f"extra {name}")
         if column is None:
             return [None] * len(places)
         if (np.diff(places) > 0).all() and places[-1] - places[0] < 8 * len(places):
@@ -270,7 +265,7 @@ class _Columns:
     def from_arrays(cls, n: int, arrays: dict[str, np.ndarray]) -> "_Columns":
         """The columns again from what `arrays` gave."""
         names = [name.partition("/")[2] for name in arrays if name.startswith("data/")]
-        texts = {name: _Texts(arrays[f"data/{name}"], arrays[f"ends/{name}"], arrays.get(f"missing/{name}")) for name in names}
+        texts = {name: Texts(arrays[f"data/{name}"], arrays[f"ends/{name}"], arrays.get(f"missing/{name}")) for name in names}
         times = {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith("time/")}
         return cls(n, texts, times)
 
@@ -292,7 +287,8 @@ class _Columns:
             except OSError:
                 return False
             mapped = _Columns.from_arrays(self.n, _arrays_in(file.fileno(), layout))
-            self.texts, self.times, self.extras, self.file = mapped.texts, mapped.times, mapped.extras, (file, layout)
+            self.texts, self.times, self.file = mapped.texts, mapped.times, (file, layout)
+            self._name_columns()
         return True
 
 

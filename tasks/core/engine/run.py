@@ -8,9 +8,9 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -308,15 +308,27 @@ def _read_object(path: Path, hint: str) -> dict[str, Any]:
 
 
 def hash_rows(rows: Sequence) -> str:
-    """Short hash of what a run was fed: file name, label and time range of every manifest row."""
+    """Short hash of what a run was fed: file name, label and time range of every manifest row, its text and what its subtitles hold."""
     from tasks.core.data.rows import Rows
 
     digest, rows = hashlib.sha256(), Rows.of(rows)
-    columns = zip(*(rows.values(name) for name in ("path", "label", "start_s", "end_s")), strict=True)
+    captions = _captions(rows.values("text"), rows.values("subtitles")) if rows.captioned else repeat("")
+    columns = zip(*(rows.values(name) for name in ("path", "label", "start_s", "end_s")), captions, strict=False)
     while part := tuple(islice(columns, 4096)):
-        told = (f"{_name(path)}\t{label}\t{start}\t{end}\n" for path, label, start, end in part)
+        told = (f"{_name(path)}\t{label}\t{start}\t{end}{caption}\n" for path, label, start, end, caption in part)
         digest.update("".join(told).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
+
+
+def _captions(texts: Iterable[str | None], files: Iterable[str | None]) -> Iterator[str]:
+    """What text and subtitles of a row add to the line that is hashed: nothing where it has neither. Each file is read once."""
+    from tasks.core.data.captions import subtitles_digest
+
+    digests: dict[str | None, str | None] = {None: None}
+    for text, file in zip(texts, files, strict=True):
+        if file not in digests:
+            digests[file] = subtitles_digest(file)
+        yield "" if text is None and file is None else f"\t{text!r}\t{digests[file]}"
 
 
 def _name(path: str) -> str:

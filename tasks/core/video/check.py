@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tasks.core.data.captions import FALLBACK, read_subtitles
 from tasks.core.data.manifest import Row
+from tasks.core.errors import InputError
 
 
 @dataclass
@@ -15,7 +17,7 @@ class CheckResult:
     Attributes:
         row: its number; path, label: as in the manifest.
         ok: frames can be read from it.
-        problems: what is wrong, in words; a row can be ok and have problems.
+        problems: what is wrong with the file, its part or its captions, in words; a row can be ok and have problems.
         n_frames: really decodable; header_frames: claimed by the header, 0 where it claims none.
         duration_s: from the first to the end of the last frame; fps: average; vfr: variable frame rate; b_frames: stored out of order.
         seek: reader -> {"wrong", "queries"} of random access compared with sequential decoding, or {"error"}.
@@ -72,6 +74,7 @@ def check_rows(
 
     count = Counter(row.label for row in rows)
     labelled = any(row.label is not None for row in rows)
+    captions = _CaptionCheck(any(row.text is not None for row in rows), any(row.subtitles is not None for row in rows))
     first_with: dict[str, str] = {}
     paths = list(dict.fromkeys(row.path for row in rows))
     answers: dict[str, dict[str, Any]] = {}
@@ -82,7 +85,7 @@ def check_rows(
             answers[path] = facts
         facts = answers[row.path]
         result = CheckResult(number, row.path, row.label, **{**facts, "problems": list(facts.get("problems", []))})
-        result.problems += _row_problems(row, result)
+        result.problems += [*_part_problems(row, result), *captions.problems(row)]
         if labelled and row.label is None:
             result.problems.append("no label")
         elif labelled and count[row.label] < few:
@@ -118,9 +121,46 @@ def summary(results: Iterable[CheckResult]) -> dict[str, Any]:
     }
 
 
-def _row_problems(row: Row, result: CheckResult) -> list[str]:
-    if not result.ok:
-        return []
-    if row.start_s is not None and row.start_s >= result.duration_s and result.duration_s:
-        return [f"its part begins at {row.start_s:g} s, the video is {result.duration_s:.2f} s long"]
-    return []
+def _part_problems(row: Row, result: CheckResult) -> list[str]:
+    """What is wrong with the part of the video that a row names; an end within a frame of the video's is its end."""
+    found = []
+    if row.start_s is not None and row.end_s is not None and row.end_s <= row.start_s:
+        found.append(f"its part ends at {row.end_s:g} s and begins at {row.start_s:g} s")
+    if not result.ok or not result.duration_s:
+        return found
+    if row.start_s is not None and row.start_s >= result.duration_s:
+        found.append(f"its part begins at {row.start_s:g} s, the video is {result.duration_s:.2f} s long")
+    elif row.end_s is not None and row.end_s > result.duration_s + 1 / max(result.fps, 1):
+        found.append(f"its part ends at {row.end_s:g} s, the video is {result.duration_s:.2f} s long")
+    return found
+
+
+class _CaptionCheck:
+    """Looks at text and subtitles of rows, at each file once.
+
+    Args:
+        texts: whether some row has a text, so that all should.
+        subtitles: whether some row names a file.
+    """
+
+    def __init__(self, texts: bool, subtitles: bool):
+        self.texts, self.subtitles = texts, subtitles
+        self.files: dict[str, list[str]] = {}
+
+    def problems(self, row: Row) -> list[str]:
+        """What is wrong with the captions of a row."""
+        found = ["no text"] if self.texts and row.text is None else []
+        if row.subtitles is None:
+            return found or (["no subtitles"] if self.subtitles and row.text is None else [])
+        if row.subtitles not in self.files:
+            self.files[row.subtitles] = _subtitle_problems(row.subtitles)
+        return found + self.files[row.subtitles]
+
+
+def _subtitle_problems(path: str) -> list[str]:
+    try:
+        read = read_subtitles(path)
+    except InputError as error:
+        return [f"subtitles: {error.message}"]
+    found = [f"subtitles are not in UTF-8, read as {FALLBACK}"] if read.encoding == FALLBACK else []
+    return found if read.sentences else [*found, "subtitles say nothing"]

@@ -63,6 +63,7 @@ def test_lists_without_header(write, tmp_path, text, expected):
         ("m.csv", "path,path\n", "line 1: a column name occurs twice"),
         ("m.csv", "video,label\na.mp4,run\n", "line 1: the header has no 'path' column"),
         ("m.jsonl", '{"path": "a.mp4"}\n{"path": \n', "line 2"),
+        ("m.jsonl", '{"path": ""}\n', "line 1: the path is empty"),
         ("m.jsonl", '{"file": "a.mp4"}\n', "line 1: expected an object with a 'path'"),
         ("m.txt", "a.mp4 1\nnonsense\n", "line 2: 'nonsense'"),
     ],
@@ -136,6 +137,8 @@ def test_what_is_written_reads_back(tmp_path, name):
         Row(f"{tmp_path}/a, b/1.mp4", "run", 0.1, 2.25, "train", {"subject": "S1"}),
         Row("/elsewhere/2.mp4", "jump", None, None, "val", {"seek_ok_decord": "true"}),
         Row(f"{tmp_path}/ü/3.mp4"),
+        Row(f"{tmp_path}/4.mp4", text='a "sentence", ü', subtitles=f"{tmp_path}/subs/4.srt"),
+        Row(f"{tmp_path}/5.mp4", None, 1.0, 2.0, subtitles="/elsewhere/5.vtt"),
     ]
     write_manifest(rows, tmp_path / name)
     assert index_path(tmp_path / name) == rows
@@ -178,10 +181,29 @@ def test_large_manifests_are_read_again_when_they_change(write, tmp_path):
 def test_tables_read_whole_and_line_by_line_are_the_same(write, tmp_path):
     file = write(
         "m.csv",
-        'path, Label ,start_s,end,split,a b,Note\n x/../1.mp4 , run,0.5,,train," s ",\n\n"/a,b.mp4",,,3,,,ü\n./2.mp4,0,1e1,11,,1,2\n',
+        "path, Label ,start_s,end,split,a b,Note,TEXT,subtitles\n"
+        ' x/../1.mp4 , run,0.5,,train," s ",, two words ,\n\n"/a,b.mp4",,,3,,,ü,,./x/1.srt\n./2.mp4,0,1e1,11,,1,2, ,/1.vtt\n',
     )
     with open(file, encoding="utf-8") as lines:
         whole = parsing._whole_table(lines, str(tmp_path), ",")
         lines.seek(0)
         assert whole == list(parsing._table_rows(parsing._Problems(tmp_path), lines, str(tmp_path), ","))
-    assert whole[0] == Row(f"{tmp_path}/1.mp4", "run", 0.5, None, "train", {"a b": " s "})
+    assert whole[0] == Row(f"{tmp_path}/1.mp4", "run", 0.5, None, "train", {"a b": " s "}, "two words")
+    assert [(row.text, row.subtitles) for row in whole[1:]] == [(None, f"{tmp_path}/x/1.srt"), (None, "/1.vtt")]
+
+
+def test_captions_in_json_lines(write, tmp_path):
+    file = write(
+        "m.jsonl", '{"path": "1.mp4", "text": " a\\nb ", "subtitles": "s/1.srt"}\n{"path": "2.mp4", "text": "", "subtitles": null}\n'
+    )
+    assert list(index_path(file)) == [Row(f"{tmp_path}/1.mp4", text="a\nb", subtitles=f"{tmp_path}/s/1.srt"), Row(f"{tmp_path}/2.mp4")]
+    with pytest.raises(UsageError, match=r"line 1: text is \[1\], expected a string"):
+        index_path(write("bad.jsonl", '{"path": "1.mp4", "text": [1]}\n'))
+
+
+@pytest.mark.parametrize("text", ["path,start,end,note\na.mp4,2,1,\nb.mp4,0,0,x\n", '{"path": "a.mp4", "start": 2, "end": 1}\n'])
+def test_rows_that_end_before_they_begin_can_be_asked_for(write, text):
+    file = write("m.csv" if text.startswith("path") else "m.jsonl", text)
+    with pytest.raises(UsageError, match="is not after start"):
+        read_sources([file])
+    assert next((row.start_s, row.end_s) for row in read_sources([file], any_times=True)) == (2, 1)

@@ -1,5 +1,7 @@
+import hashlib
 import multiprocessing
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ def some_rows(n: int) -> list[Row]:
             None if i % 4 else i / 8 + 1,
             ("train", "val", None)[i % 3],
             {"subject": f"S{i % 11}"} if i % 2 else {"empty": "", "odd": "\udcff\x00"},
+            f"sentence {i}, ü" if i % 4 == 1 else None,
+            f"/subtitles/{i // 9}.srt" if i % 7 == 2 else None,
         )
         for i in range(n)
     ]
@@ -32,6 +36,9 @@ def test_rows_come_back_as_they_were(n):
     assert rows == given
     assert rows[:] == given
     assert list(rows.values("label")) == [row.label for row in given]
+    assert list(rows.values("text")) == [row.text for row in given]
+    assert list(rows.values("subtitles")) == [row.subtitles for row in given]
+    assert rows.captioned == (n > 1)
     assert list(rows.values("subject")) == [row.extra.get("subject") for row in given]
     assert Rows.of(rows) is rows
 
@@ -39,7 +46,9 @@ def test_rows_come_back_as_they_were(n):
 def test_absent_columns():
     rows = Rows.of([Row("/a.mp4"), Row("/b.mp4")])
     assert list(rows) == [Row("/a.mp4"), Row("/b.mp4")]
-    assert list(rows.values("start_s")) == list(rows.values("anything")) == [None, None]
+    assert list(rows.values("start_s")) == list(rows.values("text")) == list(rows.values("anything")) == [None, None]
+    assert not rows.captioned
+    assert {name for name in rows._columns.arrays() if "text" in name or "subtitles" in name} == set()
 
 
 def test_a_column_that_begins_late():
@@ -72,6 +81,65 @@ def test_hash_is_that_of_earlier_versions():
     rows = [Row("/a/1.mp4", "run", 0.5, 2.0, "train"), Row("/b/ü 2.mp4", extra={"x": "1"}), Row("/c/frames/", None, None, 3.0)]
     assert hash_rows(rows) == hash_rows(Rows.of(rows)) == "f12f205f72def29a"
     assert hash_rows(rows[:2]) != hash_rows(rows)
+    assert (
+        hash_rows([Row("/x.mp4", text="said"), *rows][1:]) == hash_rows(Rows.of([Row("/x.mp4", text="said"), *rows])[1:]) == hash_rows(rows)
+    )
+
+
+def test_hash_is_of_text_and_subtitles(tmp_path):
+    file = tmp_path / "a.srt"
+    file.write_text("one")
+    plain, copy = Row("/a.mp4", "run"), tmp_path / "moved" / "b.srt"
+    copy.parent.mkdir()
+    copy.write_text("one")
+    kinds = [
+        [plain],
+        [replace(plain, text="said")],
+        [replace(plain, text="said ")],
+        [replace(plain, subtitles=str(file))],
+        [replace(plain, text="said", subtitles=str(file))],
+        [replace(plain, text=f"said'\t{hashlib.sha256(b'one').hexdigest()[:16]}")],
+        [replace(plain, subtitles=str(tmp_path / "missing.srt"))],
+        [plain, replace(plain, text="said")],
+        [replace(plain, text="said"), plain],
+    ]
+    hashes = [hash_rows(rows) for rows in kinds]
+    assert len(set(hashes)) == len(kinds)
+    assert [hash_rows(Rows.of(rows)) for rows in kinds] == hashes
+    assert hash_rows([replace(plain, subtitles=str(copy))]) == hashes[3]
+    file.write_text("two")
+    assert hash_rows(kinds[3]) != hashes[3]
+    assert hash_rows(kinds[1]) == hashes[1]
+
+
+@pytest.mark.parametrize("n", [0, 1, 5000])
+def test_groups_are_the_videos_in_order_of_first_appearance(n):
+    chosen = np.random.default_rng(0).integers(0, 700, n)
+    given = [Row(f"/ü {video}.mp4", f"class {i}", float(i)) for i, video in enumerate(chosen)]
+    expected: dict[str, list[Row]] = {}
+    for row in given:
+        expected.setdefault(row.path, []).append(row)
+    groups = Rows.of(given).grouped()
+    assert [(path, list(rows)) for path, rows in groups] == list(expected.items())
+    assert len(groups) == len(expected)
+    part = Rows.of(given)[1::3].grouped()
+    assert sum(len(rows) for _, rows in part) == len(given[1::3])
+    assert all(row.path == path for path, rows in part for row in rows)
+    if n > 1:
+        assert groups[-1] == groups[len(groups) - 1]
+        assert [path for path, _ in groups[3:9:2]] == [path for path, _ in list(groups)[3:9:2]]
+    with pytest.raises(IndexError):
+        groups[len(groups)]
+
+
+def test_groups_hold_two_numbers_per_row_and_travel():
+    import pickle
+
+    rows = Rows.of([Row(f"/{i % 1000}.mp4", text="x" * 50) for i in range(100_000)])
+    groups = rows.grouped()
+    assert sum(each.nbytes for each in (groups._order, groups._ends)) <= 8 * len(rows)
+    again = pickle.loads(pickle.dumps(groups))
+    assert [(path, len(own)) for path, own in again] == [(f"/{i}.mp4", 100) for i in range(1000)]
 
 
 def measure(rows: Rows, answer) -> None:

@@ -57,6 +57,45 @@ def test_problems(found):
     assert results["unlabelled"].problems == ["no label"]
 
 
+def test_parts(tmp_path):
+    video = str(write_video(tmp_path / "a.mp4", n=30))  # 30 fps: 1.02 is within a frame of the end
+    rows = [Row(video, None, start, end) for start, end in [(0.5, 1.02), (0.5, 1.5), (0.5, 0.5), (2.0, 1.5)]]
+    rows.append(Row(str(tmp_path / "gone.mp4"), None, 2.0, 1.0))
+    assert [result.problems for result in check_rows(rows, workers=1, seek=False)] == [
+        [],
+        ["its part ends at 1.5 s, the video is 1.00 s long"],
+        ["its part ends at 0.5 s and begins at 0.5 s"],
+        ["its part ends at 1.5 s and begins at 2 s", "its part begins at 2 s, the video is 1.00 s long"],
+        ["no such file", "its part ends at 1 s and begins at 2 s"],
+    ]
+
+
+def test_captions(tmp_path):
+    video = str(write_video(tmp_path / "a.mp4", n=10))
+    for name, text in {
+        "good.srt": "1\n00:00:00,000 --> 00:00:01,000\nA\n",
+        "bad.srt": "1\n00:00:0x,000 --> 00:00:01,000\nA\n",
+        "silent.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000\n<i></i>\n",
+        "old.srt": "1\n00:00:00,000 --> 00:00:01,000\n\xe9\n",
+    }.items():
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+
+    def problems(*rows):
+        return [result.problems for result in check_rows(list(rows), workers=1, seek=False)]
+
+    def subtitled(name):
+        return Row(video, subtitles=str(tmp_path / name))
+
+    assert problems(Row(video), Row(video, text="said")) == [["no text"], []]
+    assert problems(Row(video), subtitled("good.srt"), Row(video, text="said")) == [["no text"], ["no text"], []]
+    names = ["good.srt", "bad.srt", "gone.srt", "silent.vtt", "old.srt"]
+    found = problems(*map(subtitled, names), Row(video))
+    assert found[0] == []
+    assert found[1][0].startswith(f"subtitles: {tmp_path}/bad.srt, line 2: '00:00:0x")
+    assert found[2] == [f"subtitles: {tmp_path}/gone.srt: cannot be read (No such file or directory)"]
+    assert found[3:] == [["subtitles say nothing"], ["subtitles are not in UTF-8, read as cp1252"], ["no subtitles"]]
+
+
 def test_summary(found):
     _, totals = found
     assert (totals["rows"], totals["files"], totals["ok"], totals["failed"]) == (10, 8, 8, 2)
