@@ -163,7 +163,7 @@ def test_parts_of_a_video_and_files_of_the_same_name_keep_apart(videos, vid):
 def test_both_detectors_write_into_one_folder_and_a_foreign_file_is_not_a_result(videos, vid):
     calls = {
         "boundaries": ["detect-boundaries", "videos", "--write", "csv,edl,html", "--save-scores"],
-        "anomalies": ["detect-anomalies", "videos", "--set", "first_part=0.7", "--write", "csv,html"],
+        "anomalies": ["detect-anomalies", "videos", "--set", "first_part=0.95", "--write", "csv,html"],
     }
     found = videos.parent / "found"
     first = {task: records(vid(*call, "--out", "found", "--json", "-q")[1]) for task, call in calls.items()}

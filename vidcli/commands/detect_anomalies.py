@@ -35,7 +35,7 @@ ALARM = 10
 
 Normal = typer.Option(metavar="PATH", help="Normal footage of the same camera: video, folder or manifest. Repeatable.")
 FirstPart = typer.Option(metavar="SHARE", help="Without --model and --normal: share of each video that is normal [default: 0.25].")
-Write = typer.Option(metavar="LIST", help="csv, html, mp4, besides the JSON record.")
+Write = typer.Option(metavar="LIST", help="csv, html, mp4 (NAME.anomalies.csv, ...), besides the JSON record.")
 Threshold = typer.Option(metavar="S", help="Least score of an anomalous frame [default: 0.5, or the model's own].")
 FailAbove = typer.Option(metavar="S", help="Exit with 10 if any frame scores more than this.")
 MinDuration = typer.Option(metavar="SECONDS", min=0, help="Shorter intervals are dropped [default: 0].")

@@ -26,7 +26,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Write = typer.Option(metavar="LIST", help="csv, edl, html, besides the JSON record.")
+Write = typer.Option(metavar="LIST", help="csv, edl, html (NAME.boundaries.csv, ...), besides the JSON record.")
 SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.boundaries.scores.csv), for --from-scores.")
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")

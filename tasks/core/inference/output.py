@@ -116,7 +116,7 @@ class Output:
             if kind != RECORD:
                 write(kind, file)
                 known[file.name] = file.stat().st_size
-        write_record(files[RECORD], {**record, _DONE: {"input_bytes": _bytes(source.row.path), "files": known}})
+        write_record(files[RECORD], {**record, _DONE: {"input_bytes": _bytes(source.row.path), "files": dict(sorted(known.items()))}})
         return {**record, "files": [str(file) for file in files.values()]}
 
 
