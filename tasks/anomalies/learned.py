@@ -1,4 +1,4 @@
-"""The trained detector: a model of `vid pretrain --preset anomalies/...` over videos of any length."""
+"""Scores of a model of `vid pretrain --preset anomalies/...` over videos of any length."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -39,7 +39,7 @@ class AnomalyModel(BaseModel):
     preprocessing: _Preprocessing
 
 
-class LearnedDetector:
+class LearnedScorer:
     """A model, ready to score videos.
 
     Args:
@@ -86,19 +86,32 @@ class LearnedDetector:
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> FrameScores:
-        """Scores of an open video, or of the part start_s <= t < end_s.
+        """Scores of an open video, or of the part start_s <= t < end_s; arguments and errors as `raw`."""
+        found = self.raw(reader, progress, start_s, end_s)
+        return self.fused(found, reader.pts[found.frame])
+
+    def raw(
+        self,
+        reader: VideoReader,
+        progress: Callable[[int], None] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> Raw:
+        """What the networks say of an open video, or of the part start_s <= t < end_s.
 
         The frames are gone through once per part. With `edges: drop` a video shorter than a window gets no score.
 
         Args:
+            reader: the video.
             progress: called with the number of further frames that are behind.
+            start_s, end_s: None: from the first, to the last frame.
 
         Raises:
             VideoError: the video cannot be decoded.
         """
         low, high = frame_range(reader.pts, start_s, end_s)
         config = self.detect
-        raw = raw_scores(
+        return raw_scores(
             self.networks,
             reader,
             low,
@@ -110,7 +123,6 @@ class LearnedDetector:
             batch=config.batch_size,
             progress=progress,
         )
-        return self.fused(raw, reader.pts[raw.frame])
 
     def fused(self, raw: Raw, t: np.ndarray) -> FrameScores:
         """Scores from what the networks said; t: (N,) seconds."""

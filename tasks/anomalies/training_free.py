@@ -134,7 +134,7 @@ def score_video(
     The frames between samples take values on the straight line between them. Parts: `motion`, `change`.
 
     Raises:
-        UsageError: the picture has another shape than the normal footage.
+        InputError: the picture has another shape than the normal footage.
     """
     stop = reader.n_frames if stop is None else stop
     times, maps = [], []
@@ -143,7 +143,7 @@ def score_video(
         maps.append(found)
     ratio = windows(np.stack(maps))
     if ratio.shape[2:] != model.cells:
-        raise UsageError(
+        raise InputError(
             f"{reader.path}: pictures of {reader.width} x {reader.height} px have another shape than the normal footage",
             "normal footage must come from the same camera",
         )

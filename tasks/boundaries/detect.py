@@ -1,190 +1,70 @@
-"""`vid detect-boundaries`: boundaries of any number of videos, each on its own, by the training-free detector or a trained model."""
+"""`vid detect-boundaries`: three ways to scores (training-free, a model, saved before) and one way from there to boundaries and files."""
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tasks.boundaries import training_free
 from tasks.boundaries.config import DetectConfig, MergeConfig
 from tasks.boundaries.merge import merge
 from tasks.boundaries.result import Boundary, Detection, Scores, as_record
-from tasks.boundaries.scores import SUFFIX, read_scores, write_scores
-from tasks.boundaries.writers import SUFFIXES, outputs, write_all
-from tasks.core.clips.clips import duration_s, frame_range
+from tasks.boundaries.scores import read_scores, saved_in
+from tasks.boundaries.writers import SUFFIXES, write_file
 from tasks.core.data.inputs import Input, path_hash
+from tasks.core.data.manifest import Row
 from tasks.core.errors import InputError, UsageError
-from tasks.core.report.outputs import finished as outputs_finished
+from tasks.core.inference.detector import Detector, Footage, detect_all, detect_one
+from tasks.core.inference.loop import Advance, each_input, failure, still
+from tasks.core.inference.output import Output
 from tasks.core.reporter import Reporter
-from tasks.core.video.children import each
 from tasks.core.video.open import open_video
-from tasks.core.video.reader import VideoError, VideoReader
+from tasks.core.video.reader import VideoError
 
 TRAINING_FREE = "training-free"
-THUMBNAIL_PX = 112
 PUBLISHED = {"threshold": 0.5, "min_gap_s": 0.5}
 """Settings of the training-free detector where none are given."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is written, and where.
-
-    Attributes:
-        folder: None: nothing is written. kinds: of `writers.SUFFIXES`. scores: keep the scores too. overwrite: redo what is there.
-    """
-
-    folder: Path | None = None
-    kinds: tuple[str, ...] = ("json",)
-    scores: bool = False
-    overwrite: bool = False
 
 
 def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Detects in every input, one after the other or, without a model, in several processes.
 
     Yields, in the order of the inputs:
-        the record of `writers.as_record` plus `files`; `{"video", "error"}` for an input that cannot be read; a record with
-        `"skipped": True` where the outputs were there already.
+        the record of `result.as_record` plus `files`; `{"video", "error"}` for an input that cannot be read; a record with
+        `"skipped": True` where the outputs were made before.
     """
-    detector = Detector(config)
-    work = partial(one, detector, output)
-    here = 0 if config.model else workers  # a model stays where its memory is
-    yield from each(work, inputs, here, reporter, "detecting", "video", lambda source, reason: {"video": source.shown, "error": reason})
+    detector = TrainingFreeDetector(config) if config.model is None else ModelDetector(config)
+    yield from detect_all(detector, inputs, output, workers, reporter)
 
 
-def one(detector: "Detector", output: Output, source: Input, advance: Callable[[int], None] = lambda n: None) -> dict[str, Any]:
-    """Detects in one input and writes its outputs; returns its record."""
-    if output.folder is not None and not output.overwrite and (record := finished(detector, output, source)) is not None:
-        return record
-    try:
-        row = source.row
-        with open_video(row.path, detector.config.decoder) as reader:
-            detection = detector.detect(reader, source.shown, row.start_s, row.end_s, advance)
-            files = write(output, source.name, detection, reader, advance)
-    except VideoError as error:
-        return {"video": source.shown, "error": error.reason}
-    return {**as_record(detection), "files": files}
+def run_from_scores(config: DetectConfig, inputs: list[Input], output: Output, reporter: Reporter) -> Iterator[dict[str, Any]]:
+    """Boundaries and outputs anew from saved scores; records as `run`. The report gets pictures where the video can be read.
+
+    Args:
+        config: what it leaves open is as it was when the scores were made.
+        inputs: files of scores, see `saved_inputs`.
+        output: what is written, and where.
+        reporter: told of videos that cannot be read any more.
+    """
+    yield from each_input(partial(_from_scores, config, output, reporter), inputs, 0, reporter, "reading scores", "file")
 
 
-def finished(detector: "Detector", output: Output, source: Input) -> dict[str, Any] | None:
-    """The record of an input whose outputs are all there, made with the same settings where a JSON file tells; else None."""
-    return _there(output, source.name, source.shown, detector.method, detector.settings, source.row.path)
-
-
-def _there(output: Output, name: str, shown: str, method: str, settings: dict[str, Any], video: str) -> dict[str, Any] | None:
-    wanted = outputs(output.folder, name, output.kinds)
-    wanted += [output.folder / f"{name}{SUFFIX}"] if output.scores else []
-    return outputs_finished(wanted, output.folder / f"{name}{SUFFIXES['json']}", shown, method, settings, video)
-
-
-def write(
-    output: Output, name: str, detection: Detection, reader: VideoReader | None, advance: Callable[[int], None] = lambda n: None
-) -> list[str]:
-    """Writes what `output` asks for; the report gets pictures where there is a reader. `advance(0)` is called while they are fetched."""
-    if output.folder is None:
-        return []
-    thumbnails = None
-    if reader is not None and "html" in output.kinds:
-        from tasks.boundaries.report import thumbnail_frames
-
-        pairs = np.array(thumbnail_frames(detection), np.int64).reshape(-1, 2)
-        numbers, back = np.unique(pairs, return_inverse=True)
-        pictures: list[np.ndarray] = []
-        for first in range(0, len(numbers), 16):
-            pictures += list(reader.get(numbers[first : first + 16], min(THUMBNAIL_PX, reader.height, reader.width)))
-            advance(0)
-        thumbnails = [(pictures[a], pictures[b]) for a, b in back.reshape(-1, 2)]
-    written = write_all(output.folder, name, detection, output.kinds, thumbnails)
-    if output.scores:
-        write_scores(output.folder / f"{name}{SUFFIX}", detection)
-        written.append(output.folder / f"{name}{SUFFIX}")
-    return [str(path) for path in written]
-
-
-def from_scores(config: DetectConfig, files: list[Path], output: Output, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """Boundaries and outputs anew from files of scores; records as `run`. The report gets pictures where the video can be read."""
-    stems = Counter(file.name for file in files)
-    for file in files:
-        try:
-            kept = read_scores(file)
-        except InputError as error:
-            yield {"video": str(file), "error": error.message.removeprefix(f"{file}: ")}
-            continue
-        detection = boundaries_of(kept, config)
-        name = file.name.removesuffix(SUFFIX)
-        if stems[file.name] > 1:
-            name += f"-{path_hash(file)}"
-        known = None
-        if output.folder is not None and not output.overwrite:
-            known = _there(output, name, kept.path, detection.method, detection.settings, kept.file)
-        yield known or {**as_record(detection), "files": _write_again(output, name, detection, config, reporter)}
-
-
-def _write_again(output: Output, name: str, detection: Detection, config: DetectConfig, reporter: Reporter) -> list[str]:
-    if output.folder is None or "html" not in output.kinds:
-        return write(output, name, detection, None)
-    try:
-        with open_video(detection.file, config.decoder) as reader:
-            if (reader.n_frames, reader.height, reader.width) == (detection.n_frames, detection.height, detection.width):
-                return write(output, name, detection, reader)
-            reporter.warn(f"{name}: report without pictures: {detection.file} is another video now")
-    except VideoError as error:
-        reporter.warn(f"{name}: report without pictures: {error.message}")
-    return write(output, name, detection, None)
-
-
-def score_files(sources: list[str]) -> list[Path]:
-    """Files of scores: as named, or those directly in a folder; InputError where a folder holds none."""
-    found = []
-    for source in map(Path, sources):
-        inside = sorted(source.glob(f"*{SUFFIX}")) if source.is_dir() else [source]
-        if not inside:
-            raise InputError(f"{source}: no scores in this folder", "--save-scores writes them")
-        found += inside
-    return list({os.path.realpath(file): file for file in found}.values())
-
-
-def boundaries_of(kept: Detection, config: DetectConfig) -> Detection:
-    """A detection with boundaries by the rule of its method; what `config` leaves open is as it was when the scores were made.
+def saved_inputs(sources: list[str]) -> list[Input]:
+    """Files of scores, as named or those directly in a folder; outputs are called as before, with a hash where two have the same name.
 
     Raises:
-        UsageError: a setting of another method was given.
+        InputError: a folder without scores.
     """
-    settings = dict(kept.settings)
-    if kept.method == TRAINING_FREE:
-        _refuse_without_model(config)
-        given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
-        settings |= {key: value for key, value in given.items() if value is not None}
-    else:
-        _refuse_with_model(config)
-        settings |= merging(config, {**settings["merge"], "threshold": settings["threshold"]})
-    return replace(kept, settings=settings, boundaries=boundaries_from_scores(kept.scores, kept.method, settings))
-
-
-def merging(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
-    """`threshold` and `merge` as they are recorded: what was published, with what `config` sets in its place."""
-    rules = {**published, **(config.merge.model_dump(exclude_unset=True) if config.merge else {})}
-    threshold = rules.pop("threshold")
-    return {"threshold": threshold if config.threshold is None else config.threshold, "merge": rules}
-
-
-def _refuse_without_model(config: DetectConfig) -> None:
-    for key, name in (("merge", "merge.*"), ("device", "--device"), ("batch_size", "--batch-size")):
-        if getattr(config, key) != DetectConfig.model_fields[key].default:
-            raise UsageError(
-                f"{name} belongs to a trained model, and there is none here", "the training-free detector has --threshold and --min-gap"
-            )
-
-
-def _refuse_with_model(config: DetectConfig) -> None:
-    if config.min_gap_s is not None:
-        raise UsageError("--min-gap belongs to the training-free detector", "with a model: --set merge.window_s=SECONDS")
+    found: dict[str, tuple[str, Path]] = {}
+    for source in map(Path, sources):
+        for stem, file in saved_in(source):
+            found.setdefault(os.path.realpath(file), (stem, file))
+    stems = Counter(stem for stem, _ in found.values())
+    return [Input(Row(str(file)), str(file), stem if stems[stem] == 1 else f"{stem}-{path_hash(file)}") for stem, file in found.values()]
 
 
 def boundaries_from_scores(scores: Scores, method: str, settings: dict[str, Any]) -> list[Boundary]:
@@ -194,53 +74,132 @@ def boundaries_from_scores(scores: Scores, method: str, settings: dict[str, Any]
     return merge(scores, MergeConfig(**{**settings["merge"], "threshold": settings["threshold"]}))
 
 
-class Detector:
-    """The training-free detector, or a model; can be sent to another process where there is no model.
+class BoundaryDetector(Detector[Footage, Scores, Detection]):
+    """What all three have in common: boundaries from scores by the rule of the method, and files."""
 
-    Attributes:
-        method: `training-free` or the model as it was named. settings: recorded with every result.
-    """
+    suffixes = SUFFIXES
 
-    def __init__(self, config: DetectConfig):
-        self.config = config
-        self.model = None
-        if config.model is None:
-            _refuse_without_model(config)
-            self.method = TRAINING_FREE
-            given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
-            self.settings = {**PUBLISHED, **{key: value for key, value in given.items() if value is not None}}
-            return
-        from tasks.boundaries.learned import LearnedScorer
-
-        _refuse_with_model(config)
-        self.model = LearnedScorer(config.model, config.device, config.batch_size)
-        self.method = config.model
-        self.settings = {**merging(config, self.model.merge.model_dump()), "model_hash": self.model.weights_hash}
-
-    def detect(
-        self, reader: VideoReader, shown: str, start_s: float | None, end_s: float | None, advance: Callable[[int], None]
-    ) -> Detection:
-        """Everything found in an open video, or in the part of it with start_s <= t < end_s."""
-        start, stop = frame_range(reader.pts, start_s, end_s)
-        if self.model is None:
-            scores = training_free.score_video(reader, advance, start, stop)
-        else:
-            scores = self.model.score(reader, advance, start_s, end_s)
-        part = reader.pts[start:stop]
+    def finish(self, opened: Footage, scores: Iterator[Scores]) -> Detection:
+        joined = Scores.join(scores)
         return Detection(
-            path=shown,
             method=self.method,
             settings=self.settings,
-            n_frames=reader.n_frames,
-            fps=float(reader.fps),
-            duration_s=duration_s(part, reader.fps),
-            start_s=float(part[0]),
-            width=reader.width,
-            height=reader.height,
-            scores=scores,
-            boundaries=boundaries_from_scores(scores, self.method, self.settings),
-            damage=reader.damage,
-            part=None if start_s is None and end_s is None else (start_s, end_s),
-            file_start_s=float(reader.pts[0]),
-            file=os.path.abspath(reader.path),
+            scores=joined,
+            boundaries=boundaries_from_scores(joined, self.method, self.settings),
+            part=None if opened.start_s is None and opened.end_s is None else (opened.start_s, opened.end_s),
+            file_start_s=float(opened.reader.pts[0]),
+            file=os.path.abspath(opened.reader.path),
+            **opened.facts(),
         )
+
+    def record(self, result: Detection) -> dict[str, Any]:
+        return as_record(result)
+
+    def write(self, kind: str, path: Path, result: Detection, opened: Footage, advance: Advance = still) -> None:
+        write_file(kind, path, result, opened.reader, advance)
+
+
+class TrainingFreeDetector(BoundaryDetector):
+    """`training_free`, on the CPU; UsageError where settings of a model are given."""
+
+    method, portable = TRAINING_FREE, True
+
+    def __init__(self, config: DetectConfig):
+        self.settings, self.decoder = training_free_settings(config, PUBLISHED), config.decoder
+
+    def score(self, opened: Footage, advance: Advance = still) -> Iterator[Scores]:
+        yield training_free.score_video(opened.reader, advance, opened.start, opened.stop)
+
+
+class ModelDetector(BoundaryDetector):
+    """A model of `vid finetune`; UsageError where settings of the training-free detector are given, or there is no such model."""
+
+    def __init__(self, config: DetectConfig):
+        from tasks.boundaries.learned import LearnedScorer
+
+        _refuse_min_gap(config)
+        self.scorer = LearnedScorer(config.model, config.device, config.batch_size)
+        self.method, self.decoder = config.model, config.decoder
+        self.settings = {**model_settings(config, self.scorer.merge.model_dump()), "model_hash": self.scorer.weights_hash}
+
+    def score(self, opened: Footage, advance: Advance = still) -> Iterator[Scores]:
+        yield from self.scorer.windows(opened.reader, advance, opened.start_s, opened.end_s)
+
+
+class SavedScores(BoundaryDetector):
+    """The scores of one video, saved by either of the others; UsageError where a setting is given that its method does not have.
+
+    Args:
+        saved: what the file holds. config: in place of the saved settings.
+        reporter: told where there are no pictures for the report.
+    """
+
+    def __init__(self, saved: Detection, config: DetectConfig, reporter: Reporter):
+        self.saved, self.decoder, self.reporter = saved, config.decoder, reporter
+        self.method = saved.method
+        if saved.method == TRAINING_FREE:
+            changed = training_free_settings(config, saved.settings)
+        else:
+            _refuse_min_gap(config)
+            changed = model_settings(config, {**saved.settings["merge"], "threshold": saved.settings["threshold"]})
+        self.settings = {**saved.settings, **changed}
+
+    def open(self, source: Input) -> AbstractContextManager[Detection]:
+        return nullcontext(self.saved)
+
+    def score(self, opened: Detection, advance: Advance = still) -> Iterator[Scores]:
+        yield opened.scores
+
+    def finish(self, opened: Detection, scores: Iterator[Scores]) -> Detection:
+        found = boundaries_from_scores(Scores.join(scores), self.method, self.settings)
+        return replace(opened, settings=self.settings, boundaries=found)
+
+    def write(self, kind: str, path: Path, result: Detection, opened: Detection, advance: Advance = still) -> None:
+        if kind != "html":
+            write_file(kind, path, result, None, advance)
+            return
+        try:
+            with open_video(opened.file, self.decoder) as reader:
+                same = (reader.n_frames, reader.height, reader.width) == (opened.n_frames, opened.height, opened.width)
+                if not same:
+                    self.reporter.warn(f"{path.name}: report without pictures: {opened.file} is another video now")
+                write_file(kind, path, result, reader if same else None, advance)
+        except VideoError as error:
+            self.reporter.warn(f"{path.name}: report without pictures: {error.message}")
+            write_file(kind, path, result, None, advance)
+
+
+def _from_scores(config: DetectConfig, output: Output, reporter: Reporter, source: Input, advance: Advance) -> dict[str, Any]:
+    try:
+        saved = read_scores(Path(source.row.path))
+    except InputError as error:
+        return failure(source, error)
+    video = Input(Row(saved.file), saved.path, source.name)
+    return detect_one(SavedScores(saved, config, reporter), output, video, advance)
+
+
+def training_free_settings(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
+    """`threshold` and `min_gap_s` as they are recorded: what was published, with what `config` sets in its place.
+
+    Raises:
+        UsageError: a setting of a model was given.
+    """
+    for key, name in (("merge", "merge.*"), ("device", "--device"), ("batch_size", "--batch-size")):
+        if getattr(config, key) != DetectConfig.model_fields[key].default:
+            raise UsageError(
+                f"{name} belongs to a trained model, and there is none here", "the training-free detector has --threshold and --min-gap"
+            )
+    given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
+    return {**published, **{key: value for key, value in given.items() if value is not None}}
+
+
+def model_settings(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
+    """`threshold` and `merge` as they are recorded: what was published, with what `config` sets in its place."""
+    rules = {**published, **(config.merge.model_dump(exclude_unset=True) if config.merge else {})}
+    threshold = rules.pop("threshold")
+    return {"threshold": threshold if config.threshold is None else config.threshold, "merge": rules}
+
+
+def _refuse_min_gap(config: DetectConfig) -> None:
+    if config.min_gap_s is not None:
+        raise UsageError("--min-gap belongs to the training-free detector", "with a model: --set merge.window_s=SECONDS")

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from tasks.boundaries.annotations import import_annotations, load, parse_json, video_names
 from tasks.boundaries.result import part_name
+from tasks.boundaries.writers import SUFFIXES
 from tasks.core.engine.run import source_commit
 from tasks.core.errors import InputError
 from tasks.core.metrics.boundaries import gebd_scores, seconds
 from tasks.core.reporter import Reporter
 
-_SUFFIX = ".boundaries.json"
+_SUFFIX = SUFFIXES["json"]
 _KNOWN_SHAPES = "{video: [seconds, ...]}, or what vid detect-boundaries writes"
 
 

@@ -1,6 +1,6 @@
 """Scores of a trained boundary classifier over a video of any length, in bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,17 @@ class LearnedScorer:
         end_s: float | None = None,
     ) -> Scores:
         """A score for every candidate of an open video, or of a part of it; arguments and errors as `score_video`."""
-        return score_video(self.classifier, reader, self.window, self.transform, self.short_side, self.batch, start_s, end_s, progress)
+        return Scores.join(self.windows(reader, progress, start_s, end_s))
+
+    def windows(
+        self,
+        reader: VideoReader,
+        progress: Callable[[int], None] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> Iterator[Scores]:
+        """The same, `batch` windows at a time."""
+        return score_windows(self.classifier, reader, self.window, self.transform, self.short_side, self.batch, start_s, end_s, progress)
 
 
 def still_transform(augment: AugmentConfig, size: int) -> TrainTransform:
@@ -64,7 +74,6 @@ def still_transform(augment: AugmentConfig, size: int) -> TrainTransform:
     return TrainTransform(AugmentConfig(crop=crop, mean=augment.mean, std=augment.std), size)
 
 
-@torch.no_grad()
 def score_video(
     classifier: BoundaryClassifier,
     reader: VideoReader,
@@ -76,14 +85,39 @@ def score_video(
     end_s: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
+    """All scores of `score_windows`."""
+    return Scores.join(score_windows(classifier, reader, window, transform, short_side, batch, start_s, end_s, progress))
+
+
+@torch.no_grad()
+def score_windows(
+    classifier: BoundaryClassifier,
+    reader: VideoReader,
+    window: WindowConfig,
+    transform: TrainTransform,
+    short_side: int | None,
+    batch: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Scores]:
     """The classifier's probability of a boundary at every candidate of a video, or of the part start_s <= t < end_s.
 
     The video is gone through once, forwards: frames that some window needs are decoded once, brought to the network's size once, and
     forgotten when no later window needs them.
 
     Args:
-        classifier: in evaluation mode. transform: of `still_transform`. short_side: the reader's scaling before it, px, or None.
-        batch: windows at once. progress: called with the number of further frames of the video that are behind.
+        classifier: in evaluation mode.
+        reader: the video.
+        window: which frames are around a candidate.
+        transform: of `still_transform`.
+        short_side: the reader's scaling before it, px, or None.
+        batch: windows at once.
+        start_s, end_s: None: from the first, to the last frame.
+        progress: called with the number of further frames of the video that are behind.
+
+    Yields:
+        the scores of `batch` candidates, in order of time.
 
     Raises:
         VideoError: the video cannot be decoded.
@@ -94,7 +128,6 @@ def score_video(
     around = windows(reader.pts, chosen, window, low, high)
     needed = np.unique(around)
     held, first, behind = None, 0, low  # frames needed[first : first + len(held)] of the present block, (n, 3, S, S)
-    scores = []
     for at in range(0, len(chosen), batch):
         block = around[at : at + batch]
         begin, end = np.searchsorted(needed, block.min()), np.searchsorted(needed, block.max(), side="right")
@@ -108,9 +141,10 @@ def score_video(
         places = torch.from_numpy(np.searchsorted(needed, block) - first).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = classifier(held[places])
-        scores.append(logits.float().sigmoid().cpu().numpy())
+        found = logits.float().sigmoid().cpu().numpy()
         if progress is not None:
             done = high if at + batch >= len(chosen) else int(chosen[at + batch])
             progress(done - behind)
             behind = done
-    return Scores(reader.pts[chosen].astype(np.float64), chosen, np.concatenate(scores).astype(np.float32))
+        numbers = chosen[at : at + batch]
+        yield Scores(reader.pts[numbers].astype(np.float64), numbers, found.astype(np.float32))

@@ -1,6 +1,6 @@
 """The report of one video: a self-contained HTML page with a timeline and the pictures on each side of every boundary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,11 @@ import numpy as np
 from tasks.boundaries.result import Detection, as_record
 from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
+from tasks.core.video.reader import VideoReader
 
 _NOUNS = ("boundary", "boundaries")
+_THUMBNAIL_PX = 112
+_AT_ONCE = 16
 _AFTER_S = 0.25  # right after a boundary most of the picture is still the same
 
 
@@ -36,6 +39,28 @@ def thumbnail_frames(detection: Detection) -> list[tuple[int, int]]:
     return pairs
 
 
+def pictures(
+    detection: Detection, reader: VideoReader, advance: Callable[[int], None] = lambda n: None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What `write_report` wants: for each pair of `thumbnail_frames` two pictures, (H, W, 3) uint8 RGB.
+
+    Args:
+        detection: what was found.
+        reader: the video.
+        advance: called with 0 now and then: still at work.
+
+    Raises:
+        VideoError: the video cannot be decoded again.
+    """
+    pairs = np.array(thumbnail_frames(detection), np.int64).reshape(-1, 2)
+    numbers, back = np.unique(pairs, return_inverse=True)
+    found: list[np.ndarray] = []
+    for first in range(0, len(numbers), _AT_ONCE):
+        found += list(reader.get(numbers[first : first + _AT_ONCE], min(_THUMBNAIL_PX, reader.height, reader.width)))
+        advance(0)
+    return [(found[a], found[b]) for a, b in back.reshape(-1, 2)]
+
+
 def write_report(path: Path, detection: Detection, thumbnails: Sequence[tuple[np.ndarray, np.ndarray]] | None = None) -> None:
     """Writes the page; it appears whole or not at all, and asks for nothing outside itself.
 
@@ -50,10 +75,10 @@ def write_report(path: Path, detection: Detection, thumbnails: Sequence[tuple[np
         raise ValueError(f"{len(thumbnails)} pairs of thumbnails for {len(shown)} boundaries")
     record, n = as_record(detection), len(detection.boundaries)
     targets = detections.targets(_NOUNS[0], n, bool(shown))
-    pictures = ("Before and after", "the highest scores", len(shown), _cards(detection, shown, thumbnails)) if shown else None
+    cut = ("Before and after", "the highest scores", len(shown), _cards(detection, shown, thumbnails)) if shown else None
     facts = {"candidates scored": len(detection.scores), "first frame at (s)": f"{record['start_s']:g}"}
     drawing, table = _timeline(detection, targets), _table(detection, targets)
-    detections.write_page(path, record, _NOUNS, n, drawing, _why_none(detection), pictures, table, facts)
+    detections.write_page(path, record, _NOUNS, n, drawing, _why_none(detection), cut, table, facts)
 
 
 def _why_none(detection: Detection) -> str:

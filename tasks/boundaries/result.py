@@ -1,5 +1,6 @@
 """What a detector says about one video: a score per candidate and the boundaries made from them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,16 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @classmethod
+    def join(cls, parts: Iterable["Scores"]) -> "Scores":
+        """Parts that follow each other as one."""
+        t, frame, score = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for part in parts:
+            t.append(part.t)
+            frame.append(part.frame)
+            score.append(part.score)
+        return cls(np.concatenate(t), np.concatenate(frame), np.concatenate(score))
 
 
 @dataclass(frozen=True)

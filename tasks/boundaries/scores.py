@@ -1,7 +1,7 @@
 """A detector's scores as a file, so that another threshold or another output needs no second look at the video.
 
-`NAME.scores.csv`: a first line `# {...}` with what is known of the video as JSON, then a table `t,frame,score`. Spreadsheets open it as
-it stands, `pandas.read_csv(path, comment="#")` reads the table.
+`NAME.boundaries.scores.csv`: a first line `# {...}` with what is known of the video as JSON, then a table `t,frame,score`. Spreadsheets
+open it as it stands, `pandas.read_csv(path, comment="#")` reads the table.
 """
 
 import json
@@ -16,7 +16,9 @@ from tasks.core.errors import InputError
 from tasks.core.files import replacing
 from tasks.core.report.outputs import video_facts
 
-SUFFIX = ".scores.csv"
+SUFFIX = ".boundaries.scores.csv"
+_SHORT = ".scores.csv"
+"""How the names of earlier versions end; `SUFFIX` ends so too."""
 _VERSION = 1
 _HEADER = "t,frame,score"
 _AGAIN = "detect again with --save-scores"
@@ -43,6 +45,7 @@ def write_scores(path: Path, detection: Detection) -> None:
 
     Args:
         path: by custom `NAME` + `SUFFIX`; appears whole or not at all.
+        detection: what was found.
     """
     scores = detection.scores
     known = {
@@ -62,6 +65,19 @@ def write_scores(path: Path, detection: Detection) -> None:
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(f"# {json.dumps(known)}\n{_HEADER}\n")
         file.writelines(f"{t},{frame},{score}\n" for t, frame, score in zip(*columns, strict=True))
+
+
+def saved_in(source: Path) -> list[tuple[str, Path]]:
+    """Files of scores: this one, or those directly in this folder, each with what the names of its outputs begin with.
+
+    Raises:
+        InputError: a folder without scores.
+    """
+    files = sorted(source.glob(f"*{_SHORT}"), key=lambda file: file.name.endswith(SUFFIX)) if source.is_dir() else [source]
+    if not files:
+        raise InputError(f"{source}: no scores in this folder", "--save-scores writes them")
+    found = {file.name.removesuffix(SUFFIX).removesuffix(_SHORT): file for file in files}  # of both names the present one
+    return sorted(found.items(), key=lambda item: item[1])
 
 
 def read_scores(path: Path) -> Detection:

@@ -1,67 +1,51 @@
-"""Boundaries as files: JSON, CSV, CMX 3600 edit decision list, HTML report. Nothing here detects anything."""
+"""Boundaries as files: CSV, CMX 3600 edit decision list, HTML report, scores. Nothing here detects anything."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from tasks.boundaries.result import Detection, as_record
+from tasks.boundaries.result import Detection
+from tasks.boundaries.scores import SUFFIX as SCORES_SUFFIX
+from tasks.boundaries.scores import write_scores
 from tasks.core import files
-from tasks.core.report.outputs import named, readable
+from tasks.core.report.outputs import readable
+from tasks.core.video.reader import VideoReader
 
-SUFFIXES = {"json": ".boundaries.json", "csv": ".boundaries.csv", "edl": ".edl", "html": ".html"}
+SUFFIXES = {
+    "json": ".boundaries.json",
+    "csv": ".boundaries.csv",
+    "edl": ".boundaries.edl",
+    "html": ".boundaries.html",
+    "scores": SCORES_SUFFIX,
+}
+"""Kind of file -> how its name ends; `json` is the record, see `tasks.core.inference.output`."""
 _NTSC = (15, 24, 30, 48, 60)  # counts per second that also exist slowed down by 1000/1001
 _MAX_COUNT = 99  # the frames field of a timecode has two digits
 _MAX_TITLE = 70
 
 
-def outputs(folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
-    """The files that `write_all` would write, one per kind, in order, without repetition.
+def write_file(
+    kind: str, path: Path, detection: Detection, reader: VideoReader | None = None, advance: Callable[[int], None] = lambda n: None
+) -> None:
+    """Writes one kind of file; it appears whole or not at all.
 
     Args:
-        folder: where they go. name: what their names begin with. kinds: of `SUFFIXES`.
+        kind: of `SUFFIXES`, without the record.
+        path: the file.
+        detection: what was found.
+        reader: the video, for the pictures of the report; None: a report without.
+        advance: called with 0 now and then: still at work.
 
     Raises:
-        UsageError: unknown kind.
+        VideoError: the video cannot be read again.
     """
-    return named(folder, name, kinds, SUFFIXES)
+    if kind == "html":
+        from tasks.boundaries.report import pictures, write_report
 
-
-def write_all(
-    folder: Path,
-    name: str,
-    detection: Detection,
-    kinds: Sequence[str],
-    thumbnails: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
-) -> list[Path]:
-    """Writes one file per kind into `folder`, which is made; each appears whole or not at all.
-
-    Args:
-        thumbnails: pictures for the HTML report, see `report.write_report`; None: a report without.
-
-    Returns:
-        The paths, as `outputs` names them.
-
-    Raises:
-        UsageError: unknown kind; nothing is written then.
-    """
-    from tasks.boundaries.report import write_report
-
-    paths = outputs(folder, name, kinds)
-    plain = {"json": write_json, "csv": write_csv, "edl": write_edl}
-    for kind, path in zip(dict.fromkeys(kinds), paths, strict=True):
-        if kind == "html":
-            write_report(path, detection, thumbnails)
-        else:
-            plain[kind](path, detection)
-    return paths
-
-
-def write_json(path: Path, detection: Detection) -> None:
-    """Writes `as_record` as indented JSON."""
-    files.write_json(path, as_record(detection))
+        write_report(path, detection, None if reader is None else pictures(detection, reader, advance))
+    else:
+        {"csv": write_csv, "edl": write_edl, "scores": write_scores}[kind](path, detection)
 
 
 def write_csv(path: Path, detection: Detection) -> None:

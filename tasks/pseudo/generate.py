@@ -19,9 +19,9 @@ from tasks.core.data.inputs import Input
 from tasks.core.device import usable_device
 from tasks.core.engine.random import derive_seed
 from tasks.core.errors import InputError
+from tasks.core.inference.loop import each_input, failure
 from tasks.core.reporter import Reporter
 from tasks.core.shard import Shard
-from tasks.core.video.children import each
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
 from tasks.pseudo.config import GenerateConfig
@@ -51,7 +51,7 @@ def run(config: GenerateConfig, inputs: list[Input], shard: Shard, out: Path, wo
     try:
         work = partial(one, maker)
         here = 0 if maker.on_device else workers
-        yield from each(work, own, here, reporter, "making", "video", lambda source, reason: {"video": source.shown, "error": reason})
+        yield from each_input(work, own, here, reporter, "making")
     finally:
         store.index()
         store.close()
@@ -83,7 +83,7 @@ def one(maker: "Maker", source: Input, advance: Callable[[int], None] = lambda n
     try:
         return maker.make(source, advance)
     except VideoError as error:
-        return {"video": source.shown, "error": error.reason}
+        return failure(source, error)
 
 
 class Maker:

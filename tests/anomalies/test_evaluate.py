@@ -8,8 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from tasks.anomalies.evaluate import Protocol, paired, run
 from tasks.anomalies.result import as_record
-from tasks.anomalies.writers import write_csv, write_json
+from tasks.anomalies.writers import write_csv
 from tasks.core.errors import InputError, UsageError
+from tasks.core.inference.output import write_record
 from tasks.core.metrics.anomalies import normalized, smoothed
 from tasks.core.reporter import Quiet
 
@@ -79,7 +80,7 @@ def test_own_output_in_every_form_gives_the_same(tmp_path, form):
         if form in ("csv", "both"):
             write_csv(folder / f"{video[-6:-4]}.anomalies.csv", found)
         if form in ("json", "both"):
-            write_json(folder / f"{video[-6:-4]}.anomalies.json", found)
+            write_record(folder / f"{video[-6:-4]}.anomalies.json", as_record(found))
         lines.append(json.dumps(as_record(found)))
     lines.append(json.dumps({"video": "broken.mp4", "error": "no such file"}))
     (tmp_path / "found.jsonl").write_text("\n".join(lines))
@@ -121,7 +122,7 @@ def test_smoothing_and_normalisation_are_named_and_done_per_video_in_this_order(
     assert result["normalization"] == "per_video_minmax"
     with pytest.raises(InputError, match="seconds needs the times"):
         run(*files, Quiet(), Protocol(smooth=(0.5, "s")))
-    write_json(tmp_path / "own.json", detection(scores=scores_of(scores["test/01.mp4"]), path="test/01.mp4"))
+    write_record(tmp_path / "own.json", as_record(detection(scores=scores_of(scores["test/01.mp4"]), path="test/01.mp4")))
     in_seconds = run(tmp_path / "own.json", files[1], Quiet(), Protocol(smooth=(0.5, "s"), missing="drop"))
     in_frames = run(tmp_path / "own.json", files[1], Quiet(), Protocol(smooth=(5.0, "frames"), missing="drop"))
     assert in_seconds["auc"] == in_frames["auc"]  # 10 frames a second
@@ -155,7 +156,8 @@ def test_labels_of_all_videos_in_one_array(tmp_path):
     folder = tmp_path / "found"
     folder.mkdir()
     for video in reversed(LENGTHS):  # the order of the names counts
-        write_json(folder / f"{9 - int(video[-5])}.anomalies.json", detection(scores=scores_of(scores[video]), path=video))
+        found = detection(scores=scores_of(scores[video]), path=video)
+        write_record(folder / f"{9 - int(video[-5])}.anomalies.json", as_record(found))
     np.save(tmp_path / "g.npy", np.concatenate(list(labels.values()))[None].astype(np.int8))
     result = run(folder, tmp_path / "g.npy", Quiet())
     s, y = np.concatenate(list(scores.values())), np.concatenate(list(labels.values()))

@@ -16,7 +16,7 @@ from worlds import train_in_world
 
 from tasks.anomalies import data, parts, prepare, pretrain
 from tasks.anomalies.config import DetectConfig
-from tasks.anomalies.learned import LearnedDetector
+from tasks.anomalies.learned import LearnedScorer
 from tasks.core.checkpoint import load_config, load_weights, save_model
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import InputError, Preempted, UsageError, VidError
@@ -169,7 +169,7 @@ def test_two_processes_with_shared_norms_are_one_with_the_double_batch(videos, t
 
 
 def test_a_detector_scores_every_frame(trained, videos):
-    detector = LearnedDetector(str(trained), DetectConfig(device="cpu"))
+    detector = LearnedScorer(str(trained), DetectConfig(device="cpu"))
     assert detector.parts == ("appearance", "motion", "semantic")
     with open_video(videos / "v0") as reader:
         found = detector.score(reader)
@@ -191,13 +191,13 @@ def test_a_detector_scores_every_frame(trained, videos):
 @pytest.mark.parametrize("name", ["foo", "cuda:99"])
 def test_devices_that_are_not_there(trained, name):
     with pytest.raises(UsageError, match=f"cannot use device '{name}'"):
-        LearnedDetector(str(trained), DetectConfig(device=name))
+        LearnedScorer(str(trained), DetectConfig(device=name))
 
 
 def test_ways_to_score(trained, videos):
     given = {"edges": "drop", "fusion": "standard", "weights": (0.0, 1.0, 0.0), "threshold": 2.0, "device": "cpu"}
-    plain = LearnedDetector(str(trained), DetectConfig(**given))
-    smooth = LearnedDetector(str(trained), DetectConfig(smoothing_s=0.1, **given))
+    plain = LearnedScorer(str(trained), DetectConfig(**given))
+    smooth = LearnedScorer(str(trained), DetectConfig(smoothing_s=0.1, **given))
     with open_video(videos / "v1") as reader:
         found, softer = plain.score(reader), smooth.score(reader)
         part = plain.score(reader, start_s=0.2)
@@ -219,12 +219,12 @@ def test_a_model_of_one_part(videos, tmp_path):
     anomaly_toys.train(tmp_path / "run", anomaly_toys.config(videos, parts=["appearance"]))
     saved = load_config(tmp_path / "run" / "model")
     assert (saved["method"], saved["pseudo"], saved["architecture"]["parts"]) == ("reconstruction", None, ["appearance"])
-    detector = LearnedDetector(str(tmp_path / "run"), DetectConfig(device="cpu"))
+    detector = LearnedScorer(str(tmp_path / "run"), DetectConfig(device="cpu"))
     with open_video(videos / "v0") as reader:
         found = detector.score(reader)
     assert np.array_equal(found.score, found.parts["appearance"])
     with pytest.raises(UsageError, match="weights leave nothing"):
-        LearnedDetector(str(tmp_path / "run"), DetectConfig(weights=(0, 1, 0)))
+        LearnedScorer(str(tmp_path / "run"), DetectConfig(weights=(0, 1, 0)))
     further = anomaly_toys.config(videos, init=str(tmp_path / "run"))
     start = parts.build(further, "appearance").autoencoder.state_dict()
     assert all(torch.equal(start[k.removeprefix("appearance.")], v) for k, v in load_weights(tmp_path / "run" / "model").items())
@@ -235,7 +235,7 @@ def test_a_model_of_one_part(videos, tmp_path):
 def test_models_of_other_tasks_are_refused(tmp_path):
     save_model(tmp_path / "model", {}, {"task": "masked", "architecture": {}}, "")
     with pytest.raises(UsageError, match="no anomaly model"):
-        LearnedDetector(str(tmp_path / "model"), DetectConfig())
+        LearnedScorer(str(tmp_path / "model"), DetectConfig())
 
 
 def test_the_semantic_part_is_left_out_where_something_lacks(videos, twins, encoder):

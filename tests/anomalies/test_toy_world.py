@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tasks.anomalies.config import DetectConfig
-from tasks.anomalies.learned import LearnedDetector
+from tasks.anomalies.learned import LearnedScorer
 from tasks.core.video.open import open_video
 
 FRAMES = 48
@@ -54,7 +54,7 @@ def test_what_is_odd_scores_higher(normal, tmp_path):
         train={"epochs": 5, "batch_size": 8, "max_steps": None, "log_every_steps": 10},
     )
     anomaly_toys.train(tmp_path / "run", settings)
-    detector = LearnedDetector(str(tmp_path / "run"), DetectConfig(edges="drop", weights=(0.5, 0.5, 0.0), device="cpu"))
+    detector = LearnedScorer(str(tmp_path / "run"), DetectConfig(edges="drop", weights=(0.5, 0.5, 0.0), device="cpu"))
     scores, truth = [], []
     for seed, kind in enumerate(("disc", "fast", "disc", "fast"), 100):
         frames, labels = world(seed, kind)

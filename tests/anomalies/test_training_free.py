@@ -85,7 +85,7 @@ def test_what_cannot_be_learned_from():
         learn([np.zeros((30, 2, 30, 40), np.float32), np.zeros((30, 2, 30, 45), np.float32)])
     other = Walkers(3, 10, 20)
     other.picture = lambda number: np.zeros((240, 400, 3), np.uint8)
-    with pytest.raises(UsageError, match="another shape"):
+    with pytest.raises(InputError, match="another shape"):
         score_video(model_of(Walkers(12, 10, 20)), other)
 
 

@@ -8,8 +8,8 @@ from found_anomalies import detection, scores_of, write_yard
 
 from tasks.anomalies.predictions import read_predictions
 from tasks.anomalies.result import as_record
-from tasks.anomalies.writers import outputs, write_all, write_csv, write_json
-from tasks.core.errors import UsageError
+from tasks.anomalies.writers import SUFFIXES, write_csv, write_file
+from tasks.core.inference.output import write_record
 from tasks.core.video.open import open_video
 
 
@@ -46,8 +46,11 @@ def test_csv_has_a_row_per_frame_with_all_indicators(tmp_path):
 def test_scores_read_back_bit_for_bit(tmp_path, kind):
     score = np.random.default_rng(0).random(500).astype(np.float32)
     found = detection(score)
-    path = outputs(tmp_path, "a", [kind])[0]
-    {"json": write_json, "csv": write_csv}[kind](path, found)
+    path = tmp_path / f"a{SUFFIXES[kind]}"
+    if kind == "json":
+        write_record(path, as_record(found))
+    else:
+        write_csv(path, found)
     (read,) = read_predictions(path)
     assert np.array_equal(read.score.astype(np.float32), score)
     assert np.array_equal(read.parts["motion"].astype(np.float32), found.scores.parts["motion"])
@@ -55,32 +58,25 @@ def test_scores_read_back_bit_for_bit(tmp_path, kind):
 
 
 def test_json_is_one_line_per_key(tmp_path):
-    write_json(tmp_path / "a.json", detection(np.zeros(10_000)))
+    write_record(tmp_path / "a.json", as_record(detection(np.zeros(10_000))))
     lines = (tmp_path / "a.json").read_text().splitlines()
     assert len(lines) == len(as_record(detection())) + 2
 
 
 def test_a_file_name_that_is_no_utf8_can_be_written(tmp_path):
     found = detection(path=os.fsdecode(b"caf\xe9.mp4"))
-    for path, write in ((tmp_path / "a.json", write_json), (tmp_path / "a.csv", write_csv)):
-        write(path, found)
-        assert "caf\ufffd.mp4" in path.read_text(encoding="utf-8")
+    write_csv(tmp_path / "a.csv", found)
+    assert "caf\ufffd.mp4" in (tmp_path / "a.csv").read_text(encoding="utf-8")
+    assert as_record(found)["video"] == "caf\ufffd.mp4"
 
 
-def test_write_all_writes_what_outputs_names_and_nothing_else(tmp_path, monkeypatch):
+def test_every_kind_but_the_record_is_written_whole_and_has_a_name_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
     beats = []
     with open_video(write_yard(tmp_path / "yard.mp4", frames=12)) as reader:
-        paths = write_all(
-            tmp_path / "new", "yard", detection(np.arange(12) / 12), ["mp4", "json", "html", "csv", "json"], reader, beats.append
-        )
-    assert [path.name for path in paths] == ["yard.anomalies.mp4", "yard.anomalies.json", "yard.html", "yard.anomalies.csv"]
-    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
+        for kind in SUFFIXES.keys() - {"json"}:
+            write_file(kind, tmp_path / "new" / f"yard{SUFFIXES[kind]}", detection(np.arange(12) / 12), reader, beats.append)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"yard.anomalies.{kind}" for kind in ("csv", "html", "mp4")]
+    assert all(path.stat().st_size for path in (tmp_path / "new").iterdir())
     assert len(beats) >= 12
     assert not any(beats)
-
-
-def test_unknown_kind_names_the_nearest():
-    with pytest.raises(UsageError, match="'mpg4'") as caught:
-        outputs(None, "clip", ["json", "mpg4"])
-    assert "did you mean 'mp4'?" in caught.value.hint

@@ -7,12 +7,12 @@ import pytest
 from detection_helpers import detection
 
 from tasks.boundaries.result import Scores
-from tasks.boundaries.scores import read_scores, write_scores
+from tasks.boundaries.scores import read_scores, saved_in, write_scores
 from tasks.core.errors import InputError
 
 
 def written(folder, found=None):
-    path = folder / "clip.scores.csv"
+    path = folder / "clip.boundaries.scores.csv"
     write_scores(path, found or detection())
     return path
 
@@ -130,6 +130,17 @@ def test_what_is_no_file_of_scores(tmp_path):
     (tmp_path / "b").write_bytes(b"")
     with pytest.raises(InputError, match="line 1"):
         read_scores(tmp_path / "b")
+
+
+def test_files_of_a_folder_by_their_present_and_former_names(tmp_path):
+    for name in ("b.scores.csv", "a.boundaries.scores.csv", "b.boundaries.scores.csv", "c.scores.csv", "a.boundaries.csv", "d.csv"):
+        (tmp_path / name).write_text("")
+    found = {stem: file.name for stem, file in saved_in(tmp_path)}
+    assert found == {"a": "a.boundaries.scores.csv", "b": "b.boundaries.scores.csv", "c": "c.scores.csv"}
+    assert saved_in(tmp_path / "d.csv") == [("d.csv", tmp_path / "d.csv")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no scores in this folder"):
+        saved_in(tmp_path / "empty")
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -9,8 +9,7 @@ import pytest
 from detection_helpers import detection
 
 from tasks.boundaries.result import Boundary, as_record
-from tasks.boundaries.writers import outputs, timecode_rate, write_all, write_csv, write_edl, write_json
-from tasks.core.errors import UsageError
+from tasks.boundaries.writers import SUFFIXES, timecode_rate, write_csv, write_edl, write_file
 
 # the columns of a CMX 3600 event: number, reel (8), track, kind of edit, source in and out, record in and out
 EVENT = re.compile(r"(\d{3,})  (.{8}) (V)     (C)        " + r" ".join([r"(\d\d:\d\d:\d\d:\d\d)"] * 4))
@@ -60,10 +59,8 @@ def test_record_is_plain_json():
     assert record["settings"]["merge"] == {"rule": "window", "window_s": 1.0}
 
 
-def test_json_and_csv_files(tmp_path):
+def test_csv_files(tmp_path):
     found = detection([29, 30], fps=15.0, path="vidéo.mp4")
-    write_json(tmp_path / "a.json", found)
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == as_record(found)
     write_csv(tmp_path / "a.csv", found)
     with open(tmp_path / "a.csv", newline="") as file:
         assert list(csv.reader(file)) == [["t", "frame", "score"], ["1.933333", "29", "0.600000"], ["2.000000", "30", "0.900000"]]
@@ -73,8 +70,10 @@ def test_json_and_csv_files(tmp_path):
 
 def test_a_file_name_that_is_no_utf8_can_be_written(tmp_path):
     found = detection(path=os.fsdecode(b"caf\xe9.mp4"))
-    for path in write_all(tmp_path, "a", found, ["json", "edl", "html"]):
-        assert "caf\ufffd.mp4" in path.read_text(encoding="utf-8")
+    for kind in ("edl", "html"):
+        write_file(kind, tmp_path / kind, found)
+        assert "caf\ufffd.mp4" in (tmp_path / kind).read_text(encoding="utf-8")
+    assert as_record(found)["video"] == "caf\ufffd.mp4"
 
 
 @pytest.mark.parametrize(
@@ -155,23 +154,13 @@ def test_edl_survives_file_names(tmp_path):
     assert (tmp_path / "a.edl").read_text().count("* FROM CLIP NAME: line break xxx") == 3
 
 
-def test_write_all_writes_what_outputs_names_and_nothing_else(tmp_path):
-    kinds = ["edl", "json", "html", "csv", "json"]
-    pictures = [(np.zeros((24, 32, 3), np.uint8),) * 2] * 2
-    paths = write_all(tmp_path / "new", "clip", detection(), kinds, pictures)
-    assert paths == outputs(tmp_path / "new", "clip", kinds)
-    assert [path.name for path in paths] == ["clip.edl", "clip.boundaries.json", "clip.html", "clip.boundaries.csv"]
-    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
-
-
-def test_unknown_kind_names_the_nearest_and_nothing_is_written(tmp_path):
-    with pytest.raises(UsageError, match="'htm'") as caught:
-        write_all(tmp_path / "new", "clip", detection(), ["json", "htm"])
-    assert "did you mean 'html'?" in caught.value.hint
-    assert not (tmp_path / "new").exists()
-    with pytest.raises(UsageError) as caught:
-        outputs(tmp_path, "clip", ["zzz"])
-    assert caught.value.hint == "known: json, csv, edl, html"
+def test_every_kind_but_the_record_is_written_whole_and_has_a_name_of_its_own(tmp_path):
+    beats = []
+    for kind in SUFFIXES.keys() - {"json"}:
+        write_file(kind, tmp_path / f"clip{SUFFIXES[kind]}", detection(), None, beats.append)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"clip.boundaries.{ending}" for ending in ("csv", "edl", "html", "scores.csv")]
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
 
 
 def test_edl_of_a_part_counts_the_source_from_the_start_of_the_file(tmp_path):

@@ -66,7 +66,7 @@ def test_a_changed_video_is_done_again(yard, vid):
     vid(*call)
     assert records(vid(*call)[1])[0]["skipped"]
     write_yard(yard / "videos" / "v0.mp4", (25, 40), 50, 9)
-    later = (yard / "found" / "v0.html").stat().st_mtime + 5
+    later = (yard / "found" / "v0.anomalies.html").stat().st_mtime + 5
     os.utime(yard / "videos" / "v0.mp4", (later, later))
     assert "skipped" not in records(vid(*call)[1])[0]
 

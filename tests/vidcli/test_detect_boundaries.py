@@ -94,10 +94,12 @@ def test_scores_are_thresholded_again_without_the_video(videos, vid):
         video.unlink()
     _, out, _ = vid("detect-boundaries", "--from-scores", "found", "--threshold", "0", "--min-gap", "0", "--json", "-q")
     assert [len(r["boundaries"]) for r in records(out)] == [FRAMES, FRAMES]
-    code, out, _ = vid("detect-boundaries", "--from-scores", "found/v0.scores.csv", "--out", "new", "--write", "html,csv", "--json", "-q")
+    code, out, _ = vid(
+        "detect-boundaries", "--from-scores", "found/v0.boundaries.scores.csv", "--out", "new", "--write", "html,csv", "--json", "-q"
+    )
     assert code == 0
     assert [b["frame"] for b in records(out)[0]["boundaries"]] == [CUT]
-    assert (videos.parent / "new" / "v0.html").exists()
+    assert (videos.parent / "new" / "v0.boundaries.html").exists()
     assert vid("detect-boundaries", "--from-scores", "videos", "-q")[0] == 3
 
 
@@ -158,11 +160,40 @@ def test_parts_of_a_video_and_files_of_the_same_name_keep_apart(videos, vid):
     assert {"found/v1-0-1.boundaries.json", "found/v1-1-2.5.boundaries.json"} <= names
 
 
+def test_both_detectors_write_into_one_folder_and_a_foreign_file_is_not_a_result(videos, vid):
+    calls = {
+        "boundaries": ["detect-boundaries", "videos", "--write", "csv,edl,html", "--save-scores"],
+        "anomalies": ["detect-anomalies", "videos", "--set", "first_part=0.95", "--write", "csv,html"],
+    }
+    found = videos.parent / "found"
+    first = {task: records(vid(*call, "--out", "found", "--json", "-q")[1]) for task, call in calls.items()}
+    names = {task: {name for r in answer for name in r["files"]} for task, answer in first.items()}
+    assert len(names["boundaries"] | names["anomalies"]) == 2 * 5 + 2 * 3
+    assert {path.name for path in found.iterdir()} == {os.path.basename(name) for some in names.values() for name in some}
+    assert all(f".{task}." in os.path.basename(name) for task, some in names.items() for name in some)
+    before = {path: path.read_bytes() for path in found.iterdir()}
+    assert b"boundar" in before[found / "v0.boundaries.html"]
+    assert b"interval" in before[found / "v0.anomalies.html"]
+    for task, call in calls.items():
+        again = records(vid(*call, "--out", "found", "--json", "-q")[1])
+        assert [r.pop("skipped") for r in again] == [True, True]
+        assert again == first[task]
+    assert {path: path.read_bytes() for path in found.iterdir()} == before
+
+    (found / "v0.boundaries.html").write_text("a page of somebody else")
+    (found / "v1.anomalies.json").write_text(json.dumps({**first["anomalies"][1], "intervals": "mine"}))
+    for task, call in calls.items():
+        again = records(vid(*call, "--out", "found", "--json", "-q")[1])
+        assert [r.get("skipped", False) for r in again] == [task == "anomalies", task == "boundaries"]
+    assert {path: path.read_bytes() for path in found.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--write", "jsn", "--out", "x"], "did you mean 'json'"),
-        (["--write", "csv"], "--out FOLDER"),
+        (["--write", "csv"], "--write needs a folder"),
+        (["--write", "csv", "--save-scores"], "--write and --save-scores need a folder"),
         (["--threshold", "2"], "threshold"),
         (["--model", "nowhere"], "nowhere"),
         (["--from-scores", "--model", "nowhere"], "exclude"),

@@ -46,7 +46,7 @@ def test_one_object_per_video_and_a_second_call_finds_them(videos, vid):
     assert "3 of 3 videos" in err
     code, out, err = vid(*CALL, "--json")
     assert [r["skipped"] for r in records(out)] == [True] * 3
-    assert "3 were there before" in err
+    assert "3 were done before" in err
 
 
 def test_a_table_for_people(videos, vid):

@@ -1,6 +1,5 @@
 """`vid detect-anomalies`."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import kinds_to_write, own_share, report, short
+from vidcli.inference import inputs_of, output_to, report, short
 
 EXAMPLES = options.examples(
     "vid detect-anomalies yard.mp4",
@@ -36,7 +35,7 @@ ALARM = 10
 
 Normal = typer.Option(metavar="PATH", help="Normal footage of the same camera: video, folder or manifest. Repeatable.")
 FirstPart = typer.Option(metavar="SHARE", help="Without --model and --normal: share of each video that is normal [default: 0.25].")
-Write = typer.Option(metavar="LIST", help="csv, html, mp4, besides the JSON record.")
+Write = typer.Option(metavar="LIST", help="csv, html, mp4 (NAME.anomalies.csv, ...), besides the JSON record.")
 Threshold = typer.Option(metavar="S", help="Least score of an anomalous frame [default: 0.5, or the model's own].")
 FailAbove = typer.Option(metavar="S", help="Exit with 10 if any frame scores more than this.")
 MinDuration = typer.Option(metavar="SECONDS", min=0, help="Shorter intervals are dropped [default: 0].")
@@ -76,26 +75,16 @@ def command(
     presentation times in seconds. With --json each video is one line that holds the scores of all its frames.
     Exit code 0: every video was read; 4: some could not be; 3: none. With --fail-above S, 10: every video was read and a frame scored
     more than S; all files are written before."""
-    from tasks.anomalies.detect import Output, run
+    from tasks.anomalies.detect import run
     from tasks.anomalies.writers import SUFFIXES
-    from tasks.core.data.inputs import gather
-    from tasks.core.errors import UsageError
     from tasks.core.video.children import default_workers
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "anomalies").config
-    output = Output(out, kinds_to_write(write, SUFFIXES), overwrite)
-    if write and out is None:
-        raise UsageError("--write needs a folder", "add --out FOLDER")
+    output = output_to(out, write, SUFFIXES, overwrite)
     alarms: list[str] = []
-    found = run(
-        settings,
-        own_share(gather(videos, sys.stdin), shard),
-        output,
-        default_workers(workers),
-        console(),
-    )
+    found = run(settings, inputs_of(videos, shard), output, default_workers(workers), console())
     found = _watched(found, settings.fail_above, alarms)
     code = report(found, strict, partial(_lines, written=out is not None), None if out else "intervals")
     return ALARM if alarms and code == 0 else code

@@ -1,6 +1,5 @@
 """`vid detect-boundaries`."""
 
-import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
-from vidcli.inference import kinds_to_write, own_share, report, short
+from vidcli.inference import inputs_of, output_to, own_share, report, short
 
 EXAMPLES = options.examples(
     "vid detect-boundaries talk.mp4",
@@ -27,8 +26,8 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Write = typer.Option(metavar="LIST", help="csv, edl, html, besides the JSON record.")
-SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.scores.csv), for --from-scores.")
+Write = typer.Option(metavar="LIST", help="csv, edl, html (NAME.boundaries.csv, ...), besides the JSON record.")
+SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.boundaries.scores.csv), for --from-scores.")
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")
 MinGap = typer.Option(metavar="SECONDS", min=0, help="Without a model: least distance of two boundaries [default: 0.5].")
@@ -61,34 +60,21 @@ def command(
 
     Without --model a training-free detector works on any file at once, on the CPU. Times are presentation times in seconds.
     Exit code 0: every video was read; 4: some could not be; 3: none."""
-    from tasks.boundaries.detect import Output, run, score_files
-    from tasks.boundaries.detect import from_scores as again
+    from tasks.boundaries.detect import run, run_from_scores, saved_inputs
     from tasks.boundaries.writers import SUFFIXES
-    from tasks.core.data.inputs import gather
     from tasks.core.errors import UsageError
-    from tasks.core.files import make_folder
     from tasks.core.video.children import default_workers
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "boundaries").config
-    output = Output(out, kinds_to_write(write, SUFFIXES), save_scores, overwrite)
-    if (save_scores or write) and out is None:
-        raise UsageError("--write and --save-scores need a folder", "add --out FOLDER")
-    if out is not None:
-        make_folder(out)
+    output = output_to(out, write, SUFFIXES, overwrite, {"--save-scores": "scores"} if save_scores else None)
+    if from_scores and settings.model:
+        raise UsageError("--from-scores and --model exclude each other: the scores are there already")
     if from_scores:
-        if model:
-            raise UsageError("--from-scores and --model exclude each other: the scores are there already")
-        found = again(settings, score_files(videos), output, console())
+        found = run_from_scores(settings, own_share(saved_inputs(videos), shard), output, console())
     else:
-        found = run(
-            settings,
-            own_share(gather(videos, sys.stdin), shard),
-            output,
-            default_workers(workers),
-            console(),
-        )
+        found = run(settings, inputs_of(videos, shard), output, default_workers(workers), console())
     return report(found, strict, partial(_lines, written=out is not None), None if out else "boundaries")
 
 

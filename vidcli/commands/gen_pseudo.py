@@ -8,6 +8,7 @@ import typer
 
 from vidcli import options
 from vidcli.console import console
+from vidcli.inference import report
 
 EXAMPLES = options.examples(
     "vid gen-pseudo normal/ --out pseudo --spatial telea --masks random",
@@ -80,7 +81,7 @@ def command(
     if dry_run:
         console().table(plan(settings, inputs, part, out))
         return 0
-    return _report(run(settings, inputs, part, out, default_workers(workers), console()), strict)
+    return report(run(settings, inputs, part, out, default_workers(workers), console()), strict, _lines, again=None)
 
 
 def _mask_flags(masks: str | None) -> list[tuple[str, str, Any]]:
@@ -91,28 +92,8 @@ def _mask_flags(masks: str | None) -> list[tuple[str, str, Any]]:
     return [("--masks", "masks.kind", kind), ("--masks", "masks.file", file or None)]
 
 
-def _report(found: Any, strict: bool) -> int:
-    """Records as they come with --json, else a table at the end; returns the exit code."""
-    from tasks.core.errors import InputError
-
-    reporter = console()
-    rows, bad, kept = [], 0, 0
-    for record in found:
-        if "error" in record:
-            bad += 1
-            if strict:
-                raise InputError(f"{record['video']}: {record['error']}", "without --strict the others are still made")
-            reporter.warn(f"{record['video']}: {record['error']}")
-        else:
-            kept += record.get("skipped", False)
-            if record.get("damage"):
-                reporter.warn(f"{record['video']}: {record['damage']}")
-            masks = ", ".join(f"{kind} {n}" for kind, n in record["masks_used"].items())
-            shown = {"video": record["video"], "frames": record["frames"], "spatial": record["spatial"], "masks": masks}
-            rows.append({**shown, "area": f"{record['mask_area']:.1%}", "temporal": record["temporal"]})
-        if reporter.json:
-            reporter.emit(record)
-    if not reporter.json:
-        reporter.table(rows)
-    reporter.info(f"{len(rows)} of {len(rows) + bad} videos" + (f"; {kept} were there before" if kept else ""))
-    return 0 if not bad else 4 if rows else 3
+def _lines(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table: one per video."""
+    masks = ", ".join(f"{kind} {n}" for kind, n in record["masks_used"].items())
+    shown = {"video": record["video"], "frames": record["frames"], "spatial": record["spatial"], "masks": masks}
+    return [{**shown, "area": f"{record['mask_area']:.1%}", "temporal": record["temporal"]}]

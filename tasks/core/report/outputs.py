@@ -1,30 +1,10 @@
-"""Files that a detector writes per video: their names, what all their records hold, and whether they are there already."""
+"""What the records of videos have in common, and whether the files of one are there already."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-
-from tasks.core.errors import UsageError
-
-
-def named(folder: Path, name: str, kinds: Sequence[str], suffixes: Mapping[str, str]) -> list[Path]:
-    """One file per kind, in order, without repetition.
-
-    Args:
-        folder: where they go. name: what their names begin with. kinds: of `suffixes`, which tell how their names end.
-
-    Raises:
-        UsageError: unknown kind.
-    """
-    for kind in kinds:
-        if kind not in suffixes:
-            near = get_close_matches(kind, suffixes, 1)
-            guess = f"did you mean '{near[0]}'? " if near else ""
-            raise UsageError(f"cannot write '{kind}'", f"{guess}known: {', '.join(suffixes)}")
-    return [folder / f"{name}{suffixes[kind]}" for kind in dict.fromkeys(kinds)]
 
 
 def video_facts(detection: Any) -> dict[str, int | float]:
