@@ -112,6 +112,7 @@ def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool,
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
     from tasks.core.engine.optim import make_groups, make_optimizer
+    from tasks.masked.config import TubeSampler
 
     model, decoder = config.model, config.decoder
     width, depth, heads = model.widths()
@@ -130,7 +131,7 @@ def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool,
     video = torch.randn(clips, model.frames, 3, model.image_size, model.image_size, device=device)
     frames, rows, columns = model.grid()
     places = rows * columns
-    hidden = places - max(1, places - int(config.mask_ratio * places + 1e-9))
+    hidden = places - TubeSampler().n_visible(model.grid(), config.mask_ratio) // frames
 
     def step() -> None:
         order = torch.rand(clips, places, device=device).argsort(-1)
