@@ -72,12 +72,14 @@ def verb_module(name: str, verb: str) -> Any:
     return import_module(f"{task.package}.{task.verbs[verb]}")
 
 
-def workload(name: str, verb: str) -> Any:
-    """What one clip costs, `workload(config, classes)` of a training verb; UsageError where a task cannot tell."""
+def example(name: str, verb: str) -> Any:
+    """What `--plan` counts of a training verb: `example(config, classes)` gives a `core.engine.workload.Example` on torch's default device;
+    UsageError where a task has none.
+    """
     package = task_for(name, verb).package
     known = {}
     if find_spec(f"{package}.workload") is not None:
-        known = import_module(f"{package}.workload").WORKLOADS
+        known = import_module(f"{package}.workload").EXAMPLES
     if verb not in known:
         raise UsageError(f"there is no --plan for {verb} of task '{name}'", "--dry-run says what would run")
     return known[verb]

@@ -51,6 +51,7 @@ def within(module: str, package: str) -> bool:
         ("tasks.core.video", ["tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers", "tasks.core.nn"]),
         ("tasks.core.flow", ["tasks.core.clips", "tasks.core.engine", "tasks.core.towers"]),
         ("tasks.core.clips", ["tasks.core.engine", "tasks.core.towers"]),
+        ("tasks.core.inference", ["tasks.core.engine", "tasks.core.towers"]),
         ("tasks.core.nn", ["tasks.core.video", "tasks.core.clips", "tasks.core.engine", "tasks.core.towers"]),
     ],
 )

@@ -154,18 +154,23 @@ def _profile(verb: str, resolved: Any, steps: int, warmup: int = 3) -> int:
 
 def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool) -> int:
     """Prints what the run would take on `world` GPUs."""
-    from tasks.core.data.manifest import label_names
-    from tasks.core.engine.plan import assumptions, forecast
-    from tasks.core.engine.setup import training_rows
-    from tasks.registry import verb_module, workload
+    import torch
 
-    reporter, config, assumed, cost = console(), resolved.config, assumptions(assume), workload(resolved.task, verb)
+    from tasks.core.data.manifest import label_names
+    from tasks.core.engine.plan import assumptions, forecast, mixed
+    from tasks.core.engine.setup import training_rows
+    from tasks.core.engine.workload import count_workload
+    from tasks.registry import example, verb_module
+
+    reporter, config, assumed, make = console(), resolved.config, assumptions(assume), example(resolved.task, verb)
     rows = None
     if config.data.train:
         verb_module(resolved.task, verb).check(config)
         rows = training_rows(config.data)
-    work = cost(config, assumed.classes if rows is None else len(label_names(rows)))
-    lines = [line.as_dict() for line in forecast(work, config, world, rows, assumed, measure)]
+    with torch.device("meta"):
+        step = make(config, assumed.classes if rows is None else len(label_names(rows)))
+    work = count_workload(step, config.train, mixed(config.train.precision))
+    lines = [line.as_dict() for line in forecast(work, config, world, rows, assumed, measure, step.picker)]
     if reporter.json:
         reporter.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **{line.pop("key"): line for line in lines}})
     else:

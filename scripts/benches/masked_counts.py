@@ -11,7 +11,8 @@ from benches.masked_model import OURS, our_step, row_config, settings
 def table(args: argparse.Namespace) -> None:
     import torch
 
-    from benches.ledger import book, faked
+    from tasks.core.engine.counting import count_call
+    from tasks.core.engine.fake import fake_copy
     from tasks.masked.method import MaskedPretraining
 
     config = settings(args)
@@ -26,7 +27,7 @@ def table(args: argparse.Namespace) -> None:
     for name in OURS:
         with torch.device("meta"):
             method = MaskedPretraining(row_config(name, config)).train()
-        books = book(lambda method=method: our_step(faked(method), clips, torch.device("cpu"), True))
+        books = count_call(lambda method=method: our_step(fake_copy(method), clips, torch.device("cpu"), True))
         least = 1e3 * books.least_s(1e12 * args.tflops, 1e12 * args.tbytes)
         first = first or (books.peak, least)
         print(

@@ -27,6 +27,7 @@ OURS = {
 }
 THEIRS = {"transformers, eager attention": "eager", "transformers, SDPA": "sdpa"}
 COMPILED = ", compiled"
+TRAINING = 3  # model FLOPs of a step: as many forward passes, one each for the gradients of inputs and of weights
 
 
 def settings(args: argparse.Namespace, **changes: Any) -> Any:
@@ -60,6 +61,18 @@ def row_config(name: str, config: Any) -> Any:
         changes["dim"] = config.model.widths()[0] // 3 // heads * heads
     kept = config.sampler.model_dump() if config.sampler.name == changes["name"] else {}
     return PretrainConfig(**(config.model_dump() | {"sampler": kept | changes}))
+
+
+def workload_of(config: Any) -> Any:
+    """What a step of this configuration computes and holds, in float32."""
+    import torch
+
+    from tasks.core.engine.workload import count_workload
+    from tasks.masked.workload import example
+
+    with torch.device("meta"):
+        counted = example(config, 0)
+    return count_workload(counted, config.train, mixed=False)
 
 
 def our_step(method: Any, clips: int, device: Any, bf16: bool) -> Callable[[], None]:
@@ -99,6 +112,7 @@ def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool,
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
     from tasks.core.engine.optim import make_groups, make_optimizer
+    from tasks.masked.config import TubeSampler
 
     model, decoder = config.model, config.decoder
     width, depth, heads = model.widths()
@@ -117,7 +131,7 @@ def their_step(config: Any, attention: str, clips: int, device: Any, bf16: bool,
     video = torch.randn(clips, model.frames, 3, model.image_size, model.image_size, device=device)
     frames, rows, columns = model.grid()
     places = rows * columns
-    hidden = places - max(1, places - int(config.mask_ratio * places + 1e-9))
+    hidden = places - TubeSampler().n_visible(model.grid(), config.mask_ratio) // frames
 
     def step() -> None:
         order = torch.rand(clips, places, device=device).argsort(-1)
@@ -233,8 +247,6 @@ def table(args: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    from tasks.masked.flops import training_flops
-
     config, (device, bf16) = settings(args), pick_device(args)
     clips = args.clips or config.train.batch_size
     names = [*THEIRS, *OURS]
@@ -255,8 +267,8 @@ def table(args: argparse.Namespace) -> None:
     del steps
     for name in names:
         plain = name.removesuffix(COMPILED)
-        flops = training_flops(row_config(plain if plain in OURS else "VideoMAE", config))
-        both = clips * (flops["encoder"] + flops["decoder"])
+        forward = workload_of(row_config(plain if plain in OURS else "VideoMAE", config)).forward
+        both = clips * TRAINING * (forward["encode"] + forward["decode"])
         memory = "" if args.no_memory else f"{memory_of(name, args, clips):.0f}"
         print(
             f"| {name} | {seconds[name]:.4f} | {seconds[next(iter(THEIRS))] / seconds[name]:.2f} "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benches import ROOT, VID
-from benches.masked_model import interleaved, make_row, row_config, settings
+from benches.masked_model import interleaved, make_row, row_config, settings, workload_of
 
 ROWS = ("VideoMAE", "TATS")
 
@@ -40,15 +40,13 @@ def cases(args: argparse.Namespace) -> dict[str, Any]:
 
 def sizes(args: argparse.Namespace) -> None:
     """Seconds per clip, and how that compares with the growth of the model's operations."""
-    from tasks.masked.flops import training_flops
-
     clips = args.clips or settings(args).train.batch_size
     print(f"{args.preset}, {clips} clips a step: ms per clip, times the first row, and the same of the model's operations\n")
     print("| | VideoMAE | | operations | TATS | | operations |\n|---|---|---|---|---|---|---|")
-    first: dict[str, tuple[float, int]] = {}
+    first: dict[str, tuple[float, float]] = {}
     for label, config in cases(args).items():
         seconds = interleaved({name: make_row(name, args, config, clips) for name in ROWS}, args.repeats)
-        cost = {name: (seconds[name], sum(training_flops(row_config(name, config)).values())) for name in ROWS}
+        cost = {name: (seconds[name], workload_of(row_config(name, config)).training) for name in ROWS}
         first = first or cost
         cells = (f"{1e3 * s / clips:.2f} | {s / first[n][0]:.2f} x | {f / first[n][1]:.2f} x" for n, (s, f) in cost.items())
         print(f"| {label} | {' | '.join(cells)} |", flush=True)

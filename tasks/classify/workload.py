@@ -1,37 +1,18 @@
-"""What one clip of fine-tuning or probing costs, for `vid finetune --plan`."""
+"""What is counted of fine-tuning and probing, for `vid finetune --plan`."""
 
 import torch
 
 from tasks.classify.config import FinetuneConfig
 from tasks.classify.finetune import architecture
 from tasks.classify.method import Classification
-from tasks.core.engine.plan import Workload
-from tasks.core.nn.flops import TRAINING, encoder_flops, linear_flops
-from tasks.core.nn.memory import SavedActivations, encoder_kept
+from tasks.core.engine.workload import Example
 
 
-def workload(config: FinetuneConfig, classes: int) -> Workload:
-    """Parameters, operations and activations of one clip; a probe's frozen encoder has a forward pass only, and keeps its tokens.
-
-    Of the head only its linear layers over all tokens and to the classes count.
-    """
-    model, mode = architecture(config), config.head.mode
-    with torch.device("meta"):
-        method = Classification(config, model, classes)
-    dim, n = model.widths()[0], model.n_tokens()
-    head = linear_flops(1, dim, classes) + (linear_flops(n, dim, 2 * dim) if mode == "attentive" else 0)
-    encoder, whole = encoder_flops(model), mode == "finetune"
-    return Workload(
-        parameters=sum(p.numel() for p in method.parameters()),
-        forward={"encoder": encoder, "head": head},
-        training={"encoder": (TRAINING if whole else 1) * encoder, "head": TRAINING * head},
-        kept={
-            "encoder": encoder_kept(model) if whole else SavedActivations(n * dim),
-            "head": SavedActivations(0, (3 * n * dim if mode == "attentive" else 0) + dim),
-        },
-        clip=model.frames * 3 * model.image_size**2,
-        trained=sum(p.numel() for p in method.parameters() if p.requires_grad),
-    )
+def example(config: FinetuneConfig, classes: int) -> Example:
+    """A micro-batch of clips with their soft targets."""
+    clips, model = config.train.batch_size * config.data.repeats, architecture(config)
+    video = torch.empty(clips, model.frames, 3, model.image_size, model.image_size)
+    return Example(Classification(config, model, classes), {"video": video, "target": torch.empty(clips, classes)})
 
 
-WORKLOADS = {"finetune": workload}
+EXAMPLES = {"finetune": example}

@@ -7,11 +7,25 @@ a step on a GPU slower than it is otherwise; the shares are what is to be read.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-_active: "StepClock | None" = None
+
+class Observer(Protocol):
+    """What learns of the spans of a step."""
+
+    def enter(self, name: str) -> None:
+        """`name` begins, inside of what is open."""
+
+    def leave(self) -> None:
+        """The innermost part ends."""
+
+    def turn_into(self, name: str) -> None:
+        """The innermost part goes on under another name."""
+
+
+_active: Observer | None = None
 
 
 class Profiled(Exception):
@@ -90,17 +104,25 @@ class StepClock:
 @contextmanager
 def profiling(steps: int, warmup: int = 3) -> Iterator[StepClock]:
     """Training inside ends with Profiled once `steps` steps after `warmup` others are measured."""
+    measured = StepClock(steps, warmup)
+    with observing(measured):
+        yield measured
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """`observer` learns of the spans inside."""
     global _active
-    _active = StepClock(steps, warmup)
+    before, _active = _active, observer
     try:
-        yield _active
+        yield
     finally:
-        _active = None
+        _active = before
 
 
 def clock() -> StepClock | None:
     """The clock of the profile being taken, if any."""
-    return _active
+    return _active if isinstance(_active, StepClock) else None
 
 
 @contextmanager

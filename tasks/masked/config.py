@@ -1,27 +1,49 @@
 """Settings of masked pretraining. Imports no torch."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tasks.core.config import Config
 from tasks.core.engine.config import Training
-from tasks.core.nn.config import TargetConfig, VitConfig
+from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
 
 
-class RandomSampler(Config):
+class SamplerConfig(Config):
+    """What the settings of every sampler can tell."""
+
+    def n_visible(self, grid: tuple[int, int, int], mask_ratio: float) -> int:
+        """How many tokens of a clip the encoder sees.
+
+        Args:
+            grid: tokens along (time, rows, columns).
+            mask_ratio: share of tokens that are hidden.
+        """
+        return n_visible(math.prod(grid), mask_ratio)
+
+
+class RandomSampler(SamplerConfig):
     """Uniformly random tokens over space and time."""
 
     name: Literal["random"] = "random"
 
 
-class TubeSampler(Config):
+class TubeSampler(SamplerConfig):
     """The same random places in every frame (VideoMAE)."""
 
     name: Literal["tube"] = "tube"
 
+    def n_visible(self, grid: tuple[int, int, int], mask_ratio: float) -> int:
+        """Rounds per frame as VideoMAE does: `int(rho * P)` of P places are hidden, so that .90 of 8 x 196 tokens leaves 160 visible and
+        not 156.
+        """
+        frames, rows, columns = grid
+        places = rows * columns
+        return frames * max(1, places - int(mask_ratio * places + 1e-9))
 
-class AdaMAESampler(Config):
+
+class AdaMAESampler(SamplerConfig):
     """Attention sampler trained with REINFORCE (AdaMAE, Bandara et al., CVPR 2023)."""
 
     name: Literal["adamae"] = "adamae"
@@ -30,7 +52,7 @@ class AdaMAESampler(Config):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class TATSSampler(Config):
+class TATSSampler(SamplerConfig):
     """Trajectory-aware token sampler trained with PPO (TATS thesis, chapter 5, table 5.4)."""
 
     name: Literal["tats"] = "tats"
@@ -87,6 +109,10 @@ class PretrainConfig(Training):
     mask_ratio: float = Field(0.9, gt=0, lt=1)
     sampler: AnySampler = TATSSampler()
     visualize: int = Field(4, ge=0, description="clips shown in the picture at the end of a run")
+
+    def n_visible(self) -> int:
+        """How many tokens of a clip the encoder sees."""
+        return self.sampler.n_visible(self.model.grid(), self.mask_ratio)
 
 
 CONFIGS = {"pretrain": PretrainConfig}

@@ -19,10 +19,7 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     built = setup.plan(lambda: MaskedPretraining(config), config, setup.training_rows(config.data))
-    from tasks.core.nn.masked import n_visible
-
-    n = config.model.n_tokens()
-    return {**built, "tokens": n, "visible_tokens": n_visible(n, config.mask_ratio), "sampler": config.sampler.name}
+    return {**built, "tokens": config.model.n_tokens(), "visible_tokens": config.n_visible(), "sampler": config.sampler.name}
 
 
 def check(config: PretrainConfig) -> None:
@@ -101,6 +98,11 @@ def publish(run: Run, config: PretrainConfig, method: MaskedPretraining, rows: l
     facts = {
         "method": f"masked video pretraining, {config.sampler.name} sampler, mask ratio {config.mask_ratio}",
         "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px, patch {model.patch}",
+        "encoder": f"ViT-{config.model.size}, {config.model.frames} frames of {config.model.image_size} px, patch {config.model.patch}",
+        "visible tokens": f"{config.n_visible()} of {config.model.n_tokens()}",
+        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
+        "epochs": config.train.epochs,
+        "frame stride": f"{saved['preprocessing']['stride_s']} s",
     }
     use = "vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
     weights = {name.removeprefix("autoencoder."): tensor for name, tensor in method.state_dict().items()}

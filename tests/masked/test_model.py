@@ -4,8 +4,8 @@ import pytest
 import torch
 from masked_helpers import MODEL, config, method, progress, rng, video
 
-from tasks.core.nn.config import TargetConfig, VitConfig
-from tasks.core.nn.masked import masked_targets, n_visible, normalize_cubes, take, token_errors
+from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
+from tasks.core.nn.masked import masked_targets, normalize_cubes, take, token_errors
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
 from tasks.masked.model import patchify, unpatchify

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
-from masked_helpers import SAMPLERS, method, progress, rng, same_everywhere, train, video
+from masked_helpers import MODEL, SAMPLERS, config, method, progress, rng, same_everywhere, train, video
 
 from tasks.core.engine.random import BatchRandom
+from tasks.masked.method import MaskedPretraining
+from tasks.masked.pretrain import plan
 from tasks.masked.samplers import SAMPLERS as REGISTERED
 from tasks.masked.samplers.base import draw
 
@@ -26,6 +28,23 @@ def test_choice_is_a_partition_and_deterministic(sampler):
     assert first.visible.shape[1] == built.sampler.n_visible == 8
     assert torch.equal(first.visible, again.visible)
     assert not torch.equal(first.visible, other.visible)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("mask_ratio", [0.85, 0.9, 0.95])
+def test_a_dry_run_prints_how_many_tokens_are_chosen(sampler, mask_ratio, tmp_path):
+    """14 x 14 places in two frames of tokens: tubes round in each frame, the others over all."""
+    (tmp_path / "a.mp4").touch()
+    model = {**MODEL, "image_size": 112}
+    settings = config(sampler, model=model, mask_ratio=mask_ratio, data={"clip": {"frames": 4}, "train": [str(tmp_path / "a.mp4")]})
+    told = plan(settings)
+    built = MaskedPretraining(settings).sampler
+    tokens = torch.zeros(2, 392, 32) if built.needs_tokens else None
+    choice = built.choose(tokens, 2, rng(), progress())
+    assert (told["tokens"], told["visible_tokens"]) == (392, choice.visible.shape[1])
+    assert choice.visible.shape[1] + choice.masked.shape[1] == 392
+    if sampler["name"] == "tube":
+        assert choice.visible.shape[1] == 2 * {0.85: 30, 0.9: 20, 0.95: 10}[mask_ratio]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)

@@ -31,7 +31,7 @@ def test_vit_large_on_kinetics_with_64_gpus(command, vid, tmp_path, monkeypatch)
 
 
 def test_where_there_is_no_plan(vid):
-    code, _, err = vid("pretrain", "--preset", "boundaries/cvclr-tiny", "--plan", "--assume", "videos=10")
+    code, _, err = vid("pretrain", "--preset", "anomalies/tiny", "--plan", "--assume", "videos=10")
     assert code == 2
     assert "no --plan" in err
     code, _, err = vid("pretrain", "--preset", "masked/tats-tiny", "--nodes", "2")

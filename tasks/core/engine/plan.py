@@ -1,11 +1,12 @@
 """What a big run would take, computed without starting it: `vid pretrain --plan`.
 
-Every line says where its number comes from: `computed` from the configuration, `given`, `measured` here and now, or `assumed`.
+Every line says where its number comes from: `counted` on a step of the method without numbers (`core.engine.workload`), `computed` from
+that and the configuration, `given`, `measured` here and now, or `assumed`.
 """
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,8 +17,8 @@ from tasks.core.config import Config, build
 from tasks.core.engine.optim import checkpoint_bytes, moments
 from tasks.core.engine.schedule import run_length, scaled
 from tasks.core.engine.sharding import fsdp_enabled
+from tasks.core.engine.workload import Workload
 from tasks.core.errors import UsageError
-from tasks.core.nn.memory import FLOAT, SavedActivations
 
 DEVICES = {  # NVIDIA's data sheets: dense TFLOP/s of matrix products in bf16 (V100: fp16) and of float32 (TF32; V100: as it is), 10^9 bytes
     "v100": (125.0, 15.7, 32.0),
@@ -26,30 +27,7 @@ DEVICES = {  # NVIDIA's data sheets: dense TFLOP/s of matrix products in bf16 (V
     "h200": (989.0, 494.5, 141.0),
 }
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One clip of a method.
-
-    Attributes:
-        parameters: of everything that is trained or kept. trained: those with gradients; None: all.
-        forward, training: floating-point operations by part, of a forward pass and of a training step.
-        kept: by part, what a training step keeps for its backward pass.
-        clip: numbers of one clip on the device.
-    """
-
-    parameters: int
-    forward: dict[str, int]
-    training: dict[str, int]
-    kept: dict[str, SavedActivations]
-    clip: int
-    trained: int | None = None
-
-    @property
-    def changed(self) -> int:
-        """Parameters with gradients."""
-        return self.parameters if self.trained is None else self.trained
+FLOAT = 4
 
 
 class Assumptions(Config):
@@ -58,7 +36,7 @@ class Assumptions(Config):
     device: Literal["v100", "a100", "h100", "h200"] = Field("a100", description="peak and memory as in its data sheet")
     tflops: float | None = Field(None, gt=0, description="peak of matrix products of one GPU, instead of the device's")
     gpu_gb: float | None = Field(None, gt=0, description="memory of one GPU, 10^9 bytes, instead of the device's")
-    mfu: float = Field(0.4, gt=0, le=1, description="share of that peak which the model's operations reach")
+    mfu: float = Field(0.4, gt=0, le=1, description="share of that peak which the counted operations reach")
     overhead: float = Field(0.15, ge=0, description="memory for what is not counted, as a share of what is")
     videos: int | None = Field(None, ge=1, description="training videos, where no --data is given")
     classes: int = Field(400, ge=1, description="classes, where no --data is given")
@@ -68,7 +46,7 @@ class Assumptions(Config):
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a plan; `value` None: not known. `origin`: computed, given, measured, assumed, unknown."""
+    """One number of a plan; `value` None: not known. `origin`: counted, computed, given, measured, assumed, unknown."""
 
     key: str
     value: float | int | str | None
@@ -95,11 +73,22 @@ def assumptions(texts: Sequence[str]) -> Assumptions:
         raise UsageError(error.message.replace("configuration", "--assume", 1), f"keys: {', '.join(Assumptions.model_fields)}") from None
 
 
-def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assumptions, measure: bool = False) -> list[Line]:
+def forecast(
+    work: Workload,
+    config: Any,
+    world: int,
+    rows: Any,
+    assumed: Assumptions,
+    measure: bool = False,
+    picker: Callable[..., Any] | None = None,
+) -> list[Line]:
     """The plan of a run of `config` on `world` GPUs.
 
     Args:
-        rows: `Rows` of the training set, or None: `assumed.videos` counts. measure: measure the peak of this machine.
+        work: of one micro-batch of one process.
+        rows: `Rows` of the training set, or None: `assumed.videos` counts.
+        measure: measure the peak of this machine.
+        picker: of the frames of a video, where they are not what `data.clip` says.
 
     Raises:
         UsageError: nothing says how many videos there are.
@@ -119,11 +108,10 @@ def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assump
         Line("effective_batch", batch, "videos", "computed", f"{train.batch_size} x {train.accumulate} x {world}"),
         Line("steps", steps, "", "computed", f"{per_epoch} an epoch, {train.epochs} epochs"),
         Line("learning_rate", rate, "", "computed", "after scaling"),
-        Line("parameters", work.parameters, "", "computed"),
+        Line("parameters", work.parameters, "", "counted"),
     ]
-    lines += [Line(f"forward_{part}", flops / 1e9, "GFLOP/clip", "computed") for part, flops in work.forward.items()]
-    training = sum(work.training.values())
-    lines.append(Line("training", training / 1e9, "GFLOP/clip", "computed", "forward and backward"))
+    lines += [Line(f"forward_{part}", flops / 1e9, "GFLOP/clip", "counted") for part, flops in work.forward.items()]
+    lines.append(Line("training", work.training / 1e9, "GFLOP/clip", "counted", "forward and backward"))
     memory, peak_gb = memory_lines(work, config, world), assumed.gpu_gb or DEVICES[assumed.device][2]
     lines += memory
     needed = sum(line.value for line in memory) * (1 + assumed.overhead)
@@ -133,7 +121,7 @@ def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assump
     peak, origin, how = peak_of(assumed, given, measure, mixed(train.precision))
     lines.append(Line("peak", peak, "TFLOP/s", origin, how))
     lines.append(Line("mfu", assumed.mfu, "", "given" if "mfu" in given else "assumed", "share of the peak; --assume mfu=X"))
-    step_s = training * clips / world / (peak * 1e12 * assumed.mfu)
+    step_s = work.training * clips / world / (peak * 1e12 * assumed.mfu)
     days = step_s * steps / 86400
     speed = "from assumed speed" if "assumed" in (origin, lines[-1].origin) else "from speed given or measured"
     lines += [
@@ -141,7 +129,7 @@ def forecast(work: Workload, config: Any, world: int, rows: Any, assumed: Assump
         Line("run", days, "days", "computed", f"{speed}; {days * 24 * world:.0f} GPU hours"),
         Line("exchange", exchanged(work, train, world) / step_s / 1e9, "GB/s", "computed", "each way per GPU, to hide the exchange"),
     ]
-    return lines + data_lines(config, rows, videos, batch / step_s, assumed, given) + disk_lines(work, config)
+    return lines + data_lines(config, rows, videos, batch / step_s, assumed, given, picker) + disk_lines(work, config)
 
 
 def mixed(precision: str) -> bool:
@@ -151,29 +139,33 @@ def mixed(precision: str) -> bool:
 
 def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
     """Memory of one GPU by what holds it; of split weights a GPU keeps its share, and 16-bit copies of all while it computes."""
-    sgd, half, split = config.optim.name == "sgd", mixed(config.train.precision), world > 1 and fsdp_enabled(config.train)
+    sgd, split = config.optim.name == "sgd", world > 1 and fsdp_enabled(config.train)
     share, among = (world, f", split over {world}") if split else (1, "")
-    weights, gradients = work.parameters * FLOAT // share, work.changed * FLOAT // share
-    clips = config.train.batch_size * config.data.repeats
-    kept = {part: each.bytes(half) * clips for part, each in work.kept.items()}
+    weights, gradients = work.parameters * FLOAT // share, work.trained * FLOAT // share
     parts = {
-        "weights": (weights + (2 * work.parameters if half else 0), f"float32{among}{', and 16-bit copies' if half else ''}"),
+        "weights": (weights + work.copies, f"float32{among}{', and 16-bit copies' if work.copies else ''}"),
         "gradients": (gradients, f"float32{among}")
         if split or world == 1
         else (2 * gradients, "float32, and the buckets they are exchanged in"),
         "optimizer": (gradients * moments(config), f"{'SGD: momentum' if sgd else 'AdamW: two moments'}{among}"),
         "average": (work.parameters * FLOAT if config.train.ema else 0, "moving average"),
-        **{f"activations_{part}": (size, f"{clips} clips") for part, size in kept.items()},
-        "batch": (clips * work.clip * (1 + 2 * FLOAT), "clips in uint8, and twice in float32"),
+        **{f"activations_{part}": (size, f"{work.clips} clips") for part, size in work.held.items()},
+        "backward": (work.temporary, "for a moment"),
+        "batch": (work.batch * (1 + 2 * FLOAT) // FLOAT, "clips in uint8, and twice in float32"),
     }
-    return [Line(f"memory_{part}", size / GIB, "GiB", "computed", how) for part, (size, how) in parts.items() if size]
+    counted = ("activations", "backward", "batch")
+    return [
+        Line(f"memory_{part}", size / GIB, "GiB", "counted" if part.startswith(counted) else "computed", how)
+        for part, (size, how) in parts.items()
+        if size
+    ]
 
 
 def exchanged(work: Workload, train: Any, world: int) -> float:
     """Bytes that one GPU sends in a step: ring all-reduce of the gradients, or split weights gathered for both passes of every
     micro-batch and gradients scattered once.
     """
-    sent = FLOAT * (work.changed + 2 * train.accumulate * work.parameters if fsdp_enabled(train) else 2 * work.changed)
+    sent = FLOAT * (work.trained + 2 * train.accumulate * work.parameters if fsdp_enabled(train) else 2 * work.trained)
     return (world - 1) / world * sent
 
 
@@ -206,7 +198,9 @@ def measured_peak(half: bool, seconds: float = 1.0) -> tuple[float, str, str]:
     return 2 * n**3 / best / 1e12, "measured", f"{n} x {n} products in {str(kind).removeprefix('torch.')}, {where}"
 
 
-def data_lines(config: Any, rows: Any, videos: int, needed: float, assumed: Assumptions, given: set[str]) -> list[Line]:
+def data_lines(
+    config: Any, rows: Any, videos: int, needed: float, assumed: Assumptions, given: set[str], picker: Callable[..., Any] | None
+) -> list[Line]:
     """What the videos take: disk, bytes a second, and the cores that keep up with `needed` videos a second."""
     lines = [Line("videos_needed", needed, "videos/s", "computed", "so that no GPU waits")]
     if "video_mb" in given:
@@ -220,7 +214,7 @@ def data_lines(config: Any, rows: Any, videos: int, needed: float, assumed: Assu
     if "videos_per_s" in given:
         rate, origin, how = assumed.videos_per_s, "given", "--assume videos_per_s"
     else:
-        rate, origin, how = measured_decoding(rows, config.data)
+        rate, origin, how = measured_decoding(rows, config.data, picker)
     lines.append(Line("decoding", rate, "videos/s", origin, how))
     cores = None if rate is None else needed / rate
     lines.append(Line("decode_cores", cores, "", "computed" if cores else "unknown", "all nodes together"))
@@ -230,7 +224,7 @@ def data_lines(config: Any, rows: Any, videos: int, needed: float, assumed: Assu
 def disk_lines(work: Workload, config: Any) -> list[Line]:
     """What the run writes."""
     kept = config.train.keep_last
-    each = checkpoint_bytes(work.parameters, work.changed, config)
+    each = checkpoint_bytes(work.parameters, work.trained, config)
     return [Line("checkpoints", each * kept / 1e9, "GB", "computed", f"{kept} kept, of {each / 1e9:.2f} GB")]
 
 
@@ -249,7 +243,9 @@ def measured_size(rows: Any, count: int = 64) -> tuple[float | None, str, str]:
     return sum(sizes) / len(sizes) / 1e6, "measured", f"mean of {len(sizes)} files"
 
 
-def measured_decoding(rows: Any, data: Any, count: int = 16, limit_s: float = 30.0) -> tuple[float | None, str, str]:
+def measured_decoding(
+    rows: Any, data: Any, picker: Callable[..., Any] | None = None, count: int = 16, limit_s: float = 30.0
+) -> tuple[float | None, str, str]:
     """Videos that one loader process reads in a second: clips chosen, decoded and made small as in the run. Files are read twice and the
     second time counts, for which their indexes are there already, as in all epochs but the first.
     """
@@ -259,7 +255,7 @@ def measured_decoding(rows: Any, data: Any, count: int = 16, limit_s: float = 30
     if rows is None:
         return None, "unknown", "add --data, or --assume videos_per_s=N"
     alone = data.model_copy(update={"preload": False, "workers": 1})
-    dataset = ClipDataset(spread(rows, count), alone, None, "train")
+    dataset = ClipDataset(spread(rows, count), alone, None, "train", picker=picker)
     n, started = len(dataset), time.perf_counter()
     arrived: list[float] = []
     for batch in data_loader(dataset, [[(number, epoch)] for epoch in range(2) for number in range(n)], alone, collate):

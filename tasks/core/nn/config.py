@@ -19,6 +19,11 @@ MAX_TOKENS = 2**17
 """Of one clip: its position codes are a table."""
 
 
+def n_visible(n_tokens: int, mask_ratio: float) -> int:
+    """Visible tokens at a mask ratio: floor(N (1 - rho)), at least 1. 1568 tokens: 235 / 156 / 78 at .85 / .90 / .95."""
+    return max(1, math.floor(n_tokens * (1 - mask_ratio) + 1e-9))
+
+
 class VitConfig(Config):
     """Architecture of a video transformer; `dim`, `depth` and `heads` override those of `size`."""
 

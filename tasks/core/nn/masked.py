@@ -1,6 +1,5 @@
 """Targets and errors of masked reconstruction (TATS thesis, equation 5.6; AdaMAE's public normalisation)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -98,11 +97,6 @@ def token_errors(prediction: torch.Tensor, target: torch.Tensor, loss: str) -> t
     """Mean error of each token over its numbers: two `(B, n, d)` to `(B, n)`, in float32."""
     difference = prediction.float() - target
     return difference.square().mean(-1) if loss == "mse" else difference.abs().mean(-1)
-
-
-def n_visible(n_tokens: int, mask_ratio: float) -> int:
-    """Visible tokens at a mask ratio: floor(N (1 - rho)), at least 1. 1568 tokens: 235 / 156 / 78 at .85 / .90 / .95."""
-    return max(1, math.floor(n_tokens * (1 - mask_ratio) + 1e-9))
 
 
 def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,9 @@ import numpy as np
 from tasks.core.video.guard import DecoderCrash, first_look, guarded
 from tasks.core.video.index import VideoIndex
 from tasks.core.video.media import require_file
+from tasks.core.video.quirks import TABLE, index_version
 
-VERSION = 6
+VERSION = index_version(TABLE)
 REFUSED_S = 86_400.0  # a crash or a hang may have been the machine's fault
 _MEMORY = 4096
 _FRAMES = 8 << 20  # of all indexes in memory: 64 MiB of times, however long the videos are

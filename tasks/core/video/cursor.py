@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tasks.core.video.media import import_av, open_container, plain
+from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 STEPS_BACK_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 WORTH_A_SEEK = 8  # frames; decoding fewer than these is cheaper than a seek
-SKIPPABLE = frozenset(("h264",))  # codecs whose decoder tells by itself which pictures no other picture refers to
 
 
 class Times(Protocol):
@@ -25,6 +25,7 @@ class Times(Protocol):
     skip_to_key: bool
     packets: int | None
     codec: str
+    container: str
 
 
 class Cursor:
@@ -42,6 +43,7 @@ class Cursor:
     def __init__(self, path: str, index: Times, threads: int | None = None):
         self.path = path
         self._index = index
+        self._may_skip = applies(Trait.SKIPS_UNREFERENCED, index.container, index.codec)
         self._threads = threads
         self._container = None
         self._frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
@@ -52,7 +54,7 @@ class Cursor:
 
     def expect(self, numbers: np.ndarray | None) -> None:
         """The only frames that will be fetched from here on, as far as is known; None: any."""
-        skips = numbers is not None and self._index.seekable and self._index.codec in SKIPPABLE
+        skips = numbers is not None and self._index.seekable and self._may_skip
         self._expected = frozenset(self._index.ticks[numbers].tolist()) if skips else frozenset()
         self._until = max(self._expected, default=0)
 

@@ -8,17 +8,10 @@ import numpy as np
 from tasks.core.errors import InputError
 from tasks.core.video.cache import index_of
 from tasks.core.video.pyav_reader import scaled
+from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
-# decord 0.6 hangs or cannot open much else; nothing outside this list is ever given to it.
-CONTAINERS = ("mov", "matroska", "avi")
-CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg")
 _CHUNK = 32
-
-
-def may_try(container: str, codec: str) -> bool:
-    """Whether decord can be trusted to open such a file at all."""
-    return container in CONTAINERS and codec in CODECS
 
 
 class DecordReader(VideoReader):
@@ -43,7 +36,7 @@ class DecordReader(VideoReader):
         decord.logging.set_level(decord.logging.QUIET)
         self.path = str(path)
         index = index_of(self.path)
-        if index.damage or not may_try(index.container, index.codec):
+        if index.damage or not applies(Trait.DECORD, index.container, index.codec):
             why = index.damage or f"{index.codec} in {index.container}"
             raise VideoError(path, f"not readable with decord ({why})", "use the decoder 'pyav'")
         self.n_frames, self.pts, self.fps = len(index.ticks), index.seconds, index.fps

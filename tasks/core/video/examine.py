@@ -11,6 +11,7 @@ import numpy as np
 
 from tasks.core.video.cache import index_of
 from tasks.core.video.open import open_video
+from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError
 
 VFR_SPREAD = 0.1  # a frame step this much off the median step, as a share of it, makes a variable frame rate
@@ -56,9 +57,7 @@ def examine(path: str, seek: bool = True) -> Iterator[dict[str, Any]]:
     yield facts
     if truth is None or index.damage:
         return
-    from tasks.core.video.decord_reader import may_try
-
-    if importlib.util.find_spec("decord") is not None and may_try(index.container, index.codec):
+    if importlib.util.find_spec("decord") is not None and applies(Trait.DECORD, index.container, index.codec):
         decord = _measure(path, "decord", truth, numbers)
         yield {**facts, "seek": {**facts["seek"], "decord": decord}}
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from tasks.core.video.cursor import Cursor
 from tasks.core.video.media import import_av, open_container
+from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError
 from tasks.core.video.scan import Packets, fingerprint, increasing, read_frames, read_packets, reordered, shown_size
 from tasks.core.video.structure import Fault, find_fault
 
 FULL_DECODE_PX = 400_000_000  # up to this many pixels (about 3 s of one core) every frame is decoded once when a file is first met
 STEPS_S = (1e-5, 86_400.0)  # a usual time between two frames outside of this is a damaged header; no picture could be found by its time
-UNTIMED = ("avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "av1", "obu")  # whose packet times are not to be trusted unseen
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _build(path: str, full: bool) -> VideoIndex:
     packets = read_packets(path, fault)
     facts = packets.facts
     pixels = len(packets.pts) * facts.coded_height * facts.coded_width
-    timed = None not in packets.pts and facts.container not in UNTIMED
+    timed = None not in packets.pts and not applies(Trait.DECODE_TO_INDEX, facts.container)
     if not full and pixels > FULL_DECODE_PX and timed and fault is None and packets.fault is None:
         index = _from_packets(path, packets)
         if index is not None:

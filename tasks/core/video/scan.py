@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.core.video.cursor import decoded
 from tasks.core.video.media import import_av, open_container, plain
+from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.structure import Fault
 
 if TYPE_CHECKING:
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
 
 Pts = list[int | None]
 
-_BROADCAST = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v")
-_TIMELESS = ("avi", "mpegvideo", "h264", "hevc", "m4v", "av1", "obu")
 _FAR = 32  # packets; no encoder stores a frame so far from its place in time
 _PROBED_KEYS = {2**i for i in range(6)}
-# Where every packet becomes exactly one frame; elsewhere fields, invisible frames and "not coded" marks are packets too.
-_ONE_TO_ONE = {(container, codec) for container in ("mov", "matroska") for codec in ("h264", "hevc", "vp9", "av1")}
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Packets:
     @property
     def skip_to_key(self) -> bool:
         """Whether the stream may begin in the middle of a group of pictures, as a recorded broadcast does."""
-        return self.facts.container in _BROADCAST and any(self.key)
+        return applies(Trait.STARTS_ANYWHERE, self.facts.container) and any(self.key)
 
     @property
     def shown(self) -> Pts:
@@ -203,7 +200,7 @@ def _cut_short(packet: "av.Packet", fault: Fault | None) -> bool:
 
 
 def _end_at_lost_frames(frames: Frames, packets: Packets) -> None:
-    if (packets.facts.container, packets.facts.codec) not in _ONE_TO_ONE or not frames.pts:
+    if not applies(Trait.ONE_PACKET_ONE_FRAME, packets.facts.container, packets.facts.codec) or not frames.pts:
         return
     if _hides_at_random(packets) or (any(packets.discard) and not increasing(frames.pts)):
         frames.shorten(0, "damaged: its table of frame times makes no sense")
@@ -254,7 +251,7 @@ def _end_at_broken_times(frames: Frames, container: str) -> None:
     """Where times that run forward step back or stop once or twice, something is lost or stands there twice; were they put right by
     counting, frames on both sides would carry wrong times. Times that do so all along are none, and counting is all there is.
     """
-    if container in _TIMELESS or not frames.pts or None in frames.pts[:2]:
+    if applies(Trait.COUNTED_TIMES, container) or not frames.pts or None in frames.pts[:2]:
         return
     steps = enumerate(pairwise(frames.pts))
     breaks = [number for number, (now, after) in steps if now is not None and (after is None or after < now)]

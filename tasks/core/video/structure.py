@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tasks.core.video.matroska import find_matroska_fault
+from tasks.core.video.quirks import Trait, applies
 
 _AVI_CHUNKS = (b"JUNK", b"idx1", b"indx", b"hdrl", b"avih", b"strl", b"ISFT", b"PAD ")
 
@@ -36,13 +37,19 @@ def find_fault(path: str) -> Fault | None:
 
 
 def _checker(head: bytes) -> Callable[[BinaryIO, int], int | None] | None:
+    container = _container(head)
+    return WALKERS[container] if container and applies(Trait.WALKED, container) else None
+
+
+def _container(head: bytes) -> str | None:
+    """What a file seems to be by its first bytes."""
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return _avi
+        return "avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
-        return find_matroska_fault
+        return "matroska"
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-        return _mp4
-    return _transport_stream if head[:1] == b"\x47" else None
+        return "mov"
+    return "mpegts" if head[:1] == b"\x47" else None
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
@@ -121,3 +128,7 @@ def _avi_movie(file: BinaryIO, at: int, end: int, streams: int) -> int | None:
             return at
         at += 8 + length + length % 2
     return None
+
+
+WALKERS = {"mov": _mp4, "matroska": find_matroska_fault, "avi": _avi, "mpegts": _transport_stream}
+"""From an open file and its size to the byte at which its structure breaks, or None."""

@@ -25,7 +25,7 @@ class AdaMAE(Sampler):
     teaches_tokenizer = True
 
     def __init__(self, config: AdaMAESampler, model: VitConfig, mask_ratio: float):
-        super().__init__(model, mask_ratio)
+        super().__init__(config, model, mask_ratio)
         dim = model.widths()[0]
         self.weight = config.weight
         self.position = nn.Parameter(torch.zeros(1, self.n_tokens, dim))

@@ -8,7 +8,7 @@ from torch import nn
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
-from tasks.core.nn.masked import n_visible
+from tasks.masked.config import SamplerConfig
 
 
 @dataclass
@@ -55,10 +55,10 @@ class Sampler(nn.Module):
     needs_tokens = False
     teaches_tokenizer = False
 
-    def __init__(self, model: VitConfig, mask_ratio: float):
+    def __init__(self, config: SamplerConfig, model: VitConfig, mask_ratio: float):
         super().__init__()
         self.n_tokens = model.n_tokens()
-        self.n_visible = n_visible(self.n_tokens, mask_ratio)
+        self.n_visible = config.n_visible(model.grid(), mask_ratio)
 
     def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
         """Chooses for `n` clips. `tokens`: `(n, N, dim)` embedded without positions, or None where not needed."""

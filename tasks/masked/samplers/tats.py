@@ -145,7 +145,7 @@ class TATS(Sampler):
     needs_tokens = True
 
     def __init__(self, config: TATSSampler, model: VitConfig, mask_ratio: float):
-        super().__init__(model, mask_ratio)
+        super().__init__(config, model, mask_ratio)
         self.config = config
         self.policy = Policy(config, model)
         self.memory: deque[Episode] = deque()

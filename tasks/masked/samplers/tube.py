@@ -10,14 +10,13 @@ from tasks.masked.samplers.base import Choice, Sampler, split
 
 
 class Tubes(Sampler):
-    """Rounds per frame as VideoMAE does: `int(rho * P)` of P places are hidden, so .90 of 8 x 196 tokens leaves 160 visible, not 156."""
+    """Every set of places is equally likely."""
 
     def __init__(self, config: TubeSampler, model: VitConfig, mask_ratio: float):
-        super().__init__(model, mask_ratio)
+        super().__init__(config, model, mask_ratio)
         self.frames = model.grid()[0]
         self.places = self.n_tokens // self.frames
-        self.seen_places = max(1, self.places - int(mask_ratio * self.places + 1e-9))
-        self.n_visible = self.seen_places * self.frames
+        self.seen_places = self.n_visible // self.frames
 
     def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
         seen, hidden = split(rng.rand(n, self.places).argsort(-1), self.seen_places)

@@ -1,5 +1,7 @@
 """Plans of big runs: what is computed is checked by hand, what is measured on small files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,9 @@ from tasks.core.config import Config
 from tasks.core.data.rows import Row, Rows
 from tasks.core.data.synthetic import encode
 from tasks.core.engine.config import OptimConfig, TrainConfig
-from tasks.core.engine.plan import Assumptions, Workload, assumptions, forecast
+from tasks.core.engine.plan import Assumptions, assumptions, forecast
+from tasks.core.engine.workload import Workload
 from tasks.core.errors import UsageError
-from tasks.core.nn.memory import SavedActivations, block_kept
 
 
 class BigConfig(Config):
@@ -21,11 +23,16 @@ class BigConfig(Config):
 
 WORK = Workload(
     parameters=2**28,
-    forward={"encoder": 10**11},
-    training={"encoder": 3 * 10**11},
-    kept={"encoder": SavedActivations(full=2**20, operands=2**21)},
-    clip=2**20,
+    trained=2**28,
+    clips=32,
+    forward={"encode": 1e11},
+    training=3e11,
+    held={"encode": 2**28, "loss": 2**20},
+    temporary=2**27,
+    copies=2**29,
+    batch=2**27,
 )
+FROZEN = replace(WORK, trained=2**20)
 
 
 def plan(config=None, work=WORK, world=64, rows=None, **assumed):
@@ -42,7 +49,8 @@ def test_time_and_memory_by_hand():
     memory = {key.removeprefix("memory_"): line.value for key, line in found.items() if key.startswith("memory_")}
     assert memory["weights"] == 1.5  # 2^28 numbers of four bytes and of two
     assert memory["gradients"] == memory["optimizer"] == 2.0
-    assert memory["activations_encoder"] == 32 * (4 * 2**20 + 2 * 2**21) / 2**30
+    assert (memory["activations_encode"], memory["activations_loss"], memory["backward"]) == (1 / 4, 1 / 1024, 1 / 8)
+    assert memory["batch"] == 9 / 4 / 8  # a byte a number, and four of them twice
     parts = sum(value for key, value in memory.items() if key != "per_gpu")
     assert memory["per_gpu"] == pytest.approx(1.15 * parts)
     assert "fits in 80 GB" in found["memory_per_gpu"].how
@@ -50,6 +58,7 @@ def test_time_and_memory_by_hand():
     assert found["decode_cores"].value == pytest.approx(2048 / found["step"].value / 4)
     assert found["videos_disk"].value == pytest.approx(0.4096)
     assert {found[key].origin for key in ("peak", "mfu", "video_size", "decoding")} == {"given"}
+    assert {found[key].origin for key in ("parameters", "forward_encode", "training", "memory_backward", "memory_batch")} == {"counted"}
 
 
 def test_what_nobody_said_is_assumed_or_unknown():
@@ -64,12 +73,11 @@ def test_what_nobody_said_is_assumed_or_unknown():
 
 def test_one_process_in_full_precision():
     config = BigConfig(train=TrainConfig(precision="fp32", ema=0.99), optim=OptimConfig(name="sgd"))
-    found = plan(config, world=1, videos=1000)
+    found = plan(config, replace(WORK, copies=0), world=1, videos=1000)
     assert (found["memory_weights"].value, found["memory_gradients"].value) == (1.0, 1.0)
     assert (found["memory_optimizer"].value, found["memory_average"].value) == (1.0, 1.0)
     assert found["exchange"].value == 0
-    frozen = Workload(WORK.parameters, WORK.forward, WORK.training, WORK.kept, WORK.clip, trained=2**20)
-    assert plan(config, frozen, world=1, videos=1000)["memory_gradients"].value == 2**-8
+    assert plan(config, FROZEN, world=1, videos=1000)["memory_gradients"].value == 2**-8
 
 
 def test_split_weights_take_their_share():
@@ -89,9 +97,8 @@ def test_full_precision_has_another_peak():
 
 
 def test_checkpoints_hold_weights_and_what_the_optimizer_keeps_of_those_that_change():
-    frozen = Workload(WORK.parameters, WORK.forward, WORK.training, WORK.kept, WORK.clip, trained=2**20)
     assert plan(videos=1000)["checkpoints"].value == pytest.approx(2 * 3 * 2**30 / 1e9)
-    assert plan(work=frozen, videos=1000)["checkpoints"].value == pytest.approx(2 * (2**30 + 2 * 2**22) / 1e9)
+    assert plan(work=FROZEN, videos=1000)["checkpoints"].value == pytest.approx(2 * (2**30 + 2 * 2**22) / 1e9)
     sgd = BigConfig(optim=OptimConfig(name="sgd"))
     assert plan(sgd, videos=1000)["checkpoints"].value == pytest.approx(2 * 2 * 2**30 / 1e9)
 
@@ -132,8 +139,3 @@ def test_assumptions_are_checked():
         assumptions(["vidoes=3", "mfu=2"])
     assert "did you mean 'videos'" in error.value.message
     assert "mfu" in error.value.message
-
-
-def test_last_block_keeps_less():
-    assert block_kept(100, 8) == block_kept(100, 8, 100)
-    assert block_kept(100, 8, 50).bytes(True) < block_kept(100, 8).bytes(True)
