@@ -98,11 +98,7 @@ def publish(run: Run, config: PretrainConfig, method: MaskedPretraining, rows: l
     facts = {
         "method": f"masked video pretraining, {config.sampler.name} sampler, mask ratio {config.mask_ratio}",
         "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px, patch {model.patch}",
-        "encoder": f"ViT-{config.model.size}, {config.model.frames} frames of {config.model.image_size} px, patch {config.model.patch}",
-        "visible tokens": f"{config.n_visible()} of {config.model.n_tokens()}",
-        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
-        "epochs": config.train.epochs,
-        "frame stride": f"{saved['preprocessing']['stride_s']} s",
+        "visible tokens": f"{config.n_visible()} of {model.n_tokens()}",
     }
     use = "vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
     weights = {name.removeprefix("autoencoder."): tensor for name, tensor in method.state_dict().items()}
