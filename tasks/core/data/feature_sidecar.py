@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.data.grid import Grid
 from tasks.core.errors import UsageError
 from tasks.core.files import write_json
 
@@ -19,22 +18,20 @@ SHARED = ("stride_s", "span_s")
 _LARGEST = 10_000_000  # bytes
 
 
-def describe(
-    encoder: Mapping[str, Any], grid: Grid | None, format: str, dtype: np.dtype | str, shared: Collection[str] = SHARED
-) -> dict[str, Any]:
+def describe(encoder: Mapping[str, Any], steps: Mapping[str, float | None] | None, format: str, dtype: np.dtype | str) -> dict[str, Any]:
     """The contents of a sidecar, but for `dim`.
 
     Args:
         encoder: `reference` (as people name it), `weights_hash` (None where there are no weights) and whatever else says what it sees.
-        grid: of any file of the folder; None: one feature per video.
-        format: `npz`, `npy` or `h5`. dtype: of the features.
-        shared: which of `stride_s` and `span_s` all files have in common; the others are null, and each file's record has its own.
+        steps: `stride_s` and `span_s` of all files, None where each file's record has its own; None: one feature per video.
+        format: `npz`, `npy` or `h5`.
+        dtype: of the features.
 
     Returns:
         `version`, `encoder`, `format`, `dtype`, `grid` and `id`, which two folders share where their features can be mixed. `offset_s` of
         the grid is that of files whose record has none.
     """
-    steps = None if grid is None else {name: getattr(grid, name) if name in shared else None for name in SHARED}
+    steps = None if steps is None else {name: steps[name] for name in SHARED}
     encoder = {"reference": None, "weights_hash": None, **encoder}
     known = {name: value for name, value in encoder.items() if name != "reference" or encoder["weights_hash"] is None}
     text = json.dumps([known, format, str(np.dtype(dtype)), steps], sort_keys=True)

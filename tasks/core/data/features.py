@@ -48,7 +48,7 @@ def write_features(
     format: str = "npz",
     t: np.ndarray | None = None,
     record: Mapping[str, Any] | None = None,
-    shared: Collection[str] = SHARED,
+    steps: Mapping[str, float | None] | None = None,
     redone: Collection[str] = (),
 ) -> list[Path]:
     """Writes the features of one video into a folder of features, which is made, or must hold such features already.
@@ -64,7 +64,7 @@ def write_features(
         format: `npz`, `npy` or `h5`.
         t: (n, 2) presentation times of the first and last frame that each feature saw, seconds; for other programs.
         record: JSON-able, more to keep in the record.
-        shared: which of `stride_s`, `span_s` all videos of the folder have in common.
+        steps: `stride_s` and `span_s` of the whole folder, None for what follows each video's frame rate; None: those of `grid`.
         redone: names whose files will all be written anew, so that another encoder may take over the folder.
 
     Returns:
@@ -80,7 +80,7 @@ def write_features(
         features = features.astype(np.float32, copy=False)
     if not features.size or features.ndim != (1 if grid is None else 2):
         raise ValueError(f"features of shape {features.shape} {'without a' if grid is None else 'on a'} grid")
-    described = describe(encoder, grid, format, features.dtype, shared)
+    described = describe(encoder, grid and (steps or grid.facts()), format, features.dtype)
     claim(folder, described, features.shape[-1], redone)
     kept = folder / f"{name}{RECORD}"
     for stale in (kept, *(folder / f"{name}.features{ending}" for ending in (*SUFFIXES, TIMES))):

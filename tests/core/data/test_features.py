@@ -103,14 +103,15 @@ def test_one_feature_per_video(tmp_path):
 
 
 def test_a_stride_in_frames_gives_every_video_its_own_grid(tmp_path):
-    write(tmp_path, "a", grid=Grid(0.5, 0.64), shared=("stride_s",))
-    write(tmp_path, "b", grid=Grid(0.5, 0.53), shared=("stride_s",))
+    steps = {"stride_s": 0.5, "span_s": None}
+    write(tmp_path, "a", grid=Grid(0.5, 0.64), steps=steps)
+    write(tmp_path, "b", grid=Grid(0.5, 0.53), steps=steps)
     folder = FeatureFolder(tmp_path)
     assert folder.grid is None
-    assert folder.steps == {"stride_s": 0.5, "span_s": None}
+    assert folder.steps == steps
     assert [folder.get(name).grid.span_s for name in folder] == [0.64, 0.53]
     with pytest.raises(UsageError, match=r"stride 0.5 s, span by frame rate.* stride 0.25 s"):
-        write(tmp_path, "c", grid=Grid(0.25, 0.53), shared=("stride_s",))
+        write(tmp_path, "c", grid=Grid(0.25, 0.53), steps={"stride_s": 0.25, "span_s": None})
 
 
 @pytest.mark.parametrize(
@@ -353,7 +354,7 @@ def test_a_model_refuses_features_of_another_encoder(tmp_path):
         ("sees", {"encoder": {**ENCODER, "crops": 3}}, r"it sees something else \(crops\)"),
         ("stride", {"grid": Grid(0.25, 1.0)}, "another stride"),
         ("span", {"grid": Grid(0.5, 1.5)}, "another span"),
-        ("own", {"shared": ("stride_s",)}, "another span"),
+        ("own", {"steps": {"stride_s": 0.5, "span_s": None}}, "another span"),
     ):
         write(tmp_path / name, **made)
         with pytest.raises(UsageError, match=told) as raised:
