@@ -12,8 +12,13 @@ from tiny_classifier import far_from_start, tiny_classifier
 
 from tasks.core.checkpoint import save_model, weights_hash
 from tasks.core.clips.prepare import read_views
+from tasks.core.config import build
 from tasks.core.convert_transformers import video_preprocessing
+from tasks.core.data.feature_config import FeatureConfig
+from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.features import FeatureFolder, Grid
+from tasks.core.data.manifest import Row, read_sources
+from tasks.core.data.streams import open_streams
 from tasks.core.nn.config import VitConfig
 from tasks.core.video.open import open_video
 from tasks.masked.config import DecoderConfig
@@ -198,3 +203,39 @@ def test_values_beyond_float16_are_refused(place, vid):
     assert code == 2
     assert "do not fit float16" in err
     assert vid(*line)[0] == 0
+
+
+def train_on(folder, rows, **settings):
+    """One training batch of all rows, in order."""
+    data = build(FeatureConfig, {"streams": {"visual": {"folder": str(folder)}}, "workers": 0, **settings})
+    return next(iter(make_train_loader(rows, data, open_streams(data), None, len(rows), shuffle=False)))
+
+
+def test_what_is_written_is_what_training_reads(place, vid):
+    rows = read_sources(["videos"])
+    assert vid("extract-features", "videos", "--model", "ours", "--out", "found", "--per", "window", "--hop", "0.2")[0] == 0
+    batch = train_on("found", rows)
+    assert batch["path"] == [row.path for row in rows]
+    assert batch["length"].tolist() == [4, 7]
+    for name, features, times, n in zip("ab", batch["features"], batch["times"], batch["length"].tolist(), strict=True):
+        np.testing.assert_array_equal(features[:n], arrays(place, name)["features"])
+        np.testing.assert_allclose(times[:n, 0], 0.2 * np.arange(n), atol=1e-6)
+        np.testing.assert_allclose(times[:n, 1] - times[:n, 0], 8 / 30, atol=1e-6)
+
+
+@pytest.mark.real
+def test_real_videos_in_several_containers(place, vid, real_data):
+    """Every window that begins before the end is there, and the frames that it saw lie in it."""
+    names = ("yoga.mp4", "flipping_a_pancake.mkv")
+    videos = [str(real_data / "clips" / name) for name in names]
+    line = ("extract-features", *videos, "--model", "ours", "--out", "found", "--per", "window", "--hop", "1", "--json")
+    code, out, _ = vid(*line)
+    assert code == 0
+    batch = train_on("found", [Row(video) for video in videos], max_length=8)
+    assert batch["length"].tolist() == [8, 8]
+    for video, record in zip(videos, records(out), strict=True):
+        with open_video(video) as reader, np.load(record["files"][1]) as file:
+            grid = Grid(**record["grid"])
+            assert grid.offset_s == reader.pts[0]
+            assert (np.abs(file["t"][:, 0] - grid.times(record["n"])[:, 0]) <= np.diff(reader.pts).max()).all()
+            assert record["n"] == np.ceil((reader.pts[-1] + np.median(np.diff(reader.pts)) - reader.pts[0]) / 1.0 - 1e-6)

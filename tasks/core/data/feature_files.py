@@ -87,8 +87,9 @@ def read_features(path: Path, key: str | None = None, layout: str = "nd") -> np.
     except Exception as error:  # zipfile, numpy and h5py raise nearly anything over a damaged file
         if isinstance(error, UsageError | MemoryError):
             raise
-        pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-        raise FeatureError(path, "holds Python objects, which are never read" if pickled else f"cannot be read ({_first(error)})") from None
+        objects = "allow_pickle" in str(error) or "Python objects" in str(error)  # also what numpy says of a file that is not an npy
+        why = "not an array, or one of Python objects, which are never read" if objects else _first(error)
+        raise FeatureError(path, f"cannot be read ({why})") from None
     if values.ndim != 2:
         raise FeatureError(path, f"has the shape {values.shape}, not two dimensions (features, channels)")
     if values.dtype.kind != "f" or values.dtype.itemsize > 8:

@@ -308,7 +308,7 @@ def test_files_that_hold_something_else(tmp_path):
         ("whole", "holds int32"),
         ("none", "holds no features"),
         ("many", "has no array 'features': it holds feats, other"),
-        ("objects", "holds Python objects, which are never read"),
+        ("objects", "cannot be read (not an array, or one of Python objects, which are never read)"),
         ("torn", "cannot be read"),
         ("a_goood", "has no features of a_goood; did you mean a_good?"),
     ):
