@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks.core.audio.config import LogMelConfig
+from tasks.core.audio.config import VGGISH, LogMelConfig
 
 SLANEY_BREAK_HZ, SLANEY_PER_MEL_HZ = 1000.0, 200.0 / 3
 SLANEY_LOG_STEP = math.log(6.4) / 27
@@ -56,7 +56,7 @@ class LogMel(nn.Module):
         config: see `LogMelConfig`.
     """
 
-    def __init__(self, config: LogMelConfig = LogMelConfig()):
+    def __init__(self, config: LogMelConfig = VGGISH):
         super().__init__()
         self.config = config
         self.register_buffer("window", torch.hann_window(config.window, dtype=torch.float64).float(), persistent=False)
@@ -85,12 +85,15 @@ class LogMel(nn.Module):
             blocks: (n,) float32 each, as from `SoundReader.blocks`.
         """
         rest = torch.zeros(0, device=self.window.device)
+        skip = 0  # samples still to come before the next frame begins, where a hop is longer than a window
         for block in blocks:
             sound = torch.cat([rest, torch.as_tensor(block, device=rest.device)])
-            n = self.frames(len(sound))
+            rest, skip = sound[skip:], max(0, skip - len(sound))
+            n = self.frames(len(rest))
             if n:
-                yield self(sound[: (n - 1) * self.config.hop + self.config.window])
-            rest = sound[n * self.config.hop :]
+                yield self(rest[: (n - 1) * self.config.hop + self.config.window])
+                behind = n * self.config.hop
+                rest, skip = rest[behind:], max(0, behind - len(rest))
 
 
 def stack_patches(frames: torch.Tensor, length: int, step: int) -> torch.Tensor:
