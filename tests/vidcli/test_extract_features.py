@@ -7,12 +7,20 @@ import pytest
 import torch
 from masked_helpers import MODEL, same_everywhere
 from painted import write_video
+from safetensors.torch import load_file, save_file
 from tiny_classifier import far_from_start, tiny_classifier
 
-from tasks.core.checkpoint import save_model
+from tasks.core.checkpoint import save_model, weights_hash
 from tasks.core.clips.prepare import read_views
+from tasks.core.config import build
 from tasks.core.convert_transformers import video_preprocessing
+from tasks.core.data.feature_config import FeatureConfig
+from tasks.core.data.feature_loader import make_train_loader
+from tasks.core.data.features import FeatureFolder, Grid
+from tasks.core.data.manifest import Row, read_sources
+from tasks.core.data.streams import open_streams
 from tasks.core.nn.config import VitConfig
+from tasks.core.video.open import open_video
 from tasks.masked.config import DecoderConfig
 from tasks.masked.features import load
 from tasks.masked.model import MaskedAutoencoder
@@ -66,17 +74,22 @@ def test_a_video_gets_the_mean_over_its_views(place, vid):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_windows_have_times_and_the_features_of_their_frames(place, vid, batch_size):
-    """Windows of 4 frames, 2 apart, a fifth of a second from one to the next; the last ends with the video."""
-    line = ("extract-features", "videos/b.mp4", "--model", "ours", "--out", "found", "--per", "window", "--hop", "0.2")
-    assert vid(*line, "--batch-size", batch_size)[0] == 0
+    """Windows of 4 frames, 2 apart, a fifth of a second from one to the next; the last begins before the end at 1.333 s."""
+    line = ("--model", "ours", "--out", "found", "--per", "window", "--hop", "0.2")
+    assert vid("extract-features", "videos/b.mp4", *line, "--batch-size", batch_size)[0] == 0
     found = arrays(place)
-    starts = np.array([0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.1])
-    np.testing.assert_allclose(found["t"], np.stack([starts, starts + 0.2], 1), atol=1e-6)
-    assert found["features"].shape == (len(starts), 32)
+    starts = np.arange(7) * 0.2
+    np.testing.assert_allclose(found["t"], np.stack([starts, np.minimum(starts + 0.2, 1.3)], 1), atol=1e-6)
+    assert found["features"].shape == (7, 32)
+    (place / "spans.csv").write_text("path,start,end\n" + "".join(f"videos/b.mp4,{s:.1f},{s + 0.266:.3f}\n" for s in starts))
+    assert vid("extract-features", "spans.csv", "--model", "ours", "--out", "whole", "--clips", "1")[0] == 0
+    for start, feature in zip(starts, found["features"], strict=True):
+        with np.load(place / "whole" / f"b-{start:.10g}-{start + 0.266:.10g}.features.npz") as file:
+            np.testing.assert_allclose(file["features"], feature, atol=1e-5)
     (place / "part.csv").write_text("path,start,end\nvideos/b.mp4,0.4,0.66\n")
-    assert vid("extract-features", "part.csv", "--model", "ours", "--out", "found", "--per", "window")[0] == 0
+    assert vid("extract-features", "part.csv", *line)[0] == 0
     part = arrays(place, "b-0.4-0.66")
-    np.testing.assert_allclose(part["t"][0], [0.4, 0.6], atol=1e-6)
+    np.testing.assert_allclose(part["t"], [[0.4, 0.6], [0.6, 0.6333333]], atol=1e-6)
     np.testing.assert_allclose(part["features"][0], found["features"][2], atol=1e-5)
 
 
@@ -126,3 +139,103 @@ def test_wrong_input(place, vid):
         assert (code, out) == (2, "")
         assert told in err
         assert len(err.splitlines()) <= 2
+
+
+def test_the_folder_says_when_its_features_are(place, vid):
+    """Also at a variable frame rate that begins late, and in every format."""
+    ticks = [1400 + 40 * i + 200 * (i > 20) for i in range(40)]
+    write_video(place / "videos" / "c.mkv", 40, ticks=ticks)
+    line = ("extract-features", "videos", "--model", "ours", "--per", "window", "--hop", "0.3")
+    found = {}
+    for format, dtype in (("npz", "float32"), ("npy", "float16"), ("h5", "float32")):
+        if format == "h5":
+            pytest.importorskip("h5py")
+        assert vid(*line, "--out", format, "--format", format, "--dtype", dtype)[0] == 0
+        folder = found[format] = FeatureFolder(place / format)
+        assert (folder.names, folder.dim, folder.steps) == (["a", "b", "c"], 32, {"stride_s": 0.3, "span_s": None})
+        assert (folder.encoder["reference"], folder.encoder["weights_hash"]) == ("ours", weights_hash(place / "ours"))
+        assert folder.get("a").values.dtype == dtype
+        np.testing.assert_allclose(folder.get("c").values, found["npz"].get("c").values, atol=1e-2)
+    first = folder.get("c").times
+    with open_video("videos/c.mkv") as reader:
+        assert first[0, 0] == reader.pts[0] == pytest.approx(1.4)
+        with np.load(place / "npz" / "c.features.npz") as file:
+            assert (np.abs(file["t"][:-1, 0] - first[:-1, 0]) <= 0.1201).all()  # half of the longest time between frames
+        assert first[-1, 0] < reader.pts[-1] + 0.04 <= first[-1, 0] + 0.3 + 1e-6
+    np.testing.assert_allclose(np.diff(first[:, 0]), 0.3)
+
+
+def test_two_grids_are_not_mixed_in_one_folder(place, vid):
+    line = ("extract-features", "videos/a.mp4", "--model", "ours", "--out", "found", "--json")
+    assert vid(*line, "--per", "window", "--hop", "0.2")[0] == 0
+    for other in (("--per", "window", "--hop", "0.3"), ("--per", "video")):
+        code, _, err = vid("extract-features", "videos/b.mp4", "--model", "ours", "--out", "found", *other)
+        assert code == 2
+        assert "found holds ours" in err
+        assert "stride 0.2 s, span by frame rate" in err
+        assert "choose another folder" in err
+    assert vid(*line[:1], "videos/b.mp4", *line[2:], "--per", "window", "--hop", "0.2")[0] == 0
+    code, out, _ = vid(*line[:1], "videos", *line[2:], "--per", "window", "--hop", "0.3", "--shard", "1/2")  # all of it is redone
+    assert (code, len(records(out))) == (0, 1)
+    code, out, _ = vid(*line[:1], "videos", *line[2:], "--per", "window", "--hop", "0.3")
+    assert sorted(record.get("skipped", False) for record in records(out)) == [False, True]
+    assert [FeatureFolder("found").get(name).grid.stride_s for name in "ab"] == [0.3, 0.3]
+
+
+def test_a_stride_in_seconds_gives_all_videos_one_grid(place, vid):
+    file = place / "ours" / "config.json"
+    saved = json.loads(file.read_text())
+    saved["preprocessing"] |= {"stride_frames": None, "stride_s": 0.05}
+    file.write_text(json.dumps(saved))
+    assert vid("extract-features", "videos", "--model", "ours", "--out", "found", "--per", "window")[0] == 0
+    folder = FeatureFolder("found")
+    assert folder.grid == Grid(0.2, 0.2, 0.0)
+    assert [len(folder.get(name).values) for name in folder] == [4, 7]  # of 0.8 and 1.333 s
+
+
+def test_values_beyond_float16_are_refused(place, vid):
+    file = place / "ours" / "model.safetensors"
+    weights = load_file(file)
+    weights["encoder.norm.weight"] *= 1e6
+    save_file(weights, file)
+    line = ("extract-features", "videos/a.mp4", "--model", "ours", "--out", "found")
+    code, _, err = vid(*line, "--dtype", "float16")
+    assert code == 2
+    assert "do not fit float16" in err
+    assert vid(*line)[0] == 0
+
+
+def train_on(folder, rows, **settings):
+    """One training batch of all rows, in order."""
+    data = build(FeatureConfig, {"streams": {"visual": {"folder": str(folder)}}, "workers": 0, **settings})
+    return next(iter(make_train_loader(rows, data, open_streams(data), None, len(rows), shuffle=False)))
+
+
+def test_what_is_written_is_what_training_reads(place, vid):
+    rows = read_sources(["videos"])
+    assert vid("extract-features", "videos", "--model", "ours", "--out", "found", "--per", "window", "--hop", "0.2")[0] == 0
+    batch = train_on("found", rows)
+    assert batch["path"] == [row.path for row in rows]
+    assert batch["length"].tolist() == [4, 7]
+    for name, features, times, n in zip("ab", batch["features"], batch["times"], batch["length"].tolist(), strict=True):
+        np.testing.assert_array_equal(features[:n], arrays(place, name)["features"])
+        np.testing.assert_allclose(times[:n, 0], 0.2 * np.arange(n), atol=1e-6)
+        np.testing.assert_allclose(times[:n, 1] - times[:n, 0], 8 / 30, atol=1e-6)
+
+
+@pytest.mark.real
+def test_real_videos_in_several_containers(place, vid, real_data):
+    """Every window that begins before the end is there, and the frames that it saw lie in it."""
+    names = ("yoga.mp4", "flipping_a_pancake.mkv")
+    videos = [str(real_data / "clips" / name) for name in names]
+    line = ("extract-features", *videos, "--model", "ours", "--out", "found", "--per", "window", "--hop", "1", "--json")
+    code, out, _ = vid(*line)
+    assert code == 0
+    batch = train_on("found", [Row(video) for video in videos], max_length=8)
+    assert batch["length"].tolist() == [8, 8]
+    for video, record in zip(videos, records(out), strict=True):
+        with open_video(video) as reader, np.load(record["files"][1]) as file:
+            grid = Grid(**record["grid"])
+            assert grid.offset_s == reader.pts[0]
+            assert (np.abs(file["t"][:, 0] - grid.times(record["n"])[:, 0]) <= np.diff(reader.pts).max()).all()
+            assert record["n"] == np.ceil((reader.pts[-1] + np.median(np.diff(reader.pts)) - reader.pts[0]) / 1.0 - 1e-6)

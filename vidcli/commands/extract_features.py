@@ -13,6 +13,7 @@ from vidcli.inference import own_share, report, short
 EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
     "vid extract-features talk.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
+    "vid extract-features data.csv --model runs/mine --out features --per window --hop 0.5 --format npy --dtype float16",
     "find . -name '*.mkv' | vid extract-features - --model runs/mine --out features --json",
     "python -c \"import numpy; print(numpy.load('features/reporter.features.npz')['features'].shape)\"",
 )
@@ -23,6 +24,8 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "clips": ("--clips", "clips"),
     "crops": ("--crops", "crops"),
     "hop": ("--hop", "hop_s"),
+    "format": ("--format", "format"),
+    "dtype": ("--dtype", "dtype"),
     "decoder": ("--decoder", "decoder"),
     "device": ("--device", "device"),
     "batch_size": ("--batch-size", "batch_size"),
@@ -33,6 +36,8 @@ Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.np
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
 Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it and averaged [default: 5].")
 Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, or 3 [default: 1].")
+Format = typer.Option("--format", metavar="NAME", help="npz, npy (can be read in parts) or h5 [default: npz].")
+Dtype = typer.Option(metavar="NAME", help="float32 or float16 [default: float32].")
 Hop = typer.Option(metavar="SECONDS", min=0, help="Per window: from one to the next [default: the length of a window].")
 BatchSize = typer.Option(metavar="N", min=1, help="Clips that go through the network at once [default: 8].")
 
@@ -45,6 +50,8 @@ def command(
     clips: Annotated[int | None, Clips] = None,
     crops: Annotated[int | None, Crops] = None,
     hop: Annotated[float | None, Hop] = None,
+    format: Annotated[str | None, Format] = None,
+    dtype: Annotated[str | None, Dtype] = None,
     overwrite: options.Overwrite = False,
     shard: options.ShardOf = None,
     strict: options.Strict = False,
@@ -57,7 +64,11 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Write what a pretrained encoder makes of videos, as arrays (.npz) for other programs.
+    """Write what a pretrained encoder makes of videos: a folder of features to train on, or arrays for other programs.
+
+    The folder has one file per video and features.json: encoder, hash of its weights and, with --per window, the grid. Windows
+    begin exactly a hop apart, from the first frame on, as long as they begin before the video ends; beyond its end the last frame
+    is repeated.
 
     Exit code 0: every video was read; 4: some could not be; 3: none."""
     from tasks.core.data.inputs import gather
@@ -68,7 +79,8 @@ def command(
     flags = options.given_flags(FLAGS, locals())
     settings = resolve(Given(None, config or (), flags, sets or ()), "extract", "features").config
     make_folder(out)
-    found = run(settings, own_share(gather(videos, sys.stdin), shard), out, overwrite, console())
+    inputs = gather(videos, sys.stdin)
+    found = run(settings, own_share(inputs, shard), out, overwrite, console(), inputs)
     return report(found, strict, _lines)
 
 

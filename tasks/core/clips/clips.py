@@ -4,12 +4,18 @@ Numbers always lie inside the video, or inside [start, end) where a row names a 
 padded by repeating its last frame, or played slower (`stretch`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tasks.core.clips.config import ClipConfig
+from tasks.core.data.grid import Grid
+
+_INTERVAL_S = 1 / 25
+"""Between the frames of a video that has only one."""
+_NEARLY = 1e-6
 
 
 def frame_range(pts: np.ndarray, start_s: float | None, end_s: float | None) -> tuple[int, int]:
@@ -33,7 +39,7 @@ def duration_s(pts: np.ndarray, fps: float | None) -> float:
     Args:
         pts: (n,) presentation times, seconds, increasing, n >= 1. fps: for a single frame; None or 0: 25.
     """
-    return float(pts[-1] - pts[0]) + (float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / (fps or 25.0))
+    return float(pts[-1] - pts[0]) + (float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / fps if fps else _INTERVAL_S)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,34 @@ class ClipSampler:
         last = max(low, high - span)
         for first in [*range(low, last, hop_frames or span), last]:
             yield self._frames_from(first, high)
+
+    def on_grid(
+        self, pts: np.ndarray, hop_s: float | None = None, start: float | None = None, end: float | None = None
+    ) -> tuple[Grid, Iterator[np.ndarray]]:
+        """Windows that begin exactly `hop_s` apart (None: each where the one before ends), from the first frame on, as long as they begin
+        before the end of the last frame.
+
+        Window i takes the frames nearest to `offset_s + i * hop_s + k * stride`, k = 0 .. T - 1, whatever the frame rate; what lies beyond
+        the last frame is that frame again. A stride in frames is turned into seconds by the mean distance of this video's frames.
+
+        Args:
+            pts: (n,) presentation times of all frames, seconds, increasing.
+            hop_s: seconds.
+            start, end: seconds, the part of the video that counts.
+
+        Returns:
+            the grid: its span is T strides, its offset the time of the first frame; the windows, (T,) int64 frame numbers each.
+        """
+        low, high = frame_range(pts, start, end)
+        interval = (pts[-1] - pts[0]) / (len(pts) - 1) if len(pts) > 1 else _INTERVAL_S
+        stride = self.stride_s or self.stride_frames * interval
+        grid = Grid(hop_s or self.frames * stride, self.frames * stride, float(pts[low]))
+        until = pts[0] + duration_s(pts, None)
+        until = until if end is None else min(until, end)
+        n = max(1, math.ceil((until - pts[low]) / grid.stride_s - _NEARLY))
+        shown = stride if self.stride_s is None else self._seconds(pts, low, high)
+        places = shown * np.arange(self.frames) - _NEARLY  # of two frames equally near the earlier, rounding aside
+        return grid, (nearest(pts, begin + places, low, high) for begin in grid.times(n)[:, 0])
 
     def _windows_in_time(self, pts: np.ndarray, low: int, high: int, hop_frames: int | None, hop_s: float | None) -> Iterator[np.ndarray]:
         interval = (pts[high - 1] - pts[low]) / max(1, high - 1 - low)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tasks.core.errors import UsageError
+from tasks.core.data.memory import require_memory
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, scaled_size
 
@@ -49,7 +49,7 @@ class FrameStore:
                 pts, shape = found
                 self._videos[path] = StoredVideo(pts, shape, offset)
                 offset += int(np.prod(shape)) * 3
-            _require_memory(offset)
+            require_memory(offset, "set data.short_side to a smaller size, or data.preload=false")
             self._block = torch.empty(offset, dtype=torch.uint8).share_memory_()
             for path, reason in zip(list(self._videos), pool.map(self._fill, list(self._videos)), strict=True):
                 if reason is not None:
@@ -91,16 +91,3 @@ class FrameStore:
         except VideoError as error:
             return error.reason
         return None
-
-
-def _require_memory(needed: int) -> None:
-    places = {"memory": os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")} if hasattr(os, "sysconf") else {}
-    if os.path.isdir("/dev/shm"):
-        shared = os.statvfs("/dev/shm")
-        places["shared memory (/dev/shm)"] = shared.f_bavail * shared.f_frsize
-    for place, free in places.items():
-        if needed > 0.9 * free:
-            raise UsageError(
-                f"preloading needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of {place} are free",
-                "set data.short_side to a smaller size, or data.preload=false",
-            )

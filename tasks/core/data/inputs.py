@@ -75,6 +75,11 @@ def _hashed(row: Row) -> str:
     return f"{_stem(row)}-{path_hash(row.path)}"
 
 
+def output_names(row: Row) -> tuple[str, str]:
+    """The names that `gather` may give to what is made of a row: with a hash of its path, and the plain one."""
+    return _hashed(row), _stem(row)
+
+
 def path_hash(path: str | os.PathLike) -> str:
     """Eight hexadecimal digits that tell files of the same name apart."""
     return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]

@@ -15,6 +15,8 @@ class ExtractConfig(Config):
     clips: int = Field(5, ge=1, le=1000, description="per video: clips spread over it, whose features are averaged")
     crops: Literal[1, 3] = Field(1, description="squares of a clip whose features are averaged: the centre, or three along the long side")
     hop_s: float | None = Field(None, gt=0, description="per window: seconds from one to the next; null: each begins where one ends")
+    format: Literal["npz", "npy", "h5"] = Field("npz", description="npy can be read in parts without being loaded; h5 needs h5py")
+    dtype: Literal["float32", "float16"] = "float32"
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     batch_size: int = Field(8, ge=1, description="clips that go through the network at once")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")

@@ -1,6 +1,7 @@
 """`vid extract-features`: what a pretrained encoder makes of any number of videos, as arrays for other programs."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,12 @@ from tasks.core.clips.augment import EvalTransform
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
+from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
+from tasks.core.data.features import write_features
+from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
-from tasks.core.files import replacing, write_json
 from tasks.core.report.outputs import finished, readable
 from tasks.core.reporter import Reporter
 from tasks.core.towers.config import ExtractConfig
@@ -26,50 +29,75 @@ from tasks.core.video.children import each
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
 
-ARRAYS, RECORD = ".features.npz", ".features.json"
 TASKS = ("masked", "classify")
 
 
-def run(config: ExtractConfig, inputs: list[Input], out: Path, overwrite: bool, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """Features of every input, one after the other; `NAME.features.npz` and `NAME.features.json` each.
+def run(
+    config: ExtractConfig, inputs: list[Input], out: Path, overwrite: bool, reporter: Reporter, among: Sequence[Input] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Features of every input, one after the other: a folder of features (`core.data.features`).
+
+    Args:
+        config: settings.
+        inputs: to do here.
+        out: the folder.
+        overwrite: do again what is there.
+        reporter: progress.
+        among: what all processes together do, where `inputs` is a share; of these alone may features of another model or grid be there.
 
     Yields, in the order of the inputs:
         the record of `one`; `{"video", "error"}` for an input that cannot be read; a record with `"skipped": True` where the files were
         there already, made with the same model and settings.
+
+    Raises:
+        UsageError: the folder holds features of another model or grid.
     """
-    work = partial(one, Extractor(config), out, overwrite)
+    extractor, redone = Extractor(config), {source.name for source in (among or inputs)}
+    overwrite = not check_folder(out, extractor.described, redone) or overwrite
+    work = partial(one, extractor, out, overwrite, redone)
     yield from each(work, inputs, 0, reporter, "extracting", "video", lambda source, reason: {"video": source.shown, "error": reason})
 
 
 def one(
-    extractor: "Extractor", out: Path, overwrite: bool, source: Input, advance: Callable[[int], None] = lambda n: None
+    extractor: "Extractor",
+    out: Path,
+    overwrite: bool,
+    redone: Collection[str],
+    source: Input,
+    advance: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Any]:
     """Features of one input, written.
 
+    Args:
+        redone: names of all inputs of the command.
+
     Returns:
-        `video`, `method`, `settings`, `n` (features), `dim`, `n_frames` (of the file), `damage` (text or None), `files`.
+        `video`, `method`, `settings`, `n` (features), `dim`, `n_frames` (of the file), `damage` (text or None), `grid` (of the windows, or
+        None), `id` (of the folder's kind of features), `files`.
     """
-    row, wanted = source.row, [out / f"{source.name}{suffix}" for suffix in (RECORD, ARRAYS)]
+    row, config = source.row, extractor.config
+    wanted = [out / f"{source.name}{suffix}" for suffix in (RECORD, f".features.{config.format}")]
     if not overwrite and (record := finished(wanted, wanted[0], source.shown, extractor.method, extractor.settings, row.path)):
         return record
     try:
-        with open_video(row.path, extractor.config.decoder) as reader:
-            arrays = extractor.features(reader, row.start_s, row.end_s, advance)
-            record = {
+        with open_video(row.path, config.decoder) as reader:
+            features, grid, seen = extractor.features(reader, row.start_s, row.end_s, advance)
+            facts = {
                 "video": readable(source.shown),
                 "method": extractor.method,
                 "settings": extractor.settings,
-                "n": len(np.atleast_2d(arrays["features"])),
-                "dim": arrays["features"].shape[-1],
                 "n_frames": reader.n_frames,
                 "damage": reader.damage,
             }
     except VideoError as error:
         return {"video": source.shown, "error": error.reason}
-    with replacing(wanted[1]) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-    write_json(wanted[0], record)
-    return {**record, "files": [str(path) for path in wanted]}
+    with np.errstate(over="ignore"):
+        stored = features.astype(config.dtype)
+    if not np.isfinite(stored).all() and np.isfinite(features).all():
+        raise UsageError(f"{source.shown}: features up to {np.abs(features).max():.3g} do not fit {config.dtype}", "--dtype float32")
+    made = (extractor.made_by, config.format, seen, facts, extractor.steps, redone)
+    files = write_features(out, source.name, stored, grid, *made)
+    return {**json.loads(wanted[0].read_text(encoding="utf-8")), "files": [str(path) for path in files]}
 
 
 class Extractor:
@@ -79,7 +107,11 @@ class Extractor:
         config: UsageError where it names no model with a video transformer, or a device that is not there.
 
     Attributes:
-        method: the model as it was named. settings: recorded with every result.
+        method: the model as it was named.
+        settings: recorded with every result.
+        made_by: the encoder and what it sees, for the folder's sidecar.
+        steps: stride and span of windows, None for what follows a video's frame rate; None per video.
+        described: the kind of features.
     """
 
     def __init__(self, config: ExtractConfig):
@@ -95,31 +127,46 @@ class Extractor:
         self.device, self.preprocessing = device, saved["preprocessing"]
         if config.per == "window" and self.preprocessing["sampling"] == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
-        chosen = {"clips": config.clips} if config.per == "video" else {"hop_s": config.hop_s}
-        self.settings = {"per": config.per, **chosen, "crops": config.crops, "model_hash": weights_hash(folder)}
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
         self.transform = EvalTransform(squares_of(self.preprocessing), self.preprocessing["image_size"], config.crops)
+        self._describe(weights_hash(folder))
+
+    def _describe(self, weights: str) -> None:
+        config, frames, stride = self.config, self.sampler.frames, self.sampler.stride_s
+        span = None if stride is None else frames * stride
+        chosen = {"clips": config.clips} if config.per == "video" else {"hop_s": config.hop_s}
+        self.steps = None if config.per == "video" else {"stride_s": config.hop_s or span, "span_s": span}
+        self.made_by = {
+            "reference": config.model,
+            "weights_hash": weights,
+            "crops": config.crops,
+            **({"clips": config.clips} if config.per == "video" else {}),
+            "preprocessing": dict(self.preprocessing),
+        }
+        self.described = describe(self.made_by, self.steps, config.format, config.dtype)
+        self.settings = {"per": config.per, **chosen, "crops": config.crops, "model_hash": weights, "id": self.described["id"]}
 
     def features(
         self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Callable[[int], None] = lambda n: None
-    ) -> dict[str, np.ndarray]:
+    ) -> tuple[np.ndarray, Grid | None, np.ndarray | None]:
         """Tokens of the last layer, averaged over a clip and its squares.
 
         Args:
-            reader: an open video; the part start_s <= t < end_s of it counts. advance: called with the number of frames that are behind.
+            reader: an open video; the part start_s <= t < end_s of it counts.
+            advance: called with the number of frames that are behind.
 
         Returns:
-            `per: video`: `features` (dim,) float32, the mean over the clips. `per: window`: `features` (n, dim) float32 and `t` (n, 2)
-            float64, presentation times of the first and last frame of each window, seconds.
+            `per: video`: (dim,) float32, the mean over the clips, None, None. `per: window`: (n, dim) float32; the grid of the windows
+            (`ClipSampler.on_grid`); (n, 2) float64, presentation times of the first and last frame that each saw, seconds.
 
         Raises:
             VideoError: the video cannot be decoded.
         """
-        pts = reader.pts
+        pts, grid = reader.pts, None
         if self.config.per == "video":
             chosen = iter(self.sampler.views(len(pts), pts, self.config.clips, start_s, end_s))
         else:
-            chosen = self.sampler.windows(len(pts), pts, hop_s=self.config.hop_s, start=start_s, end=end_s)
+            grid, chosen = self.sampler.on_grid(pts, self.config.hop_s, start_s, end_s)
         found, times, behind = [], [], 0
         held: dict[int, np.ndarray] = {}  # windows may overlap
         while groups := list(islice(chosen, self.config.batch_size)):
@@ -134,8 +181,8 @@ class Extractor:
             behind = int(frames.max())
         features = np.concatenate(found)
         if self.config.per == "video":
-            return {"features": features.mean(0)}
-        return {"features": features, "t": np.concatenate(times)}
+            return features.mean(0), None, None
+        return features, grid, np.concatenate(times)
 
     @torch.no_grad()
     def _of(self, clips: list[np.ndarray]) -> np.ndarray:

@@ -128,3 +128,47 @@ def test_a_jittered_stride_plays_clips_slower_and_faster_in_training_only():
         ClipConfig(stride_frames=2, stride_jitter=0.5)
     with pytest.raises(ValueError, match="stride_jitter needs dense clips"):
         ClipConfig(sampling="segments", stride_s=0.2, stride_jitter=0.5)
+
+
+def test_windows_on_a_grid_begin_exactly_a_hop_apart_and_repeat_the_last_frame():
+    """25 frames a second; the last window begins before 0.8 s, where the last of 20 frames ends."""
+    grid, windows = ClipSampler(4, stride_frames=2).on_grid(PTS[:20], 0.2)
+    windows = np.stack(list(windows))
+    assert (grid.stride_s, grid.span_s, grid.offset_s) == (0.2, pytest.approx(0.32), 0.0)
+    assert windows.tolist() == [[0, 2, 4, 6], [5, 7, 9, 11], [10, 12, 14, 16], [15, 17, 19, 19]]
+    assert windows.dtype == np.int64
+    grid, windows = ClipSampler(4, stride_frames=2).on_grid(PTS[:20])  # each where the one before ends
+    assert [window.tolist() for window in windows] == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 19, 19]]
+    _, windows = ClipSampler(2, stride_frames=2).on_grid(PTS[:20], 0.1)  # 2.5 frames: of two equally near always the earlier
+    assert [window.tolist() for window in windows][:4] == [[0, 2], [2, 4], [5, 7], [7, 9]]
+
+
+@pytest.mark.parametrize("sampler", [ClipSampler(3, stride_s=0.3), ClipSampler(3, stride_frames=2)])
+@pytest.mark.parametrize("pts", [PTS, PTS + 1.4, VARIABLE, VARIABLE[:1], PTS[:2]], ids=["even", "late", "variable", "one", "two"])
+@pytest.mark.parametrize("hop", [0.25, 0.7, None])
+def test_the_grid_of_windows_is_true(sampler, pts, hop):
+    """Every frame is the nearest to its place in the grid; every moment of the video lies in a window where the hop is not longer."""
+    grid, windows = sampler.on_grid(pts, hop)
+    windows = np.stack(list(windows))
+    times = grid.times(len(windows))
+    assert grid.offset_s == pts[0]
+    last = pts[-1] + (np.median(np.diff(pts)) if len(pts) > 1 else 0.04)
+    assert times[-1, 0] < last <= times[-1, 0] + grid.stride_s + 1e-5
+    for window, (begin, end) in zip(windows, times, strict=True):
+        for number, place in zip(window, np.linspace(begin, end, 3, endpoint=False), strict=True):
+            assert abs(pts[number] - place) <= np.abs(pts - place).min() + 1e-5
+
+
+def test_windows_on_a_grid_stay_in_the_named_part():
+    for config in ({"stride_frames": 2}, {"stride_s": 0.08}):
+        grid, windows = ClipSampler.from_config(ClipConfig(frames=4, **config)).on_grid(PTS, 0.3, 1.01, 2.0)
+        windows = np.stack(list(windows))
+        assert grid.offset_s == pytest.approx(1.04)
+        assert len(windows) == 4  # from 1.04, 1.34, 1.64, 1.94 s
+        assert (windows.min(), windows.max()) == (26, 49)
+    grid, windows = ClipSampler(4).on_grid(PTS, 0.3, 1.01, 1.02)
+    assert [window.tolist() for window in windows] == [[25] * 4]
+    stretched = ClipSampler(5, stride_s=0.5, stretch=True)
+    grid, windows = stretched.on_grid(PTS[:21], 0.5)  # 0.8 s of video, clips of 2.5 s
+    assert [window.tolist() for window in windows] == [[0, 5, 10, 15, 20], [12, 17, 20, 20, 20]]
+    assert grid.span_s == 2.5
