@@ -24,7 +24,7 @@ VERSION = "sound 1"
 # Their times are guessed from the size of the file, or counted packet by packet, whatever is lost in between.
 UNTIMED = ("mp3", "aac", "ac3", "eac3", "avi")
 BARE = ("mp3", "aac", "ac3", "eac3")  # no container around the sound: their times begin anywhere, here at 0
-LONGEST_S = 30 * 86_400.0
+DAY_S = 86_400.0
 _SPAN_DAMAGE_S = 0.1
 
 
@@ -105,7 +105,7 @@ class _Survey:
         self.lost: list[tuple[float, str]] = []
         self.picture: tuple[float, float] | None = None
         self._pictures = next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), None)
-        self._keyed = False
+        self._keyed, self._shown_s = False, 0.0
 
     def packets(self) -> "Iterator[av.Packet]":
         """Packets of sound and pictures; of pictures only their times are looked at."""
@@ -120,14 +120,23 @@ class _Survey:
         if not packet.size or packet.pts is None or packet.is_discard or not self._keyed:
             return
         begin = float(packet.pts * packet.time_base)
-        end = begin + float((packet.duration or 0) * packet.time_base)
+        length = float((packet.duration or 0) * packet.time_base)
+        end, self._shown_s = begin + length, self._shown_s + length
         self.picture = (begin, end) if self.picture is None else (min(begin, self.picture[0]), max(end, self.picture[1]))
 
     def shown(self) -> tuple[float, float] | None:
         """`picture` of `SoundIndex`. AVI has no times: as in the index of its pictures, they are counted from 0."""
-        if self.picture is None or self.container_name != "avi":
+        if self.picture is None:
+            return None
+        self._check_span("pictures", self.picture[1] - self.picture[0], self._shown_s)
+        if self.container_name != "avi":
             return self.picture
         return 0.0, self.picture[1] - self.picture[0]
+
+    def _check_span(self, what: str, span_s: float, filled_s: float) -> None:
+        """Days that hold next to nothing are one damaged time; who takes them for silence runs out of memory."""
+        if span_s > DAY_S and span_s > 2 * filled_s:
+            raise VideoError(self.path, f"the times of its {what} make no sense ({span_s / DAY_S:.3g} days from the first to the last)")
 
     def take(self, chunk: Chunk) -> None:
         number = len(self.ticks)
@@ -149,9 +158,7 @@ class _Survey:
         if self.container_name in BARE and not np.isnan(times).all():
             times -= np.nanmin(times)
         runs, overlap_s = find_runs(times, counts, rates, tick_s)
-        span_s = runs[-1].end_s - runs[0].start_s
-        if span_s > LONGEST_S:
-            raise VideoError(self.path, f"the times of its sound make no sense ({span_s / 86_400:.3g} days from the first to the last)")
+        self._check_span("sound", runs[-1].end_s - runs[0].start_s, float((counts / rates).sum()))
         known = [tick for tick in self.ticks if tick is not None]
         timed = len(known) == len(self.ticks) and bool((np.diff(known) > 0).all()) and self.container_name not in UNTIMED
         return SoundIndex(

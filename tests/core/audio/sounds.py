@@ -41,6 +41,7 @@ def write_sound(
     layout: str = "mono",
     sample_format: str | None = None,
     move: Callable[[int, av.Packet], int] | None = None,
+    move_picture: Callable[[int, av.Packet], int] | None = None,
     container_format: str | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -48,7 +49,7 @@ def write_sound(
 
     Args:
         wave: from seconds since the first sample, (n,) or one row per channel. start_s: time of the first sample.
-        drop: numbers of packets of sound that are left out. move: from number and packet to its new pts.
+        drop: numbers of packets of sound that are left out. move, move_picture: from number and packet to its new pts.
     """
     t = np.arange(round(seconds * rate)) / rate
     with av.open(str(path), "w", format=container_format, options=container_options or {}) as out:
@@ -62,6 +63,8 @@ def write_sound(
         for number, packet in enumerate(sound if move else ()):
             packet.pts = packet.dts = move(number, packet)
         shown = [] if pictures is None else _shown(pictures, round(seconds * 25))
+        for number, packet in enumerate(shown if move_picture else ()):
+            packet.pts = packet.dts = move_picture(number, packet)
         for packet in sorted(shown + sound, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     return path

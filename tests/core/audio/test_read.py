@@ -24,6 +24,7 @@ VIDEOS = [
     ("mov", "pcm_s16le", 44_100),
     ("ts", "aac", 48_000),
     ("ts", "mp2", 48_000),
+    ("avi", "pcm_s16le", 44_100),
 ]
 SOUNDS = [
     ("wav", "pcm_s16le", 44_100),
@@ -330,6 +331,9 @@ def test_a_header_that_makes_no_sense(tmp_path):
         open_sound(path)
     far = made(tmp_path, "mkv", "flac", 48_000, move=lambda number, packet: packet.pts + (10**12 if number > 20 else 0))
     with pytest.raises(VideoError, match="times of its sound make no sense"):
+        open_sound(far)
+    far = made(tmp_path, "mkv", "flac", 48_000, move_picture=lambda number, packet: packet.pts + (10**10 if number > 90 else 0))
+    with pytest.raises(VideoError, match="times of its pictures make no sense"):
         open_sound(far)
 
 
