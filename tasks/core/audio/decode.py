@@ -221,8 +221,6 @@ class SoundCursor:
                     return
                 place = int(np.searchsorted(ticks, chunk.ticks))
             if chunk.ticks != ticks[place] or len(chunk.samples) != begins[place + 1] - begins[place]:
-                if place > early:
-                    return
                 place = None  # the first frame after a seek may be a part of one
                 continue
             yield int(begins[place]), chunk.samples

@@ -49,7 +49,8 @@ def write_sound(
 
     Args:
         wave: from seconds since the first sample, (n,) or one row per channel. start_s: time of the first sample.
-        drop: numbers of packets of sound that are left out. move, move_picture: from number and packet to its new pts.
+        drop: numbers of packets of sound that are left out. move,
+            move_picture: from number and packet to what is added to its times, ticks.
     """
     t = np.arange(round(seconds * rate)) / rate
     with av.open(str(path), "w", format=container_format, options=container_options or {}) as out:
@@ -61,10 +62,10 @@ def write_sound(
             stream.codec_context.format = sample_format
         sound = [packet for i, packet in enumerate(_encoded(stream, wave(t), rate, layout, start_s)) if i not in drop]
         for number, packet in enumerate(sound if move else ()):
-            packet.pts = packet.dts = move(number, packet)
+            packet.pts = packet.dts = packet.pts + move(number, packet)
         shown = [] if pictures is None else _shown(pictures, round(seconds * 25))
         for number, packet in enumerate(shown if move_picture else ()):
-            packet.pts = packet.dts = move_picture(number, packet)
+            packet.pts, packet.dts = (ticks + move_picture(number, packet) for ticks in (packet.pts, packet.dts))
         for packet in sorted(shown + sound, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     return path

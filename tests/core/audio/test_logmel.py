@@ -106,6 +106,11 @@ def test_the_defaults_are_those_of_vggish():
     assert silence.numpy() == pytest.approx(np.full((98, 64), np.log(0.01)), abs=1e-6)
 
 
+def test_silence_has_a_floor():
+    config = LogMelConfig(log_offset=0, log_floor=1e-5, log="log10")
+    assert LogMel(config)(torch.zeros(400)).numpy() == pytest.approx(np.full((1, 64), -5.0), abs=1e-6)
+
+
 def test_a_tone_is_loudest_in_its_own_filter():
     config = VGGISH
     for hertz in (300.0, 1000.0, 4000.0):

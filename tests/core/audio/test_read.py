@@ -110,7 +110,7 @@ def test_a_hole_is_silence_and_what_follows_stays_in_place(tmp_path, ending, cod
 
 def test_times_that_jump_ahead_and_back(tmp_path):
     def moved(seconds, at):
-        return lambda number, packet: packet.pts + (round(seconds / packet.time_base) if number >= at else 0)
+        return lambda number, packet: round(seconds / packet.time_base) * (number >= at)
 
     ahead = made(tmp_path, "mkv", "flac", 48_000, move=moved(1.0, 20))  # frames of 4608 samples: at 1.92 s
     with open_sound(ahead, 16_000) as sound:
@@ -131,7 +131,7 @@ def test_a_clock_that_runs_slow_is_followed(tmp_path):
         return 0.5 * np.sin(2 * np.pi * 440 * t)
 
     path = write_sound(
-        tmp_path / "slow.mkv", "flac", 44_100, 20, tones, picture=False, move=lambda number, packet: round(packet.pts * 1.002)
+        tmp_path / "slow.mkv", "flac", 44_100, 20, tones, picture=False, move=lambda number, packet: round(packet.pts * 0.002)
     )
     with open_sound(path, 16_000) as sound:
         assert sound.sound == pytest.approx((0, 20 * 1.002), abs=2e-3)
@@ -147,6 +147,17 @@ def test_edit_lists_and_priming(tmp_path):
         assert next(container.demux(container.streams.audio[0])).pts == -1024
     with open_sound(path, 48_000) as sound:
         assert sound.sound[0] == 0
+
+
+def test_pictures_that_an_edit_list_hides(tmp_path):
+    """The first pictures of a trimmed MP4 are in the file and not shown; sound and features begin with the first that is."""
+    path = made(tmp_path, "mp4", "aac", 48_000, move_picture=lambda number, packet: -round(Fraction(3, 10) / packet.time_base))
+    with av.open(str(path)) as container:
+        assert any(packet.is_discard for packet in container.demux(container.streams.video[0]))
+    with open_sound(path, 16_000) as sound, open_video(path) as video:
+        assert sound.start_s == pytest.approx(video.pts[0], abs=1e-6)
+        found = sound.read()
+    assert abs(late_s(found, video.pts[0], 16_000, 0.5)) < 1 / 48_000
 
 
 @pytest.fixture(scope="module")
@@ -329,25 +340,31 @@ def test_a_header_that_makes_no_sense(tmp_path):
         out.writeframes(b"\0" * 20_000)
     with pytest.raises(VideoError, match="its sound makes no sense"):
         open_sound(path)
-    far = made(tmp_path, "mkv", "flac", 48_000, move=lambda number, packet: packet.pts + (10**12 if number > 20 else 0))
+    far = made(tmp_path, "mkv", "flac", 48_000, move=lambda number, packet: 10**12 * (number > 20))
     with pytest.raises(VideoError, match="times of its sound make no sense"):
         open_sound(far)
-    far = made(tmp_path, "mkv", "flac", 48_000, move_picture=lambda number, packet: packet.pts + (10**10 if number > 90 else 0))
+    far = made(tmp_path, "mkv", "flac", 48_000, move_picture=lambda number, packet: 10**10 * (number > 90))
     with pytest.raises(VideoError, match="times of its pictures make no sense"):
         open_sound(far)
 
 
-def test_a_file_that_ends_early(tmp_path):
-    path = made(tmp_path, "mkv", "flac", 48_000)
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mkv", "flac"), ("mp4", "aac"), ("mp4", "libopus"), ("avi", "libmp3lame"), ("ts", "mp2")]
+)
+def test_a_file_that_ends_early(tmp_path, ending, codec):
+    """What is left is as it was; the last packet, of which a part is missing, is not decoded."""
+    options = {"movflags": "faststart"} if ending == "mp4" else {}
+    path = made(tmp_path, ending, codec, 48_000, container_options=options, picture=False)
     whole = path.read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(whole[: int(len(whole) * 0.6)])
-    with open_sound(path, 16_000) as sound, open_sound(tmp_path / "cut.mkv", 16_000) as cut:
-        assert 1 < cut.sound[1] < 3.9
-        assert "cut short" in cut.damage
-        assert sound.damage is None
-        end = int((cut.sound[1] - 0.01) * 16_000)
-        assert np.array_equal(cut.read(0, 4)[:end], sound.read(0, 4)[:end])
-        assert np.abs(cut.read(cut.sound[1] + 0.01, 4)).max() == 0
+    for share in (0.55, 0.6, 0.65):
+        (tmp_path / f"cut{share}.{ending}").write_bytes(whole[: int(len(whole) * share) // 188 * 188 + 50])
+        with open_sound(path, 16_000) as sound, open_sound(tmp_path / f"cut{share}.{ending}", 16_000) as cut:
+            assert 0.3 < cut.sound[1] < 3.9
+            assert "cut short" in cut.damage
+            assert sound.damage is None
+            end = int((cut.sound[1] - 0.01) * 16_000)
+            assert cut.read(0, 4)[:end] == pytest.approx(sound.read(0, 4)[:end], abs=1e-6)
+            assert np.abs(cut.read(cut.sound[1] + 0.01, 4)).max() == 0
 
 
 def test_damage_is_silence_and_said(tmp_path):
