@@ -1,6 +1,7 @@
 """`vid extract-features` as a user calls it, on a tiny encoder."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -191,6 +192,13 @@ def test_a_stride_in_seconds_gives_all_videos_one_grid(place, vid):
     folder = FeatureFolder("found")
     assert folder.grid == Grid(0.2, 0.2, 0.0)
     assert [len(folder.get(name).values) for name in folder] == [4, 7]  # of 0.8 and 1.333 s
+
+
+def test_h5_without_its_package_is_refused_before_any_video_is_read(place, vid, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    code, out, err = vid("extract-features", "videos/nowhere.mp4", "--model", "ours", "--out", "found", "--format", "h5")
+    assert (code, out) == (2, "")
+    assert "need the package h5py" in err
 
 
 def test_values_beyond_float16_are_refused(place, vid):

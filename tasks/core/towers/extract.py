@@ -15,6 +15,7 @@ from tasks.core.clips.augment import EvalTransform
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
+from tasks.core.data.feature_files import h5py
 from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
 from tasks.core.data.features import write_features
 from tasks.core.data.grid import Grid
@@ -50,8 +51,10 @@ def run(
         there already, made with the same model and settings.
 
     Raises:
-        UsageError: the folder holds features of another model or grid.
+        UsageError: the folder holds features of another model or grid; h5py is not installed.
     """
+    if config.format == "h5":
+        h5py()  # before hours of work
     extractor, redone = Extractor(config), {source.name for source in (among or inputs)}
     overwrite = not check_folder(out, extractor.described, redone) or overwrite
     work = partial(one, extractor, out, overwrite, redone)
