@@ -46,7 +46,12 @@ TASKS: dict[str, Task] = {
             {"pretrain": "pretrain", "detect": "detect"},
         ),
         Task("pseudo", "pseudo-anomalies: latent-diffusion inpainting, flow mixup", {"pretrain": "pretrain", "generate": "generate"}),
-        Task("features", "what a trained encoder makes of videos, as arrays", {"extract": "extract"}, within="tasks.core.towers"),
+        Task(
+            "features",
+            "what a trained encoder makes of videos, as arrays",
+            {"extract": "extract", "sound": "sound"},
+            within="tasks.core.towers",
+        ),
     )
 }
 

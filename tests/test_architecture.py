@@ -47,8 +47,15 @@ def within(module: str, package: str) -> bool:
     ("room", "closed"),
     [
         ("tasks.core", ["vidcli", "tasks.registry", *(f"tasks.{name}" for name in OWN_PACKAGES)]),
-        ("tasks.core.data", ["tasks.core.video", "tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers"]),
-        ("tasks.core.video", ["tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers", "tasks.core.nn"]),
+        (
+            "tasks.core.data",
+            ["tasks.core.video", "tasks.core.audio", "tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers"],
+        ),
+        (
+            "tasks.core.video",
+            ["tasks.core.audio", "tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers", "tasks.core.nn"],
+        ),
+        ("tasks.core.audio", ["tasks.core.clips", "tasks.core.flow", "tasks.core.engine", "tasks.core.towers", "tasks.core.nn"]),
         ("tasks.core.flow", ["tasks.core.clips", "tasks.core.engine", "tasks.core.towers"]),
         ("tasks.core.clips", ["tasks.core.engine", "tasks.core.towers"]),
         ("tasks.core.inference", ["tasks.core.engine", "tasks.core.towers"]),

@@ -62,9 +62,19 @@ def _line(result: Any) -> dict[str, Any]:
         "codec": f"{result.codec}/{result.container}" if result.codec else None,
         "vfr": result.vfr,
         "b-frames": result.b_frames,
+        "sound": _sound(result.sound),
         **{reader: _exactness(result.seek.get(reader)) for reader in ("pyav", "decord")},
         "problems": "; ".join(result.problems) or "none",
     }
+
+
+def _sound(found: dict[str, Any] | None) -> str | None:
+    """Codec, rate and channels, and how far from the pictures the sound begins where that is a frame or more."""
+    if found is None:
+        return None
+    late = found["offset_s"] or 0.0
+    shift = f", {late:+.2f} s" if abs(late) >= 0.04 else ""
+    return f"{found['codec']} {(found['rate'] or 0) / 1000:g} kHz {found['channels']} ch{shift}"
 
 
 def _exactness(found: dict[str, Any] | None) -> str | None:
@@ -79,5 +89,9 @@ def _exactness(found: dict[str, Any] | None) -> str | None:
 def _in_words(totals: dict[str, Any]) -> str:
     parts = [f"{totals['ok']} of {totals['rows']} rows can be read ({totals['hours']:.2f} h)", f"{totals['with_problems']} have problems"]
     parts += [f"{len(totals['classes'])} classes"] if totals["classes"] else []
-    parts += [f"{totals[key]} {name}" for key, name in (("vfr", "of variable frame rate"), ("duplicates", "duplicates")) if totals[key]]
+    parts += [
+        f"{totals[key]} {name}"
+        for key, name in (("with_sound", "with sound"), ("vfr", "of variable frame rate"), ("duplicates", "duplicates"))
+        if totals[key]
+    ]
     return ", ".join(parts)

@@ -14,6 +14,8 @@ EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
     "vid extract-features talk.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
     "vid extract-features data.csv --model runs/mine --out features --per window --hop 0.5 --format npy --dtype float16",
+    "vid extract-features videos/ --audio logmel --out sound",
+    "vid extract-features videos/ --audio logmel --span 0.96 --hop 0.48 --silence --out sound",
     "find . -name '*.mkv' | vid extract-features - --model runs/mine --out features --json",
     "python -c \"import numpy; print(numpy.load('features/reporter.features.npz')['features'].shape)\"",
 )
@@ -31,6 +33,15 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
+SOUND_FLAGS = {
+    "audio": ("--audio", "audio"),
+    "hop": ("--hop", "hop_s"),
+    "span": ("--span", "span_s"),
+    "silence": ("--silence", "silence"),
+    "format": ("--format", "format"),
+    "dtype": ("--dtype", "dtype"),
+}
+
 Model = typer.Option(metavar="MODEL", help="Masked or classify model: folder, run folder or hf://org/repo[@revision].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.npz and .json go; what is there is not done again.")
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
@@ -38,7 +49,10 @@ Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it a
 Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, or 3 [default: 1].")
 Format = typer.Option("--format", metavar="NAME", help="npz, npy (can be read in parts) or h5 [default: npz].")
 Dtype = typer.Option(metavar="NAME", help="float32 or float16 [default: float32].")
-Hop = typer.Option(metavar="SECONDS", min=0, help="Per window: from one to the next [default: the length of a window].")
+Hop = typer.Option(metavar="SECONDS", min=0, help="From one window to the next [default: the length of a window; of sound 0.01].")
+Audio = typer.Option(metavar="NAME", help="Of the sound, not the pictures, and without a model: logmel.")
+Span = typer.Option(metavar="SECONDS", min=0, help="Of sound: so much of the spectrogram is one feature [default: the hop].")
+Silence = typer.Option("--silence", help="A file without sound is silent, not an error.")
 BatchSize = typer.Option(metavar="N", min=1, help="Clips that go through the network at once [default: 8].")
 
 
@@ -50,6 +64,9 @@ def command(
     clips: Annotated[int | None, Clips] = None,
     crops: Annotated[int | None, Crops] = None,
     hop: Annotated[float | None, Hop] = None,
+    audio: Annotated[str | None, Audio] = None,
+    span: Annotated[float | None, Span] = None,
+    silence: Annotated[bool, Silence] = False,
     format: Annotated[str | None, Format] = None,
     dtype: Annotated[str | None, Dtype] = None,
     overwrite: options.Overwrite = False,
@@ -70,18 +87,41 @@ def command(
     begin exactly a hop apart, from the first frame on, as long as they begin before the video ends; beyond its end the last frame
     is repeated.
 
+    With --audio the features are of the sound: 64 mel channels every 0.01 s or, with --hop or --span, patches of such rows, on a grid
+    that begins with the first frame. Single files of sound are read too; --set logmel.n_mels=128 and the like change the spectrogram.
+
     Exit code 0: every video was read; 4: some could not be; 3: none."""
     from tasks.core.data.inputs import gather
     from tasks.core.files import make_folder
-    from tasks.core.towers.extract import run
     from vidcli.resolve import Given, resolve
 
-    flags = options.given_flags(FLAGS, locals())
-    settings = resolve(Given(None, config or (), flags, sets or ()), "extract", "features").config
+    flags = _flags(locals())
+    if audio is None:
+        from tasks.core.towers.extract import run
+    else:
+        from tasks.core.towers.sound import run
+    settings = resolve(Given(None, config or (), flags, sets or ()), "extract" if audio is None else "sound", "features").config
     make_folder(out)
     inputs = gather(videos, sys.stdin)
     found = run(settings, own_share(inputs, shard), out, overwrite, console(), inputs)
     return report(found, strict, _lines)
+
+
+def _flags(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """The flags that were given, as `options.given_flags`.
+
+    Raises:
+        UsageError: one is for pictures and the features are of the sound, or the other way round.
+    """
+    from tasks.core.errors import UsageError
+
+    mine, theirs = (FLAGS, SOUND_FLAGS) if values["audio"] is None else (SOUND_FLAGS, FLAGS)
+    if wrong := options.given_flags({name: flag for name, flag in theirs.items() if name not in mine}, values):
+        flag = wrong[0][0]
+        if values["audio"] is None:
+            raise UsageError(f"{flag} is for features of the sound", f"add --audio logmel, or leave {flag} out")
+        raise UsageError(f"{flag} is for features of pictures, --audio for those of the sound", "leave one of the two out")
+    return options.given_flags(mine, values)
 
 
 def _lines(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ import os
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,6 +27,7 @@ _MEMORY = 4096
 _FRAMES = 8 << 20  # of all indexes in memory: 64 MiB of times, however long the videos are
 _memory: OrderedDict[str, VideoIndex] = OrderedDict()
 _lock = Lock()
+Found = TypeVar("Found")
 
 
 def cache_folder() -> Path:
@@ -52,7 +55,7 @@ def index_of(path: str | Path, full: bool = False) -> VideoIndex:
             return index
     index = _load(_file(key, ".npz"))
     if index is None or (full and not index.verified):
-        index = _looked_at(str(path), key, full)
+        index = looked_at(str(path), _file(key, ".refused"), lambda: first_look(str(path), full))
         _save(_file(key, ".npz"), index)
     with _lock:
         _memory[key] = index
@@ -61,23 +64,35 @@ def index_of(path: str | Path, full: bool = False) -> VideoIndex:
     return index
 
 
-def _looked_at(path: str, key: str, full: bool) -> VideoIndex:
-    refused = _file(key, ".refused")
+def looked_at(path: str, refused: Path, look: Callable[[], Found]) -> Found:
+    """What `look` finds out about a file, unless a decoder crashed or hung on it within a day.
+
+    Args:
+        path: the file. refused: where such an end is remembered. look: see `tasks.core.video.guard.survive`.
+
+    Raises:
+        VideoError: as `look`. DecoderCrash: the decoder crashed or hung, now or before.
+    """
     try:
         if guarded() and time.time() - refused.stat().st_mtime < REFUSED_S:
             raise DecoderCrash(path, refused.read_text(encoding="utf-8"), "vid data check looks at it again")
     except OSError:
         pass
     try:
-        return first_look(path, full)
+        return look()
     except DecoderCrash as error:
-        _write(refused, error.reason.encode())
+        write_cached(refused, error.reason.encode())
         raise
 
 
-def _key(path: str | Path) -> str:
+def cached_file(path: str | Path, version: str, suffix: str) -> Path:
+    """Where what is known of a file is kept: another place when the file or the version changes. VideoError as `require_file`."""
+    return _file(_key(path, version), suffix)
+
+
+def _key(path: str | Path, version: str = str(VERSION)) -> str:
     info = require_file(path)
-    text = f"{VERSION}|{os.path.abspath(path)}|{info.st_size}|{info.st_mtime_ns}"
+    text = f"{version}|{os.path.abspath(path)}|{info.st_size}|{info.st_mtime_ns}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -99,10 +114,10 @@ def _save(file: Path, index: VideoIndex) -> None:
     facts = {k: v for k, v in asdict(index).items() if k not in ("ticks", "keys")}
     buffer = io.BytesIO()
     np.savez(buffer, ticks=index.ticks, keys=index.keys, facts=np.asarray(json.dumps(facts)))
-    _write(file, buffer.getvalue())
+    write_cached(file, buffer.getvalue())
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_cached(file: Path, content: bytes) -> None:
     """Write by temporary name and rename; a cache that cannot be written is done without."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

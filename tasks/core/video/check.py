@@ -20,6 +20,7 @@ class CheckResult:
         problems: what is wrong with the file, its part or its captions, in words; a row can be ok and have problems.
         n_frames: really decodable; header_frames: claimed by the header, 0 where it claims none.
         duration_s: from the first to the end of the last frame; fps: average; vfr: variable frame rate; b_frames: stored out of order.
+        sound: `codec`, `rate` (Hz), `channels` and `offset_s` (how much later than the pictures it begins) by the header; None: no sound.
         seek: reader -> {"wrong", "queries"} of random access compared with sequential decoding, or {"error"}.
         sha256: of the content; duplicate_of: path of an earlier row with the same content.
     """
@@ -40,6 +41,7 @@ class CheckResult:
     height: int = 0
     width: int = 0
     size_bytes: int = 0
+    sound: dict[str, Any] | None = None
     seek: dict[str, dict[str, Any]] = field(default_factory=dict)
     sha256: str | None = None
     duplicate_of: str | None = None
@@ -99,7 +101,7 @@ def check_rows(
 
 
 def summary(results: Iterable[CheckResult]) -> dict[str, Any]:
-    """Totals of a check: rows, files ok and not, damaged, vfr, duplicates, unlabelled, hours, rows per class, codecs, decord's verdicts."""
+    """Totals of a check: rows, files ok and not, vfr, with sound, duplicates, unlabelled, hours, rows per class, codecs, exact readers."""
     results = list(results)
     files = list({r.path: r for r in results}.values())
     return {
@@ -112,6 +114,7 @@ def summary(results: Iterable[CheckResult]) -> dict[str, Any]:
         "b_frames": sum(r.b_frames for r in files),
         "duplicates": sum(r.duplicate_of is not None for r in results),
         "unlabelled": sum(r.label is None for r in results),
+        "with_sound": sum(r.sound is not None for r in files),
         "hours": sum(r.duration_s for r in files) / 3600,
         "codecs": dict(Counter(f"{r.codec} in {r.container}" for r in files if r.codec)),
         "classes": dict(sorted(Counter(r.label for r in results if r.label is not None).items())),

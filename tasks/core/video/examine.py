@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.video.cache import index_of
+from tasks.core.video.media import open_container
 from tasks.core.video.open import open_video
 from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError
@@ -38,7 +39,7 @@ def examine(path: str, seek: bool = True) -> Iterator[dict[str, Any]]:
                 for _ in reader.frames():
                     pass
             else:
-                facts |= _file_facts(reader.index)
+                facts |= {**_file_facts(reader.index), "sound": _sound(path)}
     except (VideoError, OSError) as error:
         facts["ok"] = False
         facts["problems"].append(error.reason if isinstance(error, VideoError) else str(error))
@@ -78,6 +79,22 @@ def _file_facts(index: Any) -> dict[str, Any]:
         problems.append(f"the header claims {index.header_frames} frames, {len(index.ticks)} can be decoded")
     names = ("header_frames", "codec", "container", "b_frames")
     return {"ok": True, "problems": problems, **{name: getattr(index, name) for name in names}}
+
+
+def _sound(path: str) -> dict[str, Any] | None:
+    """What the header says of the first sound stream: codec, rate, channels, and how many seconds it begins after the pictures."""
+    with open_container(path, threads=1) as container:
+        stream = next(iter(container.streams.audio), None)
+        if stream is None:
+            return None
+        context, pictures = stream.codec_context, container.streams.video[0]
+        begins = [float(each.start_time * each.time_base) if each.start_time is not None else None for each in (pictures, stream)]
+        return {
+            "codec": context.codec.canonical_name if context else None,
+            "rate": context.sample_rate if context else None,
+            "channels": context.layout.nb_channels if context else None,
+            "offset_s": None if None in begins else round(begins[1] - begins[0], 6),
+        }
 
 
 def _times(pts: np.ndarray, fps: float) -> dict[str, Any]:

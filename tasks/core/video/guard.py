@@ -1,6 +1,6 @@
 """The first look at a file, taken by a process that may be killed: where a decoder hangs or crashes the file is refused, whoever opened it.
 
-Indexing decodes a file as it will be read later, so this is where a bad one shows. Processes that may be killed themselves
+Indexing decodes pictures and sound as they will be read later, so this is where a bad file shows. Processes that may be killed themselves
 (`tasks.core.video.children`) look by themselves.
 """
 
@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from socket import socketpair
+from typing import Any
 
 from tasks.core.errors import VidError
 from tasks.core.interpreter import same_modules
@@ -46,18 +48,27 @@ def guarded() -> bool:
 
 
 def first_look(path: str, full: bool) -> VideoIndex:
-    """`build_index` of the file.
+    """`build_index` of the file, by `survive`."""
+    return survive(build_index, path, full)
+
+
+def survive(look: Callable[..., Any], path: str, *args: Any) -> Any:
+    """`look(path, *args)`, in another process unless this one may be killed.
+
+    Args:
+        look: importable function that decodes a file and says what it found; what it returns can be pickled.
+        path: the file. args: whatever else `look` takes.
 
     Raises:
-        VideoError: as `build_index`, and where the decoder raises something unforeseen. DecoderCrash: it crashes or does not end.
+        VideoError: as `look`, and where the decoder raises something unforeseen. DecoderCrash: it crashes or does not end.
         VidError: no process can be had to look at files.
     """
     if _own_risk:
-        return build_index(path, full)
+        return look(path, *args)
     while True:
         looker = acquire_worker()
         try:
-            answer = looker.ask(path, full)
+            answer = looker.ask(look, path, *args)
         except BaseException:
             looker.kill()
             raise
@@ -81,7 +92,7 @@ def acquire_worker() -> "IndexWorker":
 
 
 class IndexWorker:
-    """A process that makes one index after the other."""
+    """A process that looks at one file after the other."""
 
     def __init__(self) -> None:
         self.owner, self._answered = os.getpid(), False
@@ -101,10 +112,10 @@ class IndexWorker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, path: str, full: bool) -> VideoIndex | Exception | None:
-        """The index, why there is none, or None where the process had ended before; VidError where it cannot begin."""
+    def ask(self, look: Callable[..., Any], path: str, *args: Any) -> Any:
+        """What `look(path, *args)` returns or raises, or None where the process had ended before; VidError where it cannot begin."""
         try:
-            self._pipe.send((path, full))
+            self._pipe.send((look, path, args))
             if self._pipe.poll(LIMIT_S):
                 answer = self._pipe.recv()
                 self._answered = True
@@ -127,21 +138,21 @@ class IndexWorker:
 
 
 def serve(fd: int, parent: int) -> None:
-    """In the process that may be killed: indexes for the paths that come, until none comes for a while or nobody is there."""
+    """In the process that may be killed: looks at the files that come, until none comes for a while or nobody is there."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     pipe = Connection(fd)
     while pipe.poll(IDLE_S):
         try:
-            path, full = pipe.recv()
+            look, path, args = pipe.recv()
         except (EOFError, OSError):
             break
-        pipe.send(_look(path, full))
+        pipe.send(_answer(look, path, args))
     os._exit(0)
 
 
-def _look(path: str, full: bool) -> VideoIndex | Exception:
+def _answer(look: Callable[..., Any], path: str, args: tuple[Any, ...]) -> Any:
     try:
-        return build_index(path, full)
+        return look(path, *args)
     except VidError as error:
         return error
     except Exception as error:  # whatever a decoder raises is a finding about the file

@@ -45,12 +45,7 @@ def require_file(path: str | Path) -> os.stat_result:
 
 def open_container(path: str | Path, threads: int | None = None) -> "av.container.InputContainer":
     """Open `path` with its first video stream set up for strict decoding; raises VideoError."""
-    av = import_av()
-    require_file(path)
-    try:
-        container = av.open(str(path), options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(path, f"not a readable video ({plain(error)})") from None
+    container = open_file(path, DEMUXERS, "video")
     if not container.streams.video:
         container.close()
         raise VideoError(path, "holds no video stream")
@@ -64,6 +59,16 @@ def open_container(path: str | Path, threads: int | None = None) -> "av.containe
     else:
         context.thread_count = threads
     return container
+
+
+def open_file(path: str | Path, demuxers: str, what: str) -> "av.container.InputContainer":
+    """Open a regular local file by one of the formats `demuxers`; VideoError naming `what` it should be where that fails."""
+    av = import_av()
+    require_file(path)
+    try:
+        return av.open(str(path), options={"format_whitelist": demuxers, "protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(path, f"not a readable {what} ({plain(error)})") from None
 
 
 def plain(error: BaseException) -> str:

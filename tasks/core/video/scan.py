@@ -196,7 +196,7 @@ def _drain(container: "av.container.InputContainer", out: Frames) -> None:
 def _cut_short(packet: "av.Packet", fault: Fault | None) -> bool:
     if packet.is_corrupt:
         return True
-    return fault is not None and packet.pos is not None and packet.pos + packet.size > fault.offset
+    return fault is not None and fault.cuts(packet)
 
 
 def _end_at_lost_frames(frames: Frames, packets: Packets) -> None:

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tasks.core.video.matroska import find_matroska_fault
 from tasks.core.video.quirks import Trait, applies
+
+if TYPE_CHECKING:
+    import av
 
 _AVI_CHUNKS = (b"JUNK", b"idx1", b"indx", b"hdrl", b"avih", b"strl", b"ISFT", b"PAD ")
 
@@ -22,6 +25,10 @@ class Fault:
 
     offset: int
     reason: str
+
+    def cuts(self, packet: "av.Packet") -> bool:
+        """Whether a packet reaches beyond what is sound."""
+        return packet.pos is not None and packet.pos + packet.size > self.offset
 
 
 def find_fault(path: str) -> Fault | None:

@@ -1,8 +1,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from painted import paint, write_video
+from sounds import write_sound
 
 from tasks.core.data.manifest import Row
 from tasks.core.video.check import check_rows, summary
@@ -43,6 +45,16 @@ def test_facts(found):
     assert results["frames"].ok
     assert (results["frames"].n_frames, results["frames"].container) == (3, "frames")
     assert json.loads(json.dumps(good.as_dict()))["n_frames"] == 30
+
+
+def test_sound(tmp_path, found):
+    results, totals = found
+    assert results["good.mp4"].sound is None
+    assert totals["with_sound"] == 0
+    late = write_sound(tmp_path / "late.mp4", "aac", 44_100, 1.0, start_s=0.5, layout="stereo", wave=lambda t: np.zeros((2, len(t))))
+    (result,) = check_rows([Row(str(late))], workers=1, seek=False)
+    assert result.sound == {"codec": "aac", "rate": 44_100, "channels": 2, "offset_s": pytest.approx(0.5 - 1024 / 44_100, abs=1.1e-3)}
+    assert summary([result])["with_sound"] == 1
 
 
 def test_problems(found):

@@ -17,7 +17,7 @@ from tasks.core.video.reader import VideoError
 
 DECODER = """
 import os, signal, threading
-from tasks.core.video import guard
+from tasks.core.video import guard, index
 def build_index(path, full):
     name = os.path.basename(path)
     if "crash" in name:
@@ -27,7 +27,7 @@ def build_index(path, full):
     if "raise" in name:
         raise RuntimeError("broken")
     return real(path, full)
-real, guard.build_index = guard.build_index, build_index
+real, index.build_index = index.build_index, build_index
 guard.serve({fd}, {parent})
 """
 
