@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.core.clips.config import ClipConfig, DataConfig
+from tasks.core.clips.loader import Picked
 from tasks.core.config import Config
 from tasks.core.data.rows import Row, Rows
 from tasks.core.data.synthetic import encode
@@ -123,6 +124,24 @@ def test_files_are_measured(tmp_path):
     assert found["decoding"].value > 0
     nowhere = plan(rows=Rows.of([Row("/nowhere/1.mp4")]))
     assert (nowhere["video_size"].origin, nowhere["decoding"].origin) == ("unknown", "unknown")
+
+
+class Noting:
+    """A picker that leaves a file behind."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __call__(self, pts, rng, row):
+        self.file.touch()
+        return Picked(np.zeros((1, 3), np.int64))
+
+
+def test_decoding_is_measured_on_the_frames_that_the_method_takes(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(encode(np.zeros((6, 32, 32, 3), np.uint8), 12))
+    rows = Rows.of([Row(str(tmp_path / "a.mp4"))])
+    forecast(WORK, BigConfig(), 1, rows, Assumptions(), picker=Noting(tmp_path / "picked"))
+    assert (tmp_path / "picked").exists()
 
 
 def test_peak_is_measured_where_asked():
