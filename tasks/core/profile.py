@@ -123,6 +123,7 @@ def from_gradient(tensor: torch.Tensor, name: str) -> None:
 
 
 def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its `video` on the device."""
+    """The batch with its `video`, and its `flow` where it has one, on the device."""
     with span("transfer"):
-        return {**batch, "video": batch["video"].to(device, non_blocking=True)}
+        streams = [name for name in ("video", "flow") if name in batch]
+        return {**batch, **{name: batch[name].to(device, non_blocking=True) for name in streams}}
