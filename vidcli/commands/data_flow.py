@@ -18,6 +18,9 @@ EXAMPLES = options.examples(
 )
 
 
+FLAGS = {"method": "--method", "short_side": "--short-side", "bound_px": "--bound", "gap_frames": "--gap"}
+
+
 class Method(StrEnum):
     """Methods of `tasks.core.flow.flow_config.FlowSettings`."""
 
@@ -63,7 +66,7 @@ def command(
     from tasks.core.video.children import default_workers
 
     wanted = {"method": method.value, "short_side": short_side or None, "bound_px": bound, "gap_frames": gap}
-    settings = build(FlowSettings, wanted, {key: f"--{key.split('_')[0]}" for key in wanted})
+    settings = build(FlowSettings, wanted, FLAGS)
     on = usable_device(device or "auto") if method is Method.tvl1 else usable_device("cpu")
     inputs, part = gather(sources, sys.stdin), chosen(shard)
     make_folder(out)
