@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sliding import texture, write_sliding
+from torchvision.transforms.v2 import functional as F
 
+from tasks.core.clips import augment
 from tasks.core.clips.augment import EvalTransform, TrainTransform
 from tasks.core.clips.config import AugmentConfig, DataConfig
-from tasks.core.clips.loader import ClipDataset, collate, make_eval_loader, make_train_loader
+from tasks.core.clips.loader import ClipDataset, Picked, collate, make_eval_loader, make_train_loader
+from tasks.core.clips.motion_crop import boxes_around, motion_squares
 from tasks.core.clips.prepare import flow_for_model, flow_input, flow_of, modality_of, read_pictures, read_views
 from tasks.core.data.inputs import gather
 from tasks.core.data.manifest import Row
@@ -176,7 +179,9 @@ def test_frames_are_grey_one_by_one():
     assert ((grey.mean(1) > 0) & (grey.mean(1) < 1)).sum() > 12
 
 
-def test_frame_by_frame_a_sample_does_not_depend_on_its_batch():
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_frame_by_frame_a_sample_does_not_depend_on_its_batch(chunk, monkeypatch):
+    monkeypatch.setattr(augment, "_CHUNK_ELEMENTS", {"cpu": chunk})
     batch, transform = coloured(), TrainTransform(AugmentConfig(crop="resized", color_per="frame", erasing=0.5, **COLORS), 32)
     full = transform(batch)
     for row in range(6):
@@ -200,7 +205,7 @@ def test_flow_keeps_its_colours_unless_asked(per):
 
 
 @pytest.mark.parametrize(
-    ("batch", "augment", "message"),
+    ("batch", "settings", "message"),
     [
         (two_streams(), {"flow": "dis"}, "makes flow of colours"),
         (two_streams(), {"randaugment": (9, 0.5)}, "turns and shears pictures"),
@@ -208,8 +213,8 @@ def test_flow_keeps_its_colours_unless_asked(per):
         ({**two_streams(), "modality": "flow"}, {"crop": "motion"}, "which are not read"),
     ],
 )
-def test_settings_that_do_not_go_with_flow(batch, augment, message):
-    for transform in (TrainTransform(plain(**augment), 32), EvalTransform(plain(**augment), 32)):
+def test_settings_that_do_not_go_with_flow(batch, settings, message):
+    for transform in (TrainTransform(plain(**settings), 32), EvalTransform(plain(**settings), 32)):
         with pytest.raises(UsageError, match=message):
             transform.streams(batch)
 
@@ -223,6 +228,12 @@ def test_the_square_around_motion_is_that_of_the_frames():
     for transform in (EvalTransform(plain(crop="motion"), 32, 3), TrainTransform(plain(crop="motion"), 32)):
         out = transform.streams(batch)
         assert torch.equal(out["video"], out["flow"])
+    batch["flow"] = (torch.arange(40).view(-1, 1) + torch.arange(56)).to(torch.uint8).expand(2, 6, 3, 40, 56)  # in which nothing moves
+    box = boxes_around(motion_squares(batch["video"], batch["size"]), batch["size"], 0.5)[0].tolist()
+    top, left, height, width = box
+    wanted = F.resize(batch["flow"][0, :, :, top : top + height, left : left + width], [32, 32], antialias=True) / 255
+    assert height < 40
+    torch.testing.assert_close(EvalTransform(plain(crop="motion", motion_margin=0.5), 32).streams(batch)["flow"][0], wanted)
 
 
 SHIFTS = [2, 3, -2, 4, -3, 2, 1, -1, 3, 2]
@@ -269,6 +280,22 @@ def test_frames_and_flow_are_of_the_same_moments(rows, flow_folder):
     torch.testing.assert_close(u, wanted.float(), rtol=0, atol=0.3)
     torch.testing.assert_close(v, torch.zeros(11), rtol=0, atol=0.3)
     assert (batch["flow"][0, :, 2] == REST).all()
+
+
+class TwoClips:
+    """A picker of two clips with a frame in common."""
+
+    def __call__(self, pts, rng, row):
+        return Picked(np.array([[0, 3, 4], [4, 2, 10]]))
+
+
+@pytest.mark.parametrize("frames", [True, False])
+def test_each_clip_has_the_flow_of_its_own_frames(rows, flow_folder, frames):
+    settings = data(flow={"folder": flow_folder, "frames": frames})
+    (batch,) = take(make_train_loader(rows[:1], settings, None, 1, picker=TwoClips()), 1)
+    u = to_px(batch["flow" if frames else "video"][:, :, 0], 20.0).flatten(2).median(2).values
+    wanted = torch.tensor([[SHIFTS[0], SHIFTS[3], SHIFTS[4]], [SHIFTS[4], SHIFTS[2], SHIFTS[9]]]) * 48 / 64
+    torch.testing.assert_close(u, wanted, rtol=0, atol=0.3)
 
 
 @pytest.mark.parametrize("channels", [2, 3])
@@ -322,6 +349,8 @@ def test_videos_without_flow_are_skipped_with_the_reason(rows, flow_folder, tmp_
     nothing = collate([ClipDataset([other], data(flow={"folder": flow_folder}), None)[(0, 0)]])
     assert len(nothing["video"]) == 0
     assert "flow" not in nothing
+    lost = ClipDataset([other], data(flow={"folder": flow_folder, "frames": False}), None).refused((0, 0), "its decoder crashed")
+    assert collate([lost])["modality"] == "flow"
 
 
 @pytest.mark.parametrize(
