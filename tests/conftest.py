@@ -13,6 +13,7 @@ for folder in (
     "core/video",
     "core/clips",
     "core/audio",
+    "core/flow",
     "masked",
     "classify",
     "boundaries",

@@ -16,6 +16,7 @@ from vidcli.commands import (
     config_show,
     convert,
     data_check,
+    data_flow,
     data_import,
     data_index,
     demo,
@@ -52,7 +53,7 @@ evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
 presets = typer.Typer(**STYLE, help="List, show, copy, fetch and share presets.")
 runs = typer.Typer(**STYLE, help="List and show run folders.")
 config = typer.Typer(**STYLE, help="See what a configuration resolves to.")
-data = typer.Typer(**STYLE, help="Write and check manifests of videos.")
+data = typer.Typer(**STYLE, help="Write and check manifests of videos, and their optical flow.")
 
 
 def _version(value: bool) -> None:
@@ -95,6 +96,7 @@ app.add_typer(data, name="data")
 data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
 data.command("import", epilog=data_import.EXAMPLES)(data_import.command)
 data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
+data.command("flow", epilog=data_flow.EXAMPLES)(data_flow.command)
 app.command("convert", help=convert.HELP, epilog=convert.EXAMPLES)(convert.command)
 app.command("publish", help=publish.HELP, epilog=publish.EXAMPLES)(publish.command)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)

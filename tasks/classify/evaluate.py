@@ -12,7 +12,7 @@ from tasks.classify.model import Classifier
 from tasks.classify.views import Outputs, classify_views, collect, view_batches
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
 from tasks.core.clips.config import AugmentConfig, DataConfig
-from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
+from tasks.core.clips.prepare import clip_of, flow_for_model, short_side_of, squares_of
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
@@ -48,7 +48,8 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataCon
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
     short = data.short_side or short_side_of(preprocessing)
-    return data.model_copy(update={"clip": clip, "short_side": short}), squares_of(preprocessing)
+    flow = flow_for_model(data.flow, preprocessing)
+    return data.model_copy(update={"clip": clip, "short_side": short, "flow": flow}), squares_of(preprocessing)
 
 
 def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, 
         saved = {**read_json(folder / CONFIG), "onnx": {"opset": OPSET, "input": "video", "output": output, "max_difference": difference}}
         write_json(partial / CONFIG, saved)
     prepared = saved.get("preprocessing", {})
-    if prepared.get("crop") == "motion" or prepared.get("flow"):
+    if prepared.get("crop") == "motion" or prepared.get("flow") or prepared.get("flow_input"):
         reporter.warn("the model takes more than resized frames: tasks.core.clips.prepare.read_views makes its input from a video")
     reporter.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
     return {

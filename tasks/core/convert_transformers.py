@@ -122,7 +122,7 @@ def video_preprocessing(model: VitConfig, mean: list[float], std: list[float], s
 
 def refuse_flow(preprocessing: dict[str, Any], model: str) -> None:
     """NoCounterpart for a model that takes what no image processor of transformers makes."""
-    if preprocessing.get("flow"):
+    if preprocessing.get("flow") or preprocessing.get("flow_input"):
         raise NoCounterpart(f"transformers cannot make the optical flow that {model} was trained on", "--to onnx takes any model")
 
 

@@ -145,6 +145,7 @@ def from_gradient(tensor: torch.Tensor, name: str) -> None:
 
 
 def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its main tensor on the device."""
+    """The batch with its main tensor, and with its `flow` where it has one beside it, on the device."""
     with span("transfer"):
-        return {**batch, batch["main"]: batch[batch["main"]].to(device, non_blocking=True)}
+        streams = [name for name in {batch["main"], "flow"} if name in batch]
+        return {**batch, **{name: batch[name].to(device, non_blocking=True) for name in streams}}

@@ -39,6 +39,7 @@ COMMANDS = [
     "config show",
     "data index",
     "data check",
+    "data flow",
     "doctor",
     "demo",
 ]

@@ -23,13 +23,14 @@ from tasks.core.clips import augment_ops as ops
 from tasks.core.clips.config import AugmentConfig
 from tasks.core.clips.mixing import Mixer
 from tasks.core.clips.motion_crop import boxes_around, motion_squares
+from tasks.core.clips.streams import check_streams, flow_at_frame_size, is_flow, mirrored_u, reversed_flow
 from tasks.core.flow.flow import FLOW_SCALE, flow_pictures
 
 __all__ = ["EvalTransform", "Mixer", "TrainTransform"]
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 20}  # what a processor's caches hold
 _CHUNK_ELEMENTS_ELSEWHERE = 1 << 26  # few launches
-_STREAM = 0
+_STREAM, _FRAME_STREAM = 0, 2  # of random numbers: of a clip, of its frames one by one
 _RA_OPS = 2
 
 
@@ -80,16 +81,20 @@ class _Normalize:
         self.std = np.array(augment.std).reshape(1, 1, 3, 1, 1)
 
     def __call__(self, unit: Tensor) -> Tensor:
-        """(N, T, 3, H, W) float32 in [0, 1], changed in place."""
-        return unit.sub_(ops.to_device(self.mean, unit.device)).div_(ops.to_device(self.std, unit.device))
+        """(N, T, C, H, W) float32 in [0, 1], changed in place; flow of two channels takes the first two means and deviations."""
+        mean, std = (ops.to_device(values[:, :, : unit.shape[2]], unit.device) for values in (self.mean, self.std))
+        return unit.sub_(mean).div_(std)
 
 
 class TrainTransform:
     """Random crop, flip, time reversal, RandAugment, flow, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
 
-    Every frame of a clip gets the same draw. RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest
-    setting of torchvision's 31 bins, so magnitude m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames
-    and fills it with standard normal noise that stands still.
+    Every frame of a clip gets the same draw, but for jitter, grey and blur where `color_per` is `frame`. The flow of a clip (`data.flow`)
+    gets the crop, flip, reversal and erased box of its frames; jitter, grey and blur only with `color_flow`.
+
+    RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest setting of torchvision's 31 bins, so magnitude
+    m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames and fills it with standard normal noise that stands
+    still.
 
     Args:
         augment: what to do and how strongly.
@@ -104,23 +109,32 @@ class TrainTransform:
         self._noise: Tensor | None = None
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
-        """One view of every clip.
+        """One view of every clip: the `video` of `streams`."""
+        return self.streams(batch)["video"]
+
+    def streams(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """One view of every clip and, where the batch has it, of its flow.
 
         Args:
-            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2) valid height and width; `seed` int64 (N,).
+            batch: `video` uint8 (N, T, C, H, W) padded right and bottom; `size` int64 (N, 2) valid height and width; `seed` int64 (N,);
+                `modality`, `flow` with any C, when the pictures are flow; perhaps `flow` uint8 (N, T, C, h, w) and `flow_size` (N, 2).
 
         Returns:
-            float32 (N, T, 3, S, S), normalised, on the device of `video`.
+            `video` float32 (N, T, C, S, S), normalised, on the device of the batch's, and `flow` likewise where it came in.
+
+        Raises:
+            UsageError: settings that flow, or its number of channels, does not go with.
         """
-        video = batch["video"]
-        draws = ops.uniform_draws(ops.host(batch["seed"]), _STREAM, _N_DRAWS)
-        boxes = self._boxes(video, ops.host(batch["size"]), draws[:, _SLOT["crop"]])
-        n, frames, channels = video.shape[:3]
-        out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        step = _at_a_time(out)
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            self._chunk(out[rows], video[rows], boxes[rows], draws[rows])
+        check_streams(batch, self.augment)
+        video, seeds, size = batch["video"], ops.host(batch["seed"]), ops.host(batch["size"])
+        draws = ops.uniform_draws(seeds, _STREAM, _N_DRAWS)
+        boxes = self._boxes(video, size, draws[:, _SLOT["crop"]])
+        colors = draws
+        if self.augment.color_per == "frame":
+            colors = ops.uniform_draws(seeds, _FRAME_STREAM, video.shape[1] * _N_DRAWS).reshape(-1, _N_DRAWS)
+        out = {"video": self._stream(video, boxes, draws, colors, is_flow(batch))}
+        if "flow" in batch:
+            out["flow"] = self._stream(flow_at_frame_size(batch), boxes, draws, colors, True)
         return out
 
     def frames(self, frames: Tensor) -> Tensor:
@@ -128,12 +142,28 @@ class TrainTransform:
         size, seed = torch.tensor([frames.shape[-2:]], dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         return self({"video": frames[None], "size": size, "seed": seed})[0]
 
-    def _chunk(self, out: Tensor, video: Tensor, boxes: np.ndarray, draws: np.ndarray) -> None:
-        _fill(out, (self._clip(*sample) for sample in zip(video, boxes.tolist(), draws, strict=True)), self.augment)
-        unit = self._blur(self._color(out.div_(255), draws), draws)
-        if unit is not out:
-            out.copy_(unit)
-        self._erase(self._normalize(out), draws)
+    def _stream(self, video: Tensor, boxes: np.ndarray, draws: np.ndarray, colors: np.ndarray, flow: bool) -> Tensor:
+        """One view of every clip of one stream. `colors`: draws of jitter, grey and blur, for each clip or for each frame."""
+        n, frames, channels = video.shape[:3]
+        out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
+        step, per_clip = _at_a_time(out), len(colors) // max(1, n)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            part = out[rows]
+            samples = zip(video[rows], boxes[rows].tolist(), draws[rows], strict=True)
+            _fill(part, (self._clip(*sample, flow) for sample in samples), self.augment)
+            part.div_(255)
+            if not flow or self.augment.color_flow:
+                self._recolor(part, colors[rows.start * per_clip : rows.stop * per_clip])
+            self._erase(self._normalize(part), draws[rows])
+        return out
+
+    def _recolor(self, unit: Tensor, draws: np.ndarray) -> None:
+        """Jitter, grey and blur of (n, T, C, S, S) in [0, 1], in place; as many draws as clips, or as frames of all clips."""
+        each = unit if len(draws) == len(unit) else unit.flatten(0, 1)[:, None]
+        changed = self._blur(self._color(each, draws), draws)
+        if changed is not each:
+            each.copy_(changed)
 
     def _boxes(self, video: Tensor, size: np.ndarray, u: np.ndarray) -> np.ndarray:
         augment = self.augment
@@ -151,14 +181,16 @@ class TrainTransform:
             case "none":
                 return ops.full_boxes(size)
 
-    def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray) -> Tensor:
+    def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray, flow: bool) -> Tensor:
         top, left, height, width = box
         side = _cut_side(self.size, self.augment)
         clip = _resize(clip[..., top : top + height, left : left + width], [side, side])
         if draw[_SLOT["flip"]] < self.augment.flip:
             clip = clip.flip(-1)
+            if flow and self.augment.flip_u:
+                clip = mirrored_u(clip)
         if draw[_SLOT["reverse"]] < self.augment.time_reverse:
-            clip = clip.flip(0)
+            clip = reversed_flow(clip) if flow else clip.flip(0)
         if self.augment.randaugment is not None:
             clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
         return clip
@@ -206,7 +238,7 @@ class TrainTransform:
                 top, left, height, width = box
                 free = np.array([2 * self.size - height, 2 * self.size - width])
                 y, x = (draw[_SLOT["noise"]] * (free + 1)).astype(int).tolist()
-                clip[..., top : top + height, left : left + width] = noise[:, y : y + height, x : x + width]
+                clip[..., top : top + height, left : left + width] = noise[: clip.shape[1], y : y + height, x : x + width]
 
     def _noise_field(self, device: torch.device) -> Tensor:
         """One fixed field of normal noise, (3, 2S, 2S), of which each erased box takes a random window: no noise is made per batch."""
@@ -236,26 +268,39 @@ class EvalTransform:
         self._normalize = _Normalize(augment)
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
-        """The views of every clip.
+        """The views of every clip: the `video` of `streams`."""
+        return self.streams(batch)["video"]
+
+    def streams(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The views of every clip and, where the batch has it, of its flow.
 
         Args:
-            batch: `video` uint8 (N, T, 3, H, W) padded right and bottom; `size` int64 (N, 2).
+            batch: as of `TrainTransform.streams`, without `seed`.
 
         Returns:
-            float32 (N * crops, T, 3, S, S) on the device of `video`; the crops of one clip are neighbours.
+            `video` float32 (N * crops, T, C, S, S) on the device of the batch's, and `flow` likewise where it came in; the crops of one
+            clip are neighbours.
+
+        Raises:
+            UsageError: as `TrainTransform.streams`.
         """
-        video, size = batch["video"], ops.host(batch["size"])
+        check_streams(batch, self.augment)
+        videos = {"video": batch["video"]} | ({"flow": flow_at_frame_size(batch)} if "flow" in batch else {})
+        return {name: self._views(video, batch["video"], ops.host(batch["size"])) for name, video in videos.items()}
+
+    def _views(self, video: Tensor, seen: Tensor, size: np.ndarray) -> Tensor:
+        """Views of one stream; where they lie is decided on the frames `seen`."""
         n, frames, channels = video.shape[:3]
         out = torch.empty((n * self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        cut = self._motion_squares if self.augment.crop == "motion" else self._squares
-        _fill(out, cut(video, size), self.augment)
+        squares = self._motion_squares(video, seen, size) if self.augment.crop == "motion" else self._squares(video, size)
+        _fill(out, squares, self.augment)
         for part in out.split(self.crops):
             self._normalize(part.div_(255))
         return out
 
-    def _motion_squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
+    def _motion_squares(self, video: Tensor, seen: Tensor, size: np.ndarray) -> Iterator[Tensor]:
         sizes, side = torch.from_numpy(size), _cut_side(self.size, self.augment)
-        squares = motion_squares(video, sizes)
+        squares = motion_squares(seen, sizes)
         zooms = (1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)
         boxes = torch.stack([boxes_around(squares, sizes, self.augment.motion_margin * zoom) for zoom in zooms], dim=1)
         for clip, views in zip(video, boxes.tolist(), strict=True):

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tasks.core.config import Config
+from tasks.core.flow.flow_config import FlowSettings
 
 
 class ClipConfig(Config):
@@ -36,6 +37,23 @@ class ClipConfig(Config):
         return self
 
 
+class FlowInput(Config):
+    """Optical flow of the frames of a clip, as pictures: red is u, green is v, from -bound_px to bound_px (`core.flow.levels`)."""
+
+    exclusive: ClassVar = (("folder", "compute"),)
+
+    folder: str | None = Field(None, description="where `vid data flow` wrote it; a video without flow there is skipped")
+    compute: FlowSettings | None = Field(None, description="instead of a folder: computed while videos are read, on the CPU")
+    frames: bool = Field(True, description="false: no colours are read, and the flow is the `video` that a network sees")
+    channels: Literal[2, 3] = Field(3, description="2: u and v; 3: and one of rest, for networks that take pictures")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.folder is None) == (self.compute is None):
+            raise ValueError("give folder (written by vid data flow), or compute (for example {method: dis, short_side: 128})")
+        return self
+
+
 class DataConfig(Config):
     """Where videos come from and how they are read.
 
@@ -51,10 +69,19 @@ class DataConfig(Config):
     repeats: int = Field(1, ge=1, description="clips taken from each decoded video (repeated sampling)")
     preload: bool = Field(False, description="decode everything once into shared memory before training")
     workers: int | None = Field(None, ge=0, description="loader processes; null: from the number of cores")
+    flow: FlowInput | None = Field(None, description="optical flow beside the frames, or instead of them; null: frames alone")
+
+    @model_validator(mode="after")
+    def _flow_is_not_preloaded(self):
+        if self.preload and self.flow is not None and (self.flow.compute is not None or not self.flow.frames):
+            raise ValueError("preload keeps frames, not flow: set preload to false, or read the flow from a folder beside the frames")
+        return self
 
 
 class AugmentConfig(Config):
-    """Batched augmentation on the training device. Probabilities are per clip; every frame of a clip gets the same draw."""
+    """Batched augmentation on the training device. Every frame of a clip, and its flow where that is read too (`data.flow`), is cropped,
+    flipped, turned round and erased alike.
+    """
 
     crop: Literal["resized", "multiscale", "center", "motion", "none"] = Field(
         "multiscale", description="motion: the square around what moves, in testing too, for fixed cameras; none: resize to the square"
@@ -75,6 +102,11 @@ class AugmentConfig(Config):
     color_prob: float = Field(1.0, ge=0, le=1, description="probability of that jitter")
     gray: float = Field(0.0, ge=0, le=1, description="probability of grey scale")
     blur: float = Field(0.0, ge=0, le=1, description="probability of a Gaussian blur, sigma 0.1 to 2 px at 224 px (SimCLR)")
+    color_per: Literal["clip", "frame"] = Field(
+        "clip", description="frame: jitter, grey and blur are drawn for each frame by itself, so that motion cannot be told from colours"
+    )
+    color_flow: bool = Field(False, description="jitter, grey and blur of the pictures of `data.flow` too, with the draws of the frames")
+    flip_u: bool = Field(True, description="a mirrored clip moves the other way; false: flow is mirrored as a picture, as in public code")
     randaugment: tuple[int, float] | None = Field(None, description="(magnitude 0..10, probability of applying each of 2 operations)")
     mixup: float = Field(0.0, ge=0, description="Beta parameter; 0: off")
     cutmix: float = Field(0.0, ge=0, description="Beta parameter; 0: off")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.config import DataConfig
+from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.store import FrameStore
 from tasks.core.data.feed import data_loader
 from tasks.core.data.rows import Row, Rows
@@ -43,7 +44,11 @@ every row."""
 
 @dataclass
 class Sample:
-    """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none."""
+    """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none.
+
+    Where there are two streams, `flow` holds as many clips (T, h, w, C) uint8 of the same frames. `modality`: `rgb`, or `flow` where the
+    clips are flow, (T, h, w, C).
+    """
 
     uid: int
     path: str
@@ -53,6 +58,8 @@ class Sample:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: str | None = None
     read_s: float = 0.0
+    flow: list[np.ndarray] = field(default_factory=list)
+    modality: str = "rgb"
 
 
 class ClipDataset(Dataset):
@@ -60,7 +67,7 @@ class ClipDataset(Dataset):
 
     Args:
         rows: what to read.
-        data: clip, decoder, short side, repeats and preload settings.
+        data: clip, decoder, short side, repeats, preload and flow settings.
         labels: class names in the order of their numbers; None: every label is -1.
         mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones.
         seed: of all random choices.
@@ -81,6 +88,8 @@ class ClipDataset(Dataset):
         self._numbers = {name: number for number, name in enumerate(labels or [])}
         self._sampler = ClipSampler.from_config(data.clip)
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+        self._flow = FlowSource(data.flow) if data.flow else None
+        self._modality = "flow" if data.flow and not data.flow.frames else "rgb"
         self.store = FrameStore(self.rows.values("path"), data.short_side, self._open) if data.preload else None
 
     def __len__(self) -> int:
@@ -92,7 +101,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: Key) -> Sample:
         index, epoch = key
         row = self.rows[index]
-        sample = Sample(index, row.path, self._numbers.get(row.label, -1))
+        sample = Sample(index, row.path, self._numbers.get(row.label, -1), modality=self._modality)
         rng = np.random.default_rng([self.seed, epoch, index])
         began = time.perf_counter()
         try:
@@ -101,19 +110,24 @@ class ClipDataset(Dataset):
                 picked = self._choose(reader.pts, rng, row)
                 chosen, sample.values = picked.frames, picked.values
                 frames, back = np.unique(chosen, return_inverse=True)
-                pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
+                flow = self._flow.pictures(reader, row.path, frames) if self._flow else None
+                if self._modality == "flow":
+                    pictures, flow = flow, None
+                else:
+                    pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
         except VideoError as error:
             self._readers.pop(row.path, None)
             sample.skipped = error.reason
             return sample
         sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
+        sample.flow = [] if flow is None else [flow[numbers] for numbers in back.reshape(chosen.shape)]
         sample.read_s = time.perf_counter() - began
         sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
         return sample
 
     def refused(self, key: Key, reason: str) -> Sample:
         """What stands for an item that cost the process that read it its life."""
-        return Sample(key[0], self.rows[key[0]].path, -1, skipped=reason)
+        return Sample(key[0], self.rows[key[0]].path, -1, skipped=reason, modality=self._modality)
 
     def _choose(self, pts: np.ndarray, rng: np.random.Generator, row: Row) -> Picked:
         if row.start_s is not None and row.start_s > pts[-1]:
@@ -146,19 +160,14 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         main, `video`: the name of what follows; video (N, T, C, H, W) uint8, in memory channels last;
         size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
         path, N names; skipped, (path, reason) of rows that could not be read; read_s, the
-        seconds that reading took; and a picker's values, (N, ...). N = 0, and no values,
-        where none could.
+        seconds that reading took; modality, `rgb` or `flow`: what `video` holds; flow (N, T, C, h, w) uint8 and flow_size (N, 2) of two
+        streams; and a picker's values, (N, ...). N = 0, and no flow and no values, where none could.
     """
     good = [sample for sample in samples if sample.skipped is None]
-    clips = [clip for sample in good for clip in sample.clips]
     counts = [len(sample.clips) for sample in good]
-    sizes = torch.tensor([clip.shape[1:3] for clip in clips], dtype=torch.int64).reshape(-1, 2)
-    frames = len(clips[0]) if clips else 0
-    height, width = sizes.max(0).values.tolist() if clips else (0, 0)
-    same = bool((sizes == sizes[:1]).all())
-    video = (torch.empty if same else torch.zeros)((len(clips), frames, height, width, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
-    for place, clip in zip(video, clips, strict=True):
-        place[..., : clip.shape[1], : clip.shape[2]] = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    video, sizes = _stacked([clip for sample in good for clip in sample.clips])
+    flow, flow_sizes = _stacked([clip for sample in good for clip in sample.flow])
+    streams = {"flow": flow, "flow_size": flow_sizes} if len(flow) else {}
 
     def spread(values: list[int]) -> torch.Tensor:
         return torch.tensor([v for v, count in zip(values, counts, strict=True) for _ in range(count)], dtype=torch.int64)
@@ -167,7 +176,9 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     return {
         **values,
         "main": "video",
+        **streams,
         "video": video,
+        "modality": samples[0].modality if samples else "rgb",
         "size": sizes,
         "label": spread([sample.label for sample in good]),
         "uid": spread([sample.uid for sample in good]),
@@ -177,6 +188,19 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         "skipped": [(sample.path, sample.skipped) for sample in samples if sample.skipped is not None],
         "read_s": sum(sample.read_s for sample in samples),
     }
+
+
+def _stacked(clips: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips (T, H, W, C) as (N, T, C, H, W), padded, and the valid sizes (N, 2)."""
+    sizes = torch.tensor([clip.shape[1:3] for clip in clips], dtype=torch.int64).reshape(-1, 2)
+    frames, channels = (len(clips[0]), clips[0].shape[3]) if clips else (0, 3)
+    height, width = sizes.max(0).values.tolist() if clips else (0, 0)
+    same = bool((sizes == sizes[:1]).all())
+    video = (torch.empty if same else torch.zeros)((len(clips), frames, height, width, channels), dtype=torch.uint8)
+    video = video.permute(0, 1, 4, 2, 3)
+    for place, clip in zip(video, clips, strict=True):
+        place[..., : clip.shape[1], : clip.shape[2]] = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    return video, sizes
 
 
 def make_train_loader(

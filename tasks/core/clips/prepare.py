@@ -1,16 +1,20 @@
 """One video as a model takes it, by the `preprocessing` of its config.json."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tasks.core.clips.augment import EvalTransform
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FlowInput
+from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.loader import ClipDataset, collate
 from tasks.core.data.manifest import Row
-from tasks.core.errors import InputError
+from tasks.core.errors import InputError, UsageError
 from tasks.core.flow.flow import FLOW_SCALE
+from tasks.core.video.reader import VideoReader
 
 
 def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, crops: int = 1) -> torch.Tensor:
@@ -23,7 +27,7 @@ def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, 
     Raises:
         InputError: the video cannot be read.
     """
-    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing))
+    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing), flow=flow_of(preprocessing))
     sample = ClipDataset([Row(str(path))], data, None, "views", clips)[(0, 0)]
     if sample.skipped is not None:
         raise InputError(f"{path}: {sample.skipped}")
@@ -35,6 +39,56 @@ def clip_of(preprocessing: dict[str, Any]) -> ClipConfig:
     stride = "stride_frames" if preprocessing["stride_frames"] else "stride_s"
     named = {name: preprocessing[name] for name in ("frames", "sampling", stride)}
     return ClipConfig(**named, stretch=preprocessing.get("stretch", False))
+
+
+def flow_of(preprocessing: dict[str, Any]) -> FlowInput | None:
+    """The flow that a model takes, computed as it was for its training; None where it takes frames alone."""
+    return FlowInput(**preprocessing["flow_input"]) if preprocessing.get("flow_input") else None
+
+
+def flow_input(config: FlowInput | None) -> dict[str, Any] | None:
+    """What `flow_of` reads, for the `preprocessing` of a model trained with `data.flow`: where its folder lay is left out.
+
+    Raises:
+        UsageError: the folder holds no flow.
+    """
+    if config is None:
+        return None
+    settings = FlowSource(config).settings.model_dump(mode="json")
+    return {"compute": settings, "frames": config.frames, "channels": config.channels}
+
+
+def flow_for_model(given: FlowInput | None, preprocessing: dict[str, Any]) -> FlowInput | None:
+    """`data.flow` for testing a model: as given, for example from a folder, else as the model has it.
+
+    Raises:
+        UsageError: what is given is not what the model was trained with.
+    """
+    found, wanted = flow_input(given), preprocessing.get("flow_input")
+    if given is not None and found != wanted:
+        raise UsageError(f"the model was trained with {_in_words(wanted)}, and data.flow gives {_in_words(found)}", "leave data.flow out")
+    return given or flow_of(preprocessing)
+
+
+def _in_words(flow: dict[str, Any] | None) -> str:
+    if flow is None:
+        return "frames alone"
+    settings = ", ".join(f"{key} {value}" for key, value in flow["compute"].items())
+    return f"{'frames and ' if flow['frames'] else ''}flow of {flow['channels']} channels ({settings})"
+
+
+def read_pictures(reader: VideoReader, numbers: Sequence[int], preprocessing: dict[str, Any]) -> np.ndarray:
+    """Frames of an open video as a model takes them, before they are cut: `(T, H, W, C)` uint8, colours or flow. Raises VideoError."""
+    flow = flow_of(preprocessing)
+    if flow is None or flow.frames:
+        return reader.get(numbers, short_side_of(preprocessing))
+    return FlowSource(flow).pictures(reader, reader.path, np.asarray(numbers))
+
+
+def modality_of(preprocessing: dict[str, Any]) -> str:
+    """What `read_pictures` gives: `rgb` or `flow`."""
+    flow = flow_of(preprocessing)
+    return "rgb" if flow is None or flow.frames else "flow"
 
 
 def short_side_of(preprocessing: dict[str, Any]) -> int | None:

@@ -34,6 +34,8 @@ def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
 
 def preprocessing(config: Any, rows: list) -> dict[str, Any]:
     """How videos must be brought to a model trained with this configuration."""
+    from tasks.core.clips.prepare import flow_input
+
     clip = config.data.clip
     return {
         "image_size": config.model.image_size,
@@ -45,6 +47,7 @@ def preprocessing(config: Any, rows: list) -> dict[str, Any]:
         "crop": config.augment.crop if config.augment.crop == "motion" else "center",
         "motion_margin": config.augment.motion_margin,
         "flow": config.augment.flow,
+        "flow_input": flow_input(config.data.flow),
         "short_side": config.data.short_side,
         "mean": list(config.augment.mean),
         "std": list(config.augment.std),

@@ -24,3 +24,14 @@ class TVL1Config(Config):
     inner_iterations: int = Field(30, ge=1, description="iterations between two median filters")
     outer_iterations: int = Field(10, ge=1, description="median filters per warp at most")
     median: Literal[1, 3, 5] = Field(5, description="side of the median filter on the flow, px; 1: none")
+
+
+class FlowSettings(Config):
+    """How the flow of a video is computed and kept in 8 bits; the paper code of MemDPC and CoCLR has TV-L1, one frame apart, +-20 px."""
+
+    method: Literal["dis", "tvl1"] = Field("tvl1", description="dis: OpenCV's, fast; tvl1: ours, for a GPU")
+    short_side: int | None = Field(
+        256, ge=16, description="of the frames that flow is computed on, and of its pictures, px; null: as decoded"
+    )
+    gap_frames: int = Field(1, ge=1, description="the flow of frame i is that to frame i + gap_frames")
+    bound_px: float = Field(20.0, gt=0, description="u and v from -bound_px to bound_px become levels from 0 to 255; more is clipped")

@@ -14,7 +14,7 @@ from tasks.core.checkpoint import find_model, load_config, weights_hash
 from tasks.core.clips.augment import EvalTransform
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
-from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
+from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, squares_of
 from tasks.core.data.feature_files import h5py
 from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
 from tasks.core.data.features import write_features
@@ -176,7 +176,7 @@ class Extractor:
             frames = np.stack(groups)
             numbers = np.unique(frames)
             fresh = [number for number in numbers.tolist() if number not in held]
-            held |= zip(fresh, reader.get(fresh, short_side_of(self.preprocessing)), strict=True)
+            held |= zip(fresh, read_pictures(reader, fresh, self.preprocessing), strict=True)
             held = {number: held[number] for number in numbers.tolist()}
             found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
             times.append(pts[frames[:, [0, -1]]])
@@ -190,7 +190,7 @@ class Extractor:
     @torch.no_grad()
     def _of(self, clips: list[np.ndarray]) -> np.ndarray:
         """Features (n, dim) of clips (T, H, W, 3)."""
-        batch = collate([Sample(0, "", -1, clips, [0] * len(clips))])
+        batch = collate([Sample(0, "", -1, clips, [0] * len(clips), modality=modality_of(self.preprocessing))])
         views = self.transform({**batch, "video": batch["video"].to(self.device)})
         tokens = [self.encoder(part).float().mean(1) for part in views.split(self.config.batch_size)]
         return torch.cat(tokens).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()

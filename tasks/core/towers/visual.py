@@ -84,7 +84,8 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     folder = find_model(reference)
     config = load_config(folder)
     architecture = config["architecture"]
-    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion" or config["preprocessing"].get("flow"):
+    flow = any(config["preprocessing"].get(name) for name in ("flow", "flow_input"))
+    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion" or flow:
         raise UsageError(
             f"{reference} cannot describe single frames: it must be a video transformer that sees colours",
             "give a CLIP folder, or a model of vid pretrain --preset masked/... or vid finetune",
