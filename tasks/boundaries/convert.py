@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.method import projection
-from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import CONFIG, WEIGHTS, encoder_weights, load_strict, save_model
 from tasks.core.convert import check_out, read_pth, state_dict
 from tasks.core.engine.setup import card
 from tasks.core.errors import InputError, UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet
 from tasks.core.reporter import Reporter
 
 SOURCES = {
@@ -39,7 +39,7 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     check_out(out, file, (WEIGHTS, CONFIG))
     tensors = state_dict(read_pth(file), file)
     weights = _from_moco(tensors, file) if source == "moco-v2" else _from_torchvision(tensors, file)
-    config = EncoderConfig(shift=False, motion=None)
+    config = ResNetConfig(shift=False, motion=None)
     _verify(weights, config, str(file))
     saved = {
         "library": "vid",
@@ -74,7 +74,7 @@ def _from_torchvision(tensors: dict[str, torch.Tensor], file: Path) -> dict[str,
     return {f"encoder.{name}": tensor for name, tensor in tensors.items() if name not in classifier}
 
 
-def _verify(weights: dict[str, torch.Tensor], config: EncoderConfig, file: str) -> None:
+def _verify(weights: dict[str, torch.Tensor], config: ResNetConfig, file: str) -> None:
     """Raises InputError unless every tensor has its place and every place its tensor.
 
     Counters of batch norm, which files from before 2018 lack and nothing here uses, become 0.

@@ -9,8 +9,7 @@ import torch
 
 from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
-from tasks.classify.model import drop_final_norm
-from tasks.classify.views import Outputs, classify_views
+from tasks.classify.views import Outputs, check_views, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
@@ -22,21 +21,20 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import VideoTransformer
+from tasks.core.nn.encoders import build_for, saved_settings, usable_weights
 from tasks.core.profile import moved
 
 
-def architecture(config: FinetuneConfig) -> VitConfig:
-    """The encoder's architecture: that of the model to start from, else the configured one; they may not contradict each other."""
+def architecture(config: FinetuneConfig) -> Any:
+    """The encoder's settings: those of the model to start from, else the configured ones; they may not contradict each other."""
     if not config.init:
         if config.model is None:
             raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
         return config.model
-    found = VitConfig(**load_config(find_model(config.init))["architecture"])
+    found = saved_settings(load_config(find_model(config.init)), config.init)
     if config.model is not None and config.model != found:
         a, b = config.model.model_dump(), found.model_dump()
-        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if a[k] != b[k])
+        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if k in b and a[k] != b[k])
         raise UsageError(
             f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
         )
@@ -46,7 +44,7 @@ def architecture(config: FinetuneConfig) -> VitConfig:
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     model = architecture(config)
-    if config.data.clip.frames != model.frames:
+    if model.frames not in (None, config.data.clip.frames):
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
         )
@@ -54,6 +52,7 @@ def check(config: FinetuneConfig) -> None:
         setup.check_flow_input(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
+    check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")
     read_sets(config)
 
 
@@ -95,24 +94,22 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
         "classes": len(labels),
         "mode": config.head.mode,
         "start": config.init or "scratch",
-        "views": f"{config.views.clips}x{config.views.crops}",
+        "views": config.views.shown(),
     }
 
 
-def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classification:
+def build(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
     """The method with seeded weights and the pretrained encoder in place."""
     weights = {}
     if config.init:
         folder = find_model(config.init)
         weights = encoder_weights(load_weights(folder))
-        check_fits(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
+        check_fits(lambda: build_for(model, weights), weights, str(folder))
     torch.manual_seed(derive_seed(config.train.seed, STREAMS["init"]))
     method = Classification(config, model, n_classes)
     if config.init:
         encoder = method.classifier.encoder
-        if isinstance(encoder.norm, torch.nn.Identity):
-            weights = drop_final_norm(weights)
-        load_strict(encoder, weights, str(folder))
+        load_strict(encoder, usable_weights(encoder, weights), str(folder))
     return method
 
 
@@ -171,7 +168,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         result = {"run": str(run.folder), "model": str(run.folder / "model"), **metrics}
         if val:
             result |= {
-                "views": f"{config.views.clips}x{config.views.crops}",
+                "views": config.views.shown(),
                 "protocol": "finetuned" if config.head.mode == "finetune" else config.head.mode,
             }
         run.finish(result)
@@ -202,9 +199,7 @@ def write_confusion(path: Path, outputs: Outputs, labels: list[str]) -> None:
         writer.writerows([name, *counts] for name, counts in zip(labels, np.asarray(matrix).tolist(), strict=True))
 
 
-def publish(
-    run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict
-) -> None:
+def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification, rows: list, labels: list[str], metrics: dict) -> None:
     """Writes the model folder of a classifier."""
     described = config.model_copy(update={"model": model})
     saved = {
@@ -215,7 +210,7 @@ def publish(
         "head": config.head.model_dump(),
         "labels": labels,
         "preprocessing": setup.preprocessing(described, rows),
-        "metrics": {**metrics, "views": f"{config.views.clips}x{config.views.crops}"} if metrics else {},
+        "metrics": {**metrics, "views": config.views.shown()} if metrics else {},
         "provenance": setup.provenance(run, config),
     }
     facts = {

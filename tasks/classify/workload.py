@@ -6,6 +6,8 @@ from tasks.classify.config import FinetuneConfig
 from tasks.classify.finetune import architecture
 from tasks.classify.method import Classification
 from tasks.core.engine.plan import Workload
+from tasks.core.errors import UsageError
+from tasks.core.nn.config import VitConfig
 from tasks.core.nn.flops import TRAINING, encoder_flops, linear_flops
 from tasks.core.nn.memory import SavedActivations, encoder_kept
 
@@ -16,6 +18,8 @@ def workload(config: FinetuneConfig, classes: int) -> Workload:
     Of the head only its linear layers over all tokens and to the classes count.
     """
     model, mode = architecture(config), config.head.mode
+    if not isinstance(model, VitConfig):
+        raise UsageError(f"--plan counts transformers, not encoders of the family '{model.family}'", "--dry-run says what would run")
     with torch.device("meta"):
         method = Classification(config, model, classes)
     dim, n = model.widths()[0], model.n_tokens()

@@ -13,6 +13,7 @@ from tasks.core.engine.readable import Batch
 from tasks.core.engine.run import Run, last_logged
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.encoders import saved_settings
 from tasks.core.profile import moved
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
@@ -39,11 +40,9 @@ def check(config: PretrainConfig) -> None:
     setup.training_rows(config.data)
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
-        found, wanted = (
-            VitConfig(**v).model_copy(update={"start": "xavier"})
-            for v in (load_config(find_model(config.init))["architecture"], config.model.model_dump())
-        )
-        if found != wanted:
+        found = saved_settings(load_config(find_model(config.init)), config.init)
+        same = isinstance(found, VitConfig) and found.model_copy(update={"start": config.model.start}) == config.model
+        if not same:
             raise UsageError(
                 f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
             )

@@ -8,9 +8,11 @@ import torch
 from masked_helpers import same_everywhere
 
 from tasks.classify.config import FinetuneConfig, HeadConfig
-from tasks.classify.evaluate import centred_cosine, model_data
+from tasks.classify.evaluate import model_data
+from tasks.classify.heads import HEADS
 from tasks.classify.method import Classification
-from tasks.classify.model import HEADS, Classifier
+from tasks.classify.model import Classifier
+from tasks.classify.similarity import cosine
 from tasks.classify.views import collect
 from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.engine.method import Progress
@@ -109,9 +111,12 @@ def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
     assert (data.clip.stride_s, data.clip.stride_frames, data.clip.frames) == (0.5, None, 8)
 
 
-def test_centred_cosine_by_hand():
-    gallery = np.array([[1.0, 0.0], [-1.0, 0.0]])
-    assert centred_cosine(np.array([[2.0, 0.0]]), gallery)[0] == pytest.approx([1.0, -1.0])
+def test_cosine_by_hand():
+    gallery, queries = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 6.0]]), np.array([[2.0, 3.0], [4.0, 3.0]])
+    assert cosine(queries, gallery, "none")[0] == pytest.approx(np.array([2, -2, 3]) / 13**0.5)
+    centred = np.array([[1.0, -2.0], [-1.0, -2.0], [0.0, 4.0]])
+    assert cosine(queries, gallery)[0] == pytest.approx([0.0, -4 / 5, 1 / 5**0.5])
+    assert cosine(queries, gallery, "own") == pytest.approx(np.array([[-1], [1]]) * centred[:, 0] / np.linalg.norm(centred, axis=1))
 
 
 def vid(*words: object) -> dict:

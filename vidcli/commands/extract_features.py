@@ -28,11 +28,11 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "batch_size": ("--batch-size", "batch_size"),
 }
 
-Model = typer.Option(metavar="MODEL", help="Masked or classify model: folder, run folder or hf://org/repo[@revision].")
+Model = typer.Option(metavar="MODEL", help="A model with an encoder of clips: folder, run folder or hf://org/repo[@revision].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.npz and .json go; what is there is not done again.")
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
 Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it and averaged [default: 5].")
-Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, or 3 [default: 1].")
+Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, 3 or 10 [default: 1].")
 Hop = typer.Option(metavar="SECONDS", min=0, help="Per window: from one to the next [default: the length of a window].")
 BatchSize = typer.Option(metavar="N", min=1, help="Clips that go through the network at once [default: 8].")
 

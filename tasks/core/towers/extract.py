@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core.checkpoint import find_model, load_config, weights_hash
-from tasks.core.clips.augment import EvalTransform
+from tasks.core.checkpoint import find_model, weights_hash
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
-from tasks.core.clips.prepare import clip_of, short_side_of, squares_of
+from tasks.core.clips.prepare import clip_of, short_side_of, view_transform
 from tasks.core.data.inputs import Input
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
@@ -27,7 +26,6 @@ from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
 
 ARRAYS, RECORD = ".features.npz", ".features.json"
-TASKS = ("masked", "classify")
 
 
 def run(config: ExtractConfig, inputs: list[Input], out: Path, overwrite: bool, reporter: Reporter) -> Iterator[dict[str, Any]]:
@@ -76,7 +74,7 @@ class Extractor:
     """An encoder and the way videos are brought to it.
 
     Args:
-        config: UsageError where it names no model with a video transformer, or a device that is not there.
+        config: UsageError where it names no model with an encoder of clips, or a device that is not there.
 
     Attributes:
         method: the model as it was named. settings: recorded with every result.
@@ -86,24 +84,21 @@ class Extractor:
         folder = find_model(config.model)
         device = usable_device(config.device)
         self.config, self.method = config, config.model
-        task = load_config(folder)["task"]
-        if task not in TASKS:
-            raise UsageError(f"{config.model} is a model of task '{task}'", f"features come from models of {' and '.join(TASKS)}")
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
-        self.encoder, saved = load_encoder(str(folder), device)
-        self.device, self.preprocessing = device, saved["preprocessing"]
-        if config.per == "window" and self.preprocessing["sampling"] == "segments":
+        self.encoder = load_encoder(str(folder), device)
+        self.device, self.preprocessing = device, self.encoder.preprocessing
+        if config.per == "window" and self.preprocessing.get("sampling") == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         chosen = {"clips": config.clips} if config.per == "video" else {"hop_s": config.hop_s}
         self.settings = {"per": config.per, **chosen, "crops": config.crops, "model_hash": weights_hash(folder)}
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
-        self.transform = EvalTransform(squares_of(self.preprocessing), self.preprocessing["image_size"], config.crops)
+        self.transform = view_transform(self.preprocessing, config.crops)
 
     def features(
         self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Callable[[int], None] = lambda n: None
     ) -> dict[str, np.ndarray]:
-        """Tokens of the last layer, averaged over a clip and its squares.
+        """What the encoder's last layer says of a clip, averaged over its places and its squares.
 
         Args:
             reader: an open video; the part start_s <= t < end_s of it counts. advance: called with the number of frames that are behind.
@@ -126,7 +121,7 @@ class Extractor:
             frames = np.stack(groups)
             numbers = np.unique(frames)
             fresh = [number for number in numbers.tolist() if number not in held]
-            held |= zip(fresh, reader.get(fresh, short_side_of(self.preprocessing)), strict=True)
+            held |= zip(fresh, reader.get(fresh, short_side_of(self.preprocessing, self.config.crops)), strict=True)
             held = {number: held[number] for number in numbers.tolist()}
             found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
             times.append(pts[frames[:, [0, -1]]])
@@ -142,5 +137,5 @@ class Extractor:
         """Features (n, dim) of clips (T, H, W, 3)."""
         batch = collate([Sample(0, "", -1, clips, [0] * len(clips))])
         views = self.transform({**batch, "video": batch["video"].to(self.device)})
-        tokens = [self.encoder(part).float().mean(1) for part in views.split(self.config.batch_size)]
-        return torch.cat(tokens).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()
+        pooled = [self.encoder(part)["pooled"] for part in views.split(self.config.batch_size)]
+        return torch.cat(pooled).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()
