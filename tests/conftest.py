@@ -12,6 +12,7 @@ for folder in (
     "core/engine",
     "core/video",
     "core/clips",
+    "core/nn",
     "masked",
     "classify",
     "boundaries",

@@ -18,6 +18,8 @@ SOURCES = {
     "moco-v2": "MoCo v2 of facebookresearch/moco: the query encoder, and its fc as the head that starts all four heads of cVCLR",
     "torchvision-resnet50": "torchvision's resnet50 (a plain state dict), without its classifier",
 }
+PICTURES = {"frames": 1, "sampling": "dense", "stride_frames": 1, "stride_s": None, "crop": "center", "short_side": None}
+"""Clips of these networks are single frames."""
 DIM = 128
 """Length of MoCo v2's embedding."""
 
@@ -46,7 +48,7 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         "task": "boundaries",
         "method": source,
         "architecture": config.model_dump(),
-        "preprocessing": {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "RGB"},
+        "preprocessing": {**PICTURES, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "RGB"},
         "provenance": {"file": file.name, "source": source},
     }
     parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder.") and tensor.is_floating_point())

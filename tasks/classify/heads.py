@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tasks.classify.config import HeadConfig
+from tasks.core.nn.encoders import full_precision
 from tasks.core.nn.shared_norm import SharedBatchNorm
 
 
@@ -51,7 +52,7 @@ class PooledHead(nn.Module):
     def _normed(self, pooled: torch.Tensor) -> torch.Tensor:
         if not isinstance(self.norm, _BatchNorm):
             return self.norm(pooled)
-        pooled = pooled.float()
+        pooled = full_precision(pooled)
         if self.l2:
             pooled = F.normalize(pooled, dim=-1)
         return batch_normed(self.norm, pooled)

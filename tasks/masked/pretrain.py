@@ -41,8 +41,9 @@ def check(config: PretrainConfig) -> None:
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
         found = saved_settings(load_config(find_model(config.init)), config.init)
-        same = isinstance(found, VitConfig) and found.model_copy(update={"start": config.model.start}) == config.model
-        if not same:
+        if not isinstance(found, VitConfig):
+            raise UsageError(f"the encoder in {config.init} is of the family '{found.family}'; masked pretraining needs a transformer, vit")
+        if found.model_copy(update={"start": config.model.start}) != config.model:
             raise UsageError(
                 f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
             )

@@ -132,8 +132,13 @@ def tokens_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":
 
 
 def pooled_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":
-    """One feature for each clip, `(B, dim)` float32."""
-    return outputs["pooled"].float() if "pooled" in outputs else tokens_of(outputs).float().mean(1)
+    """One feature for each clip, `(B, dim)`, of 16-bit outputs in float32."""
+    return full_precision(outputs["pooled"]) if "pooled" in outputs else full_precision(tokens_of(outputs)).mean(1)
+
+
+def full_precision(x: "Tensor") -> "Tensor":
+    """16-bit numbers as float32, others as they are."""
+    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def _has_norm(names: Mapping[str, Any]) -> bool:

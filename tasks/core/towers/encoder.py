@@ -42,7 +42,7 @@ class VideoEncoder(nn.Module):
                 that are normalised already.
 
         Returns:
-            `tokens` `(B, N, dim)` or `map` `(B, dim, t, h, w)`; `pooled` `(B, dim)` float32; and what the family adds (`context`,
+            `tokens` `(B, N, dim)` or `map` `(B, dim, t, h, w)`; `pooled` `(B, dim)`; and what the family adds (`context`,
             `projection`). B is 1 for frames.
 
         Raises:
