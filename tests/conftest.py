@@ -14,6 +14,7 @@ for folder in (
     "core/clips",
     "core/audio",
     "core/flow",
+    "core/nn",
     "masked",
     "classify",
     "boundaries",

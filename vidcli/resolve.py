@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks.core.config import Config, build, defaults, discriminator_of, leaves, section_at, sections
+from tasks.core.config import Config, build, defaults, discriminator_of, first_tag, leaves, section_at, sections
 from tasks.core.errors import UsageError
 from tasks.registry import TASKS, schema
 from vidcli import presets
@@ -117,7 +117,7 @@ def overlay(
         options = sections(field) if field else []
         kind = discriminator_of(field) if field else "name"
         below = low.get(key)
-        if not isinstance(below, dict) or (len(options) > 1 and kind in value and value[kind] != below.get(kind)):
+        if not isinstance(below, dict) or (len(options) > 1 and kind in value and value[kind] != below.get(kind, first_tag(options, kind))):
             low[key] = {}
             _forget(origins, path)
         section = section_at(options, {**low[key], **value}, kind) if options else None

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from tasks.boundaries.config import EncoderConfig
-from tasks.boundaries.model import MotionResNet
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet
 
 
 class BoundaryClassifier(nn.Module):
@@ -17,7 +17,7 @@ class BoundaryClassifier(nn.Module):
         two_groups: TSM and MotionSqueeze see the frames before and those after the candidate as two clips; else as one.
     """
 
-    def __init__(self, model: EncoderConfig, two_groups: bool = False):
+    def __init__(self, model: ResNetConfig, two_groups: bool = False):
         super().__init__()
         self.two_groups = two_groups
         self.encoder = MotionResNet(model)

@@ -7,31 +7,7 @@ from pydantic import Field, model_validator
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
-
-
-class MotionConfig(Config):
-    """The MotionSqueeze layer (Kwon et al., ECCV 2020; thesis section 3.3)."""
-
-    patch: int = Field(15, ge=3, description="side of the square of displacements that are compared, cells; odd")
-    sigma: float = Field(5.0, gt=0, description="width of the Gaussian around the best match, cells")
-    temperature: float = Field(0.01, gt=0, description="of the soft argmax; the public code's tau is its inverse")
-
-    @model_validator(mode="after")
-    def _odd(self):
-        if self.patch % 2 == 0:
-            raise ValueError(f"patch ({self.patch}) must be odd: as far to the left as to the right")
-        return self
-
-
-class EncoderConfig(Config):
-    """A ResNet made temporal by TSM in every block and a MotionSqueeze layer after conv3_x (thesis table 3.1)."""
-
-    size: Literal["resnet50", "resnet18"] = Field("resnet50", description="resnet50: bottlenecks [3, 4, 6, 3]; resnet18: basic blocks")
-    width: int = Field(64, ge=8, description="channels of the first convolution; 64 is the standard network")
-    image_size: int = Field(224, ge=32, description="side of the square input, px")
-    shift_div: int = Field(8, ge=2, description="TSM moves 1/shift_div of the channels from the past and as many from the future")
-    shift: bool = Field(True, description="TSM; false: no shift anywhere")
-    motion: MotionConfig | None = Field(MotionConfig(), description="null: without the MotionSqueeze layer")
+from tasks.core.nn.config import ResNetConfig
 
 
 class ContrastConfig(Config):
@@ -58,7 +34,7 @@ class PretrainConfig(Training):
 
     draws = True
 
-    model: EncoderConfig = EncoderConfig()
+    model: ResNetConfig = ResNetConfig()
     contrast: ContrastConfig = ContrastConfig()
     data: DataConfig = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
     augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5, color=0.4, color_prob=0.8, gray=0.2, blur=0.5)
@@ -121,7 +97,7 @@ class MergeConfig(Config):
 class FinetuneConfig(Training):
     """`vid finetune` for event boundaries."""
 
-    model: EncoderConfig | None = Field(None, description="architecture from scratch; null: that of --from")
+    model: ResNetConfig | None = Field(None, description="architecture from scratch; null: that of --from")
     window: WindowConfig = WindowConfig(stride_frames=3)
     label: LabelConfig = LabelConfig()
     merge: MergeConfig = MergeConfig()

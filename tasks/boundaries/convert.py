@@ -5,19 +5,21 @@ from typing import Any
 
 import torch
 
-from tasks.boundaries.config import EncoderConfig
 from tasks.boundaries.method import projection
-from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import CONFIG, WEIGHTS, encoder_weights, load_strict, save_model
 from tasks.core.convert import check_out, read_pth, state_dict
 from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet
 from tasks.core.reporter import Reporter
 
 SOURCES = {
     "moco-v2": "MoCo v2 of facebookresearch/moco: the query encoder, and its fc as the head that starts all four heads of cVCLR",
     "torchvision-resnet50": "torchvision's resnet50 (a plain state dict), without its classifier",
 }
+PICTURES = {"frames": 1, "sampling": "dense", "stride_frames": 1, "stride_s": None, "crop": "center", "short_side": None}
+"""Clips of these networks are single frames."""
 DIM = 128
 """Length of MoCo v2's embedding."""
 
@@ -39,14 +41,14 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     check_out(out, file, (WEIGHTS, CONFIG))
     tensors = state_dict(read_pth(file), file)
     weights = _from_moco(tensors, file) if source == "moco-v2" else _from_torchvision(tensors, file)
-    config = EncoderConfig(shift=False, motion=None)
+    config = ResNetConfig(shift=False, motion=None)
     _verify(weights, config, str(file))
     saved = {
         "library": "vid",
         "task": "boundaries",
         "method": source,
         "architecture": config.model_dump(),
-        "preprocessing": {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "RGB"},
+        "preprocessing": {**PICTURES, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "RGB"},
         "provenance": {"file": file.name, "source": source},
     }
     parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder.") and tensor.is_floating_point())
@@ -74,7 +76,7 @@ def _from_torchvision(tensors: dict[str, torch.Tensor], file: Path) -> dict[str,
     return {f"encoder.{name}": tensor for name, tensor in tensors.items() if name not in classifier}
 
 
-def _verify(weights: dict[str, torch.Tensor], config: EncoderConfig, file: str) -> None:
+def _verify(weights: dict[str, torch.Tensor], config: ResNetConfig, file: str) -> None:
     """Raises InputError unless every tensor has its place and every place its tensor.
 
     Counters of batch norm, which files from before 2018 lack and nothing here uses, become 0.

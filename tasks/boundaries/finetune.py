@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tasks.boundaries.config import EncoderConfig, FinetuneConfig
+from tasks.boundaries.config import FinetuneConfig
 from tasks.boundaries.supervised import BoundaryTraining
 from tasks.boundaries.truth import AnnotatedVideo, present, read_truth
 from tasks.boundaries.validation import Validation
@@ -19,13 +19,15 @@ from tasks.core.engine.description import stride_seconds
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run, hash_rows
 from tasks.core.errors import InputError, UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.encoders import saved_settings
 from tasks.core.profile import moved
 from tasks.core.world import world
 
 _CLIP = FinetuneConfig.model_fields["data"].default.clip
 
 
-def architecture(config: FinetuneConfig) -> EncoderConfig:
+def architecture(config: FinetuneConfig) -> ResNetConfig:
     """The encoder's architecture: the configured one, else that of the model to start from, which must fit (`weights.check_encoder`)."""
     if not config.init:
         if config.model is None:
@@ -34,7 +36,8 @@ def architecture(config: FinetuneConfig) -> EncoderConfig:
     saved = load_config(find_model(config.init))
     wanted = config.model
     if wanted is None:
-        wanted = EncoderConfig(**saved["architecture"]) if saved["task"] == "boundaries" else EncoderConfig()
+        found = saved_settings(saved, config.init)
+        wanted = found if isinstance(found, ResNetConfig) else ResNetConfig()
     check_encoder(config.init, wanted)
     return wanted
 
@@ -92,7 +95,7 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     }
 
 
-def build(config: FinetuneConfig, model: EncoderConfig) -> BoundaryTraining:
+def build(config: FinetuneConfig, model: ResNetConfig) -> BoundaryTraining:
     """The method with seeded weights and the pretrained encoder in place."""
     weights = read_weights(config.init) if config.init else None
     setup.seed_weights(config)
@@ -165,7 +168,7 @@ def summary(run: Run, config: FinetuneConfig, trainer: Trainer) -> dict[str, Any
     }
 
 
-def publish(run: Run, config: FinetuneConfig, model: EncoderConfig, trainer: Trainer, rows: list) -> None:
+def publish(run: Run, config: FinetuneConfig, model: ResNetConfig, trainer: Trainer, rows: list) -> None:
     """Writes the model folder of a boundary detector."""
     window, best = config.window, trainer.best
     clip = ClipConfig(frames=2 * window.before, stride_frames=window.stride_frames, stride_s=window.stride_s)

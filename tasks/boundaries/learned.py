@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tasks.boundaries.classifier import BoundaryClassifier
-from tasks.boundaries.config import EncoderConfig, MergeConfig, WindowConfig
+from tasks.boundaries.config import MergeConfig, WindowConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.result import Scores
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights, weights_hash
@@ -16,6 +16,7 @@ from tasks.core.clips.clips import frame_range
 from tasks.core.clips.config import AugmentConfig
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
+from tasks.core.nn.config import ResNetConfig
 from tasks.core.video.reader import VideoReader
 
 
@@ -37,7 +38,7 @@ class LearnedScorer:
             raise UsageError(f"{reference} is no detector of event boundaries", "train one: vid finetune --preset boundaries/gebd-tiny")
         self.window = WindowConfig(**self.config["window"])
         self.merge = MergeConfig(**self.config["merge"])
-        model, prepared = EncoderConfig(**self.config["architecture"]), self.config["preprocessing"]
+        model, prepared = ResNetConfig(**self.config["architecture"]), self.config["preprocessing"]
         self.transform = still_transform(AugmentConfig(**{k: prepared[k] for k in ("crop", "mean", "std")}), model.image_size)
         self.short_side, self.batch = prepared["short_side"], batch
         device = usable_device(device)

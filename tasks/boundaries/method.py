@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from tasks.boundaries import objective
 from tasks.boundaries.config import PretrainConfig
-from tasks.boundaries.model import MotionResNet
 from tasks.core.engine.exchange import encode_shuffled, gather_rows, row_counts
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.momentum import follow, follower
 from tasks.core.nn.queue import KeyQueue
+from tasks.core.nn.resnet_tsm import MotionResNet
 from tasks.core.nn.shared_norm import share_norms
 
 TASKS = ("inter", "intra", "segment", "order")

@@ -4,13 +4,12 @@ import torch
 from torch.nn import functional as F
 
 from tasks.boundaries.classifier import BoundaryClassifier
-from tasks.boundaries.config import EncoderConfig, FinetuneConfig
+from tasks.boundaries.config import FinetuneConfig
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.config import ResNetConfig
 from tasks.core.nn.shared_norm import share_norms
-
-_LAYERS = {"layer1": 1, "layer2": 2, "motion": 2, "layer3": 3, "layer4": 4}  # what is missing belongs to the stem
 
 
 class BoundaryTraining(Method):
@@ -20,7 +19,7 @@ class BoundaryTraining(Method):
     float32 in [0, 1], and `boundary` (B,) bool, the hard label.
     """
 
-    def __init__(self, config: FinetuneConfig, model: EncoderConfig):
+    def __init__(self, config: FinetuneConfig, model: ResNetConfig):
         super().__init__()
         self.optim = config.optim
         self.classifier = BoundaryClassifier(model, config.window.two_groups)
@@ -33,11 +32,10 @@ class BoundaryTraining(Method):
         return {"loss": loss, "train_accuracy": right.detach() * 100}
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
-        optim = self.optim
+        encoder, optim = self.classifier.encoder, self.optim
 
         def layer_of(name: str) -> int:
-            part = name.split(".")
-            return _LAYERS.get(part[1], 0) if part[0] == "encoder" else 5
+            return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
 
-        groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, 4, optim.layer_decay)
+        groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
         return {MAIN: OptimizerSpec(groups, optim.base_lr, optim.betas, optim.clip_grad)}

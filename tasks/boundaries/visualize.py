@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from tasks.boundaries.config import PretrainConfig
-from tasks.boundaries.model import MotionResNet
 from tasks.core.engine.run import Run
 from tasks.core.files import replacing
+from tasks.core.nn.resnet_tsm import MotionResNet
 
 LENGTH = 9
 """Frames of a clip in a picture: eight pairs."""

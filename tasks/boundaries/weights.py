@@ -4,21 +4,24 @@ from typing import Any
 
 from torch import Tensor
 
-from tasks.boundaries.config import EncoderConfig
-from tasks.boundaries.model import MotionResNet
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
 from tasks.core.errors import UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.encoders import saved_settings
+from tasks.core.nn.resnet_tsm import MotionResNet
 
 
-def check_encoder(reference: str, wanted: EncoderConfig) -> dict[str, Any]:
+def check_encoder(reference: str, wanted: ResNetConfig) -> dict[str, Any]:
     """The config.json of a model whose encoder fits `wanted`; UsageError where it does not.
 
     Size and width must agree, and the MotionSqueeze layer where the model has one; a model without one (MoCo v2, ImageNet) fits too.
     """
     saved = load_config(find_model(reference))
-    if saved["task"] != "boundaries":
-        raise UsageError(f"{reference} is a model of task '{saved['task']}'; boundaries need a ResNet", "make one with: vid convert")
-    found = EncoderConfig(**saved["architecture"])
+    found = saved_settings(saved, reference)
+    if not isinstance(found, ResNetConfig):
+        raise UsageError(
+            f"the encoder in {reference} is of the family '{found.family}'; boundaries need a ResNet", "make one with: vid convert"
+        )
     same = (found.size, found.width) == (wanted.size, wanted.width) and found.motion in (None, wanted.motion)
     if not same:
         raise UsageError(
@@ -31,7 +34,7 @@ def check_encoder(reference: str, wanted: EncoderConfig) -> dict[str, Any]:
 def read_weights(reference: str) -> dict[str, Tensor]:
     """The tensors of a model; UsageError unless its encoder is as large as its config.json says, from which a network may be built then."""
     folder = find_model(reference)
-    weights, config = load_weights(folder), EncoderConfig(**load_config(folder)["architecture"])
+    weights, config = load_weights(folder), saved_settings(load_config(folder), reference)
     check_fits(lambda: MotionResNet(config), encoder_weights(weights), reference)
     return weights
 
@@ -54,6 +57,6 @@ def load_encoder(encoder: MotionResNet, reference: str, weights: dict[str, Tenso
     return {name: tensor for name, tensor in weights.items() if not name.startswith("encoder.")}
 
 
-def _facts(config: EncoderConfig) -> str:
+def _facts(config: ResNetConfig) -> str:
     motion = "no MotionSqueeze" if config.motion is None else f"MotionSqueeze {tuple(config.motion.model_dump().values())}"
     return f"{config.size}, width {config.width}, {motion}"

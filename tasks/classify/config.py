@@ -1,65 +1,105 @@
 """Settings of action recognition. Imports no torch."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.clips.config import DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
-from tasks.core.nn.config import VitConfig
+from tasks.core.nn.encoders import AnyEncoder, family_given
+
+MLP_HIDDEN = 512
 
 
 class HeadConfig(Config):
     """What stands on the encoder.
 
-    `finetune` trains everything with a linear head on mean-pooled tokens; `linear` freezes the encoder and trains a batch-normalised
-    linear layer;
-    `attentive` freezes it and trains one cross-attention query and a linear layer.
+    `finetune` trains everything with a linear head on mean-pooled tokens; `linear` freezes the encoder and trains a linear layer on them,
+    `mlp` two layers; `attentive` freezes it and trains one cross-attention query and a linear layer.
     """
 
-    mode: Literal["finetune", "linear", "attentive"] = "finetune"
-    init_scale: float = Field(0.001, gt=0, description="factor on the head's initial weights")
-    drop_path: float = Field(0.1, ge=0, lt=1)
+    mode: Literal["finetune", "linear", "mlp", "attentive"] = "finetune"
+    norm: Literal["layer", "batch", "l2-batch", "none"] | None = Field(
+        None, description="behind the pooling; null: layer for finetune, batch for linear and mlp; l2-batch: unit length, then batch norm"
+    )
+    affine: bool = Field(False, description="batch norm with a learned scale and shift (the public code of DPC and CoCLR)")
+    hidden: int | None = Field(None, ge=1, description=f"width of a layer before the last one; null: none, for mlp {MLP_HIDDEN}")
+    init_scale: float = Field(0.001, gt=0, description="factor on the head's initial weights (finetune)")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="stochastic depth of a transformer (finetune)")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last linear layer")
-    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the layer norm after pooling (finetune); transformers has 1e-5")
+    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the norm behind the pooling; transformers has 1e-5")
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
+
+    @model_validator(mode="after")
+    def _fit(self):
+        if self.mode == "attentive" and (self.norm or self.hidden):
+            raise ValueError("an attentive probe has its own pooling: set norm and hidden to null")
+        if self.mode == "linear" and self.hidden:
+            raise ValueError("a linear probe has no hidden layer: set mode to mlp, or hidden to null")
+        if self.affine and "batch" not in self.norm_used():
+            raise ValueError(f"affine belongs to batch norm, here the norm is {self.norm_used()}: set norm to batch or l2-batch")
+        return self
+
+    def norm_used(self) -> str:
+        """`norm`, or what null means."""
+        return self.norm or ("layer" if self.mode in ("finetune", "attentive") else "batch")
+
+    def hidden_used(self) -> int | None:
+        """`hidden`, or what null means."""
+        return self.hidden or (MLP_HIDDEN if self.mode == "mlp" else None)
 
 
 class ViewConfig(Config):
-    """Multi-view testing: probabilities are averaged over `clips` windows spread over the video times `crops` squares along its long
-    side.
-    """
+    """Multi-view testing: probabilities are averaged over windows of a video times `crops` squares of each."""
 
-    clips: int = Field(5, ge=1)
-    crops: Literal[1, 3] = 3
+    clips: int = Field(5, ge=1, description="windows that are spread evenly over the video")
+    windows: Literal["spread", "half-overlap"] = Field(
+        "spread", description="half-overlap: windows over the whole video instead, each half over the one before"
+    )
+    crops: Literal[1, 3, 10] = Field(3, description="the centre; along the long side; corners and centre, mirrored too")
+
+    def shown(self) -> str:
+        """Of results: `5x3`, `half-overlapx10`."""
+        return f"{self.clips if self.windows == 'spread' else self.windows}x{self.crops}"
 
 
 class FinetuneConfig(Training):
     """`vid finetune` for action recognition."""
 
-    model: VitConfig | None = Field(None, description="architecture from scratch; null: that of --from")
+    model: AnyEncoder | None = Field(None, discriminator="family", description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
     views: ViewConfig = ViewConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
 
+    _family = field_validator("model", mode="before")(family_given)
+
 
 class EvalConfig(Config):
     """`vid eval classify`.
 
-    `finetuned` tests a classifier; `knn` and `retrieval` use frozen features of any encoder, with `data.train` as the gallery.
+    `finetuned` tests a classifier; `knn` and `retrieval` use frozen features of any encoder, with `data.train` as the gallery. Several
+    models (two streams, say) are tested together: their probabilities, or similarities, are averaged.
     """
 
-    model: str
+    model: tuple[str, ...] = Field(min_length=1, description="model folders, run folders or hf:// ids; each sees videos in its own way")
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
     data: DataConfig = DataConfig(clip={})
     k: int = Field(20, ge=1, description="neighbours of knn")
     recall_at: list[int] = Field(default=[1, 5, 10, 20], description="R@k of retrieval")
+    center: Literal["gallery", "own", "none"] = Field(
+        "gallery", description="knn, retrieval: the mean taken from features: the gallery's from both sets, each set's own, or none"
+    )
     batch_size: int = Field(8, ge=1, description="videos per batch")
     strict: bool = False
     save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}

@@ -81,10 +81,9 @@ def export_transformers(reference: str | Path, out: Path, reporter: Reporter) ->
     folder = find_model(str(reference))
     files.check_out(out, folder, (WEIGHTS, CONFIG))
     classifier, saved = load_classifier(str(folder))
-    if classifier.frozen:
-        raise NoCounterpart(f"transformers' VideoMAE has no {saved['head']['mode']} probe", "--to onnx takes any classifier")
-    refuse_flow(saved["preprocessing"], str(reference))
     model, labels = classifier.encoder.config, saved["labels"]
+    _refuse_other_kinds(model, HeadConfig(**saved["head"]))
+    refuse_flow(saved["preprocessing"], str(reference))
     config = {
         **videomae.config_to_transformers(model, str(reference)),
         "architectures": [ARCHITECTURE],
@@ -102,6 +101,19 @@ def export_transformers(reference: str | Path, out: Path, reporter: Reporter) ->
     return report(out, ARCHITECTURE, difference, settings, reporter)
 
 
+def _refuse_other_kinds(model: Any, head: HeadConfig) -> None:
+    """NoCounterpart for an encoder or a head that VideoMAEForVideoClassification has not."""
+    what = None
+    if not isinstance(model, VitConfig):
+        what = f"encoders of the family '{model.family}'"
+    elif head.mode != "finetune":
+        what = f"{head.mode} probe"
+    elif head.norm_used() != "layer" or head.hidden_used():
+        what = f"head with norm {head.norm_used()}" + (f" and {head.hidden_used()} hidden units" if head.hidden_used() else "")
+    if what:
+        raise NoCounterpart(f"transformers' VideoMAE has no {what}", "--to onnx takes any classifier")
+
+
 def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Writes encoder and head as ONNX: normalised `video` `(B, T, 3, S, S)` float32 to `logits` `(B, n_classes)`.
 
@@ -109,8 +121,8 @@ def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[st
         where it is, and the largest difference to onnxruntime's output. Raises UsageError, InputError (see `write_onnx`).
     """
     folder = find_model(str(reference))
-    classifier, _ = load_classifier(str(folder))
-    return write_onnx(classifier, "logits", classifier.encoder.config, folder, out, reporter)
+    classifier, saved = load_classifier(str(folder))
+    return write_onnx(classifier, "logits", saved["preprocessing"], folder, out, reporter)
 
 
 def _transformers_names(model: VitConfig) -> Names:

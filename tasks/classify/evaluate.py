@@ -1,25 +1,27 @@
 """`vid eval classify`: test a classifier by multi-view, or an encoder's frozen features by k nearest neighbours and retrieval."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tasks.classify.config import EvalConfig, HeadConfig
 from tasks.classify.finetune import labelled, write_predictions
+from tasks.classify.fusion import common_labels, fuse_similarities, fuse_values
 from tasks.classify.model import Classifier
-from tasks.classify.views import Outputs, classify_views, collect, view_batches
+from tasks.classify.similarity import cosine
+from tasks.classify.views import Outputs, check_views, classify_views, collect, view_batches
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
 from tasks.core.clips.config import AugmentConfig, DataConfig
-from tasks.core.clips.prepare import clip_of, flow_for_model, short_side_of, squares_of
+from tasks.core.clips.prepare import clip_of, flow_for_model, short_side_of, squares_of, view_transform
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
-from tasks.core.nn.config import VitConfig
+from tasks.core.nn.encoders import saved_settings
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
-from tasks.core.towers.encoder import load_encoder
+from tasks.core.towers.encoder import VideoEncoder, load_encoder
 from tasks.core.world import join
 
 
@@ -28,26 +30,33 @@ def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple
 
     Args:
         reference: model folder, run folder or `hf://` id. Raises UsageError when it holds no classifier.
+        device: where it computes.
     """
     folder = find_model(reference)
-    config = load_config(folder)
-    if config["task"] != "classify":
-        raise UsageError(
-            f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn"
-        )
-    model, head = VitConfig(**config["architecture"]), HeadConfig(**config["head"])
+    config = _classifier_config(reference)
+    model, head = saved_settings(config, reference), HeadConfig(**config["head"])
     classifier = build_strict(lambda: Classifier(model, len(config["labels"]), head), load_weights(folder), str(folder))
     return classifier.to(device).eval(), config
 
 
-def model_data(data: DataConfig, preprocessing: dict[str, Any]) -> tuple[DataConfig, AugmentConfig]:
+def _classifier_config(reference: str) -> dict[str, Any]:
+    """config.json of a classifier; errors as `load_classifier`."""
+    config = load_config(find_model(reference))
+    if config["task"] != "classify":
+        raise UsageError(
+            f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn"
+        )
+    return config
+
+
+def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1) -> tuple[DataConfig, AugmentConfig]:
     """The reading and normalisation that a model was trained with; an explicit stride in `data` wins."""
     clip = data.clip
     if clip.stride_frames is None and clip.stride_s is None:
         clip = clip_of(preprocessing)
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
-    short = data.short_side or short_side_of(preprocessing)
+    short = data.short_side or short_side_of(preprocessing, crops)
     flow = flow_for_model(data.flow, preprocessing)
     return data.model_copy(update={"clip": clip, "short_side": short, "flow": flow}), squares_of(preprocessing)
 
@@ -83,27 +92,42 @@ def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:
     return {
         **result,
         "n_skipped": len(skipped),
-        "views": f"{config.views.clips}x{config.views.crops}",
+        "views": config.views.shown(),
         "protocol": config.protocol,
         "data_hash": hash_rows(rows),
         "commit": source_commit(),
-        "preset": load_config(find_model(config.model)).get("provenance", {}).get("preset"),
-        "model": config.model,
+        "preset": _one_or_all([load_config(find_model(model)).get("provenance", {}).get("preset") for model in config.model]),
+        "model": _one_or_all(config.model),
     }
 
 
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
 def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, reporter: Reporter) -> tuple[dict[str, Any], list]:
-    classifier, saved = load_classifier(config.model, device)
-    labels = saved["labels"]
-    labelled(rows, "test", labels)
-    data, augment = model_data(config.data, saved["preprocessing"])
-    size = saved["preprocessing"]["image_size"]
-    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter)
-    if not len(outputs.values):
-        raise InputError("none of the videos could be read", "run: vid data check MANIFEST")
+    labels = common_labels({model: _classifier_config(model)["labels"] for model in config.model})
+    found = [_probabilities(config, model, labels, rows, device, stop, reporter) for model in config.model]
+    outputs = fuse_values(found)
+    _some(outputs)
     if config.save_scores:
         write_predictions(Path(config.save_scores), outputs, labels)
     return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels)}, outputs.skipped
+
+
+def _probabilities(
+    config: EvalConfig, model: str, labels: list[str], rows: list, device: torch.device, stop: Any, reporter: Reporter
+) -> Outputs:
+    """Probabilities of one model, its classes in the order of `labels`."""
+    classifier, saved = load_classifier(model, device)
+    labelled(rows, "test", labels)
+    data, augment = model_data(config.data, saved["preprocessing"], config.views.crops)
+    check_views(config.views, data.clip, augment.crop)
+    size = saved["preprocessing"]["image_size"]
+    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter)
+    if len(outputs.values):
+        outputs.values = outputs.values[:, [saved["labels"].index(label) for label in labels]]
+    return outputs
 
 
 def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, reporter: Reporter) -> tuple[dict[str, Any], list]:
@@ -115,41 +139,41 @@ def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, rep
     gallery_rows = read_sources(config.data.train, "train")
     labels = labelled(gallery_rows, "gallery")
     labelled(rows, "test", labels)
-    queries = features(config, rows, labels, device, stop, reporter)
-    gallery = features(config, gallery_rows, labels, device, stop, reporter)
-    if not len(queries.values) or not len(gallery.values):
-        raise InputError("none of the videos could be read", "run: vid data check MANIFEST")
-    similarity = centred_cosine(queries.values, gallery.values)
+    pairs = []
+    for model in config.model:
+        encoder = load_encoder(model, device)
+        sets = [features(config, encoder, part, labels, device, stop, reporter) for part in (rows, gallery_rows)]
+        for part in sets:
+            _some(part)
+        pairs.append((*sets, cosine(sets[0].values, sets[1].values, config.center)))
+    queries, gallery, similarity = fuse_similarities(pairs)
+    _some(queries)
+    _some(gallery)
     if config.protocol == "knn":
         scores = knn_scores(similarity, gallery.labels, len(labels), config.k)
         numbers = {**summarize(scores, queries.labels), "k": config.k}
     else:
         numbers = {f"r@{k}": recall_at(similarity, queries.labels, gallery.labels, k) for k in config.recall_at}
-    return {**numbers, "n": len(queries.labels), "n_gallery": len(gallery.labels)}, queries.skipped + gallery.skipped
+    facts = {"n": len(queries.labels), "n_gallery": len(gallery.labels), "center": config.center}
+    return {**numbers, **facts}, queries.skipped + gallery.skipped
 
 
-def features(config: EvalConfig, rows: list, labels: list[str], device: torch.device, stop: Any, reporter: Reporter) -> Outputs:
-    """Mean-pooled encoder tokens of every video, averaged over views, `(n, dim)`."""
-    from tasks.core.clips.augment import EvalTransform
-
-    encoder, saved = load_encoder(config.model, device)
-    data, augment = model_data(config.data, saved["preprocessing"])
-    transform = EvalTransform(augment, saved["preprocessing"]["image_size"], config.views.crops)
+def features(
+    config: EvalConfig, encoder: VideoEncoder, rows: list, labels: list[str], device: torch.device, stop: Callable, reporter: Reporter
+) -> Outputs:
+    """Pooled features of every video, averaged over views, `(n, dim)`."""
+    data, augment = model_data(config.data, encoder.preprocessing, config.views.crops)
+    check_views(config.views, data.clip, augment.crop)
+    transform = view_transform(encoder.preprocessing, config.views.crops)
 
     def forward(clip: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return encoder(clip).float().mean(1)
+            return encoder(clip)["pooled"]
 
-    batches = view_batches(rows, data, labels, config.batch_size, config.views.clips)
+    batches = view_batches(rows, data, labels, config.batch_size, config.views)
     return collect(forward, batches, transform, config.views.crops, device, stop, reporter, len(rows)).gathered()
 
 
-def centred_cosine(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Cosine similarity `(queries, gallery)` after subtracting the gallery's mean, which masked autoencoders' features share too much
-    of.
-    """
-    mean = gallery.mean(0)
-    a, b = queries - mean, gallery - mean
-    a /= np.linalg.norm(a, axis=1, keepdims=True) + 1e-12
-    b /= np.linalg.norm(b, axis=1, keepdims=True) + 1e-12
-    return a @ b.T
+def _some(outputs: Outputs) -> None:
+    if not len(outputs.values):
+        raise InputError("none of the videos could be read", "run: vid data check MANIFEST")

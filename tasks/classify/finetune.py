@@ -9,8 +9,7 @@ import torch
 
 from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
-from tasks.classify.model import drop_final_norm
-from tasks.classify.views import Outputs, classify_views
+from tasks.classify.views import Outputs, check_views, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
 from tasks.core.data.batch import Batch
 from tasks.core.data.rows import Rows
@@ -21,21 +20,20 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import VideoTransformer
+from tasks.core.nn.encoders import build_for, saved_settings, usable_weights
 from tasks.core.profile import moved
 
 
-def architecture(config: FinetuneConfig) -> VitConfig:
-    """The encoder's architecture: that of the model to start from, else the configured one; they may not contradict each other."""
+def architecture(config: FinetuneConfig) -> Any:
+    """The encoder's settings: those of the model to start from, else the configured ones; they may not contradict each other."""
     if not config.init:
         if config.model is None:
             raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
         return config.model
-    found = VitConfig(**load_config(find_model(config.init))["architecture"])
+    found = saved_settings(load_config(find_model(config.init)), config.init)
     if config.model is not None and config.model != found:
         a, b = config.model.model_dump(), found.model_dump()
-        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if a[k] != b[k])
+        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if k in b and a[k] != b[k])
         raise UsageError(
             f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
         )
@@ -45,7 +43,7 @@ def architecture(config: FinetuneConfig) -> VitConfig:
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     model = architecture(config)
-    if config.data.clip.frames != model.frames:
+    if model.frames not in (None, config.data.clip.frames):
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
         )
@@ -53,6 +51,7 @@ def check(config: FinetuneConfig) -> None:
         setup.check_flow_input(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
+    check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")
     read_sets(config)
 
 
@@ -94,24 +93,22 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
         "classes": len(labels),
         "mode": config.head.mode,
         "start": config.init or "scratch",
-        "views": shown_views(config),
+        "views": config.views.shown(),
     }
 
 
-def build(config: FinetuneConfig, model: VitConfig, n_classes: int) -> Classification:
+def build(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
     """The method with seeded weights and the pretrained encoder in place."""
     weights = {}
     if config.init:
         folder = find_model(config.init)
         weights = encoder_weights(load_weights(folder))
-        check_fits(lambda: VideoTransformer(model, final_norm="norm.weight" in weights), weights, str(folder))
+        check_fits(lambda: build_for(model, weights), weights, str(folder))
     setup.seed_weights(config)
     method = Classification(config, model, n_classes)
     if config.init:
         encoder = method.classifier.encoder
-        if isinstance(encoder.norm, torch.nn.Identity):
-            weights = drop_final_norm(weights)
-        load_strict(encoder, weights, str(folder))
+        load_strict(encoder, usable_weights(encoder, weights), str(folder))
     return method
 
 
@@ -130,14 +127,9 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def result() -> dict[str, Any]:
         publish(run, config, model, trainer.evaluated_model, rows, labels, trainer.last_evaluation)
         told = {"run": str(run.folder), "model": str(run.folder / "model"), **trainer.last_evaluation}
-        return {**told, "views": shown_views(config), "protocol": protocol(config)} if val else told
+        return {**told, "views": config.views.shown(), "protocol": protocol(config)} if val else told
 
     return setup.conclude(run, trainer, result)
-
-
-def shown_views(config: FinetuneConfig) -> str:
-    """Clips x crops of the test."""
-    return f"{config.views.clips}x{config.views.crops}"
 
 
 def protocol(config: FinetuneConfig) -> str:
@@ -201,9 +193,7 @@ def write_confusion(path: Path, outputs: Outputs, labels: list[str]) -> None:
         writer.writerows([name, *counts] for name, counts in zip(labels, np.asarray(matrix).tolist(), strict=True))
 
 
-def publish(
-    run: Run, config: FinetuneConfig, model: VitConfig, method: Classification, rows: list, labels: list[str], metrics: dict
-) -> None:
+def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification, rows: list, labels: list[str], metrics: dict) -> None:
     """Writes the model folder of a classifier."""
     saved = {
         "task": "classify",
@@ -212,7 +202,7 @@ def publish(
         "head": config.head.model_dump(),
         "labels": labels,
         "preprocessing": preprocessing(config.model_copy(update={"model": model}), rows),
-        "metrics": {**metrics, "views": shown_views(config)} if metrics else {},
+        "metrics": {**metrics, "views": config.views.shown()} if metrics else {},
     }
     facts = {"task": f"action recognition, {len(labels)} classes", "trained": config.head.mode}
     use = "vid eval classify --model {run} --data VAL --json"

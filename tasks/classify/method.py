@@ -1,5 +1,7 @@
 """Classification as the loop sees it."""
 
+from typing import Any
+
 import torch
 
 from tasks.classify.config import FinetuneConfig
@@ -7,21 +9,23 @@ from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
-from tasks.core.nn.config import VitConfig
+from tasks.core.nn.shared_norm import share_norms
 
 
 class Classification(Method):
     """Cross-entropy with soft targets (label smoothing, MixUp, CutMix).
 
+    Batch norms that are trained take their statistics over the clips of all processes.
     A batch has `video` `(B, T, 3, S, S)` float32 and `target` `(B, n_classes)` float32, whose rows sum to one.
     """
 
     shardable = True
 
-    def __init__(self, config: FinetuneConfig, model: VitConfig, n_classes: int):
+    def __init__(self, config: FinetuneConfig, model: Any, n_classes: int):
         super().__init__()
         self.optim = config.optim
         self.classifier = Classifier(model, n_classes, config.head)
+        share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         logits = self.classifier(batch["video"]).float()

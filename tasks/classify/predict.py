@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tasks.classify.evaluate import load_classifier
-from tasks.core.clips.prepare import read_views
+from tasks.core.towers.encoder import mean_over_views
 
 
 class VideoClassifier(nn.Module):
@@ -35,10 +35,11 @@ class VideoClassifier(nn.Module):
         """Class probabilities of a video, the most probable first: those of `vid eval classify --scores` in float32.
 
         Args:
-            path: a file or a folder of pictures. clips, crops: the views whose probabilities are averaged. Raises InputError.
+            path: a file or a folder of pictures. Raises InputError where it cannot be read.
+            clips: windows spread over the video.
+            crops: squares of each: 1, 3 or 10.
         """
-        views = read_views(path, self.preprocessing, clips, crops).to(next(self.parameters()).device)
-        mean = torch.stack([self(view[None])[0].float().softmax(-1) for view in views]).mean(0)
+        mean = mean_over_views(lambda clip: self(clip).float().softmax(-1), path, self.preprocessing, clips, crops, self)
         return {self.labels[number]: float(mean[number]) for number in mean.argsort(descending=True).tolist()}
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from tasks.classify.config import ViewConfig
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
 from tasks.core.data.batch import size_of
+from tasks.core.errors import UsageError
 from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
 from tasks.core.world import world
@@ -50,12 +51,34 @@ class Outputs:
         )
 
 
-def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_size: int, clips: int) -> Iterator[dict[str, Any]]:
-    """Batches of all views of this process' share of the rows."""
+def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
+    """UsageError where clips of this kind have no such views.
+
+    Args:
+        views: what is asked for.
+        clip: the frames of a clip.
+        crop: how squares are cut, `AugmentConfig.crop`.
+    """
+    if views.windows == "half-overlap" and clip.sampling == "segments":
+        raise UsageError("half-overlapping windows need dense clips, these are frames spread over a whole video", "use windows: spread")
+    from tasks.core.clips.prepare import check_crops
+
+    check_crops(crop, views.crops)
+
+
+def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_size: int, views: ViewConfig) -> Iterator[dict[str, Any]]:
+    """Batches of all views of this process' share of the rows, `batch_size` videos each; of one video where windows go all over it."""
     from tasks.core.clips.loader import make_eval_loader
 
     rank, processes = world()
-    return iter(make_eval_loader(rows, data, labels, batch_size, rank, processes, clips))
+    clips = None if views.windows == "half-overlap" else views.clips
+    return iter(make_eval_loader(rows, data, labels, batch_size if clips else 1, rank, processes, clips))
+
+
+def rounds_of(rows: list, batch_size: int, views: ViewConfig) -> int:
+    """Batches of the process that has the most."""
+    share = math.ceil(len(rows) / world().size)
+    return share if views.windows == "half-overlap" else math.ceil(share / batch_size)
 
 
 @torch.no_grad()
@@ -74,8 +97,15 @@ def collect(
     """Runs `forward` on every view and averages per video.
 
     Args:
-        forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features). transform: batch to `(N*crops, T, 3, S, S)`.
-        stop: called after every batch; raises to end. max_clips: views that go through the network at once.
+        forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features).
+        batches: of the loader; videos may differ in their number of clips.
+        transform: batch to `(N*crops, T, 3, S, S)`.
+        crops: views of a clip.
+        device: where views are cut and go through the network.
+        stop: called after every batch; raises to end.
+        reporter: shows progress.
+        total: videos.
+        max_clips: views that are cut and go through the network at once.
         rounds: `stop` is called at least this often, so that processes with fewer batches take part when the others agree on stopping.
     """
     values: dict[int, np.ndarray] = {}
@@ -85,8 +115,7 @@ def collect(
         for batch in batches:
             skipped += batch["skipped"]
             if size_of(batch):
-                views = transform(moved(batch, device))
-                out = torch.cat([forward(part) for part in views.split(max_clips)]).float()
+                out = torch.cat([forward(transform(moved(part, device))) for part in parts_of(batch, max(1, max_clips // crops))]).float()
                 out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
                 for uid in dict.fromkeys(batch["uid"].tolist()):
                     mine = (batch["uid"] == uid).numpy()
@@ -109,6 +138,12 @@ def collect(
     )
 
 
+def parts_of(batch: dict[str, Any], clips: int) -> Iterator[dict[str, Any]]:
+    """What is needed to cut views, of at most `clips` clips at a time: many windows of a video would not fit beside each other."""
+    for start in range(0, len(batch["video"]), clips):
+        yield {name: batch[name][start : start + clips] for name in ("video", "size", "seed") if name in batch}
+
+
 def classify_views(
     classifier: nn.Module,
     rows: list,
@@ -121,7 +156,7 @@ def classify_views(
     stop: Callable,
     reporter: Reporter,
 ) -> Outputs:
-    """Class probabilities of every video: softmax per view, then the mean over views (spec C8)."""
+    """Class probabilities of every video: softmax per view, then the mean over views."""
     from tasks.core.clips.augment import EvalTransform
 
     device = next(classifier.parameters()).device
@@ -132,8 +167,7 @@ def classify_views(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return classifier(clip).float().softmax(-1)
 
-    batches = view_batches(rows, data, labels, batch_size, views.clips)
-    rounds = math.ceil(math.ceil(len(rows) / world().size) / batch_size)
+    batches, rounds = view_batches(rows, data, labels, batch_size, views), rounds_of(rows, batch_size, views)
     transform = EvalTransform(augment, size, views.crops)
     outputs = collect(forward, batches, transform, views.crops, device, stop, reporter, len(rows), rounds=rounds)
     classifier.train(was_training)

@@ -87,6 +87,12 @@ def section_at(options: list[type[BaseModel]], values: Any, discriminator: str =
     return None
 
 
+def first_tag(options: list[type[BaseModel]], discriminator: str) -> Any:
+    """The kind of the first of several sections: what a section that does not say its kind is taken for."""
+    field = options[0].model_fields.get(discriminator)
+    return field.default if field is not None else None
+
+
 def discriminator_of(field: FieldInfo) -> str:
     """The key that chooses between the sections of a field."""
     return field.discriminator if isinstance(field.discriminator, str) else "name"

@@ -11,7 +11,6 @@ from tasks.core.checkpoint import CONFIG
 from tasks.core.convert import check_out, read_json
 from tasks.core.errors import UsageError, VidError
 from tasks.core.files import replacing_folder, write_json
-from tasks.core.nn.config import VitConfig
 from tasks.core.reporter import Reporter
 
 MODEL = "model.onnx"
@@ -19,24 +18,32 @@ OPSET = 18
 TOLERANCE = 1e-4
 
 
-def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, out: Path, reporter: Reporter) -> dict[str, Any]:
+def write_onnx(
+    module: nn.Module, output: str, preprocessing: dict[str, Any], folder: Path, out: Path, reporter: Reporter
+) -> dict[str, Any]:
     """Writes `model.onnx` (weights of more than 2 GB beside it) and config.json, whose preprocessing says what `video` must be.
 
     Input `video` `(batch, T, 3, S, S)` float32, normalised; the batch size is free. Nothing is written when onnxruntime disagrees.
 
     Args:
-        module: on the CPU, in evaluation mode. output: its name in the graph. folder: the model folder it comes from.
+        module: on the CPU, in evaluation mode.
+        output: its name in the graph.
+        preprocessing: of config.json, which says the size of a clip.
+        folder: the model folder it comes from.
+        out: the folder to write.
+        reporter: told what was written.
 
     Returns:
         where it is, the shapes, and the largest difference between the outputs of torch and of onnxruntime for one clip and for two.
 
     Raises:
-        UsageError: a package is missing, or `out` holds something else. VidError: the outputs differ by more than 1e-4.
+        UsageError: a package is missing, `out` holds something else, or ONNX lacks an operation of the network.
+        VidError: the outputs differ by more than 1e-4.
     """
     check_out(out, folder, (MODEL, CONFIG))
     _need_packages()
     generator = torch.Generator().manual_seed(0)
-    shape = (config.frames, 3, config.image_size, config.image_size)
+    shape = (preprocessing["frames"], 3, preprocessing["image_size"], preprocessing["image_size"])
     clips = [torch.randn(n, *shape, generator=generator) for n in (2, 1)]
     with replacing_folder(out) as partial:
         _export(module, clips[0], output, partial / MODEL)
@@ -45,8 +52,7 @@ def write_onnx(module: nn.Module, output: str, config: VitConfig, folder: Path, 
             raise VidError(f"the ONNX file gives other numbers than the model: they differ by {difference:.1e}", "nothing was written")
         saved = {**read_json(folder / CONFIG), "onnx": {"opset": OPSET, "input": "video", "output": output, "max_difference": difference}}
         write_json(partial / CONFIG, saved)
-    prepared = saved.get("preprocessing", {})
-    if prepared.get("crop") == "motion" or prepared.get("flow") or prepared.get("flow_input"):
+    if preprocessing.get("crop") == "motion" or preprocessing.get("flow") or preprocessing.get("flow_input"):
         reporter.warn("the model takes more than resized frames: tasks.core.clips.prepare.read_views makes its input from a video")
     reporter.info(f"wrote {out / MODEL}, checked with onnxruntime: outputs differ by at most {difference:.1e}")
     return {

@@ -8,7 +8,6 @@ import torch
 from tasks.core import convert as files
 from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_strict, load_weights, save_model
 from tasks.core.convert import Names, Tensors
-from tasks.core.convert_onnx import write_onnx
 from tasks.core.convert_transformers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -84,17 +83,6 @@ def export_transformers(reference: str | Path, out: Path, reporter: Reporter) ->
     tensors, settings = files.give_names(autoencoder.state_dict(), names), saved["preprocessing"]
     difference = write_folder(out, config, tensors, settings, about, lambda written: _difference(autoencoder, written, reporter))
     return report(out, ARCHITECTURE, difference, settings, reporter)
-
-
-def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Writes the encoder as ONNX: normalised `video` `(B, T, 3, S, S)` float32 to `tokens` `(B, N, dim)`.
-
-    Returns:
-        where it is, and the largest difference to onnxruntime's output. Raises UsageError, InputError (see `write_onnx`).
-    """
-    folder = find_model(str(reference))
-    autoencoder, saved = load_model(folder)
-    return write_onnx(autoencoder.encoder, "tokens", VitConfig(**saved["architecture"]), folder, out, reporter)
 
 
 def load_model(folder: Path) -> tuple[MaskedAutoencoder, dict[str, Any]]:

@@ -10,6 +10,7 @@ from tasks.core.engine import setup
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.encoders import saved_settings
 from tasks.core.profile import moved
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
@@ -32,11 +33,10 @@ def check(config: PretrainConfig) -> None:
     setup.training_rows(config.data)
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
-        found, wanted = (
-            VitConfig(**v).model_copy(update={"start": "xavier"})
-            for v in (load_config(find_model(config.init))["architecture"], config.model.model_dump())
-        )
-        if found != wanted:
+        found = saved_settings(load_config(find_model(config.init)), config.init)
+        if not isinstance(found, VitConfig):
+            raise UsageError(f"the encoder in {config.init} is of the family '{found.family}'; masked pretraining needs a transformer, vit")
+        if found.model_copy(update={"start": config.model.start}) != config.model:
             raise UsageError(
                 f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
             )

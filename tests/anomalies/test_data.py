@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from encoder_toys import encoder_folder
 
 from tasks.anomalies.config import FlowConfig
 from tasks.anomalies.data import FlowClips, FrameClips, all_clips, flow_batches, flow_loader, frame_batches, frame_loader
@@ -269,6 +270,17 @@ def test_a_video_transformer_describes_stills(tmp_path):
     again = FrameEncoder(encoder.saved, encoder.network.state_dict())
     assert torch.equal(again(frames), encoder(frames))
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_an_encoder_of_another_family_describes_stills(tmp_path):
+    from tasks.core.towers import load_encoder as clip_encoder
+
+    encoder_folder(tmp_path / "resnet", "resnet")
+    encoder, clips = load_encoder(str(tmp_path / "resnet")), clip_encoder(tmp_path / "resnet")
+    frames = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = torch.cat([clips(frame[None])["pooled"] for frame in frames])
+    assert torch.allclose(encoder(frames.permute(0, 3, 1, 2)), expected, atol=1e-4)
 
 
 def test_encoders_that_see_nothing_in_a_still_are_refused(tmp_path):

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from tasks.boundaries import finetune
-from tasks.boundaries.config import EncoderConfig, FinetuneConfig
+from tasks.boundaries.config import FinetuneConfig
 from tasks.core.engine.run import Run
+from tasks.core.nn.config import ResNetConfig
 from tasks.core.reporter import Quiet
 
-MODEL = EncoderConfig(size="resnet18", width=8, image_size=32, motion={"patch": 5})
+MODEL = ResNetConfig(size="resnet18", width=8, image_size=32, motion={"patch": 5})
 PLAIN = MODEL.model_copy(update={"motion": None})  # MotionSqueeze's softmax at temperature 0.01 magnifies the order of a sum a thousandfold
 
 

@@ -7,11 +7,12 @@ import torch
 import torchvision
 
 from tasks.boundaries import pretrain
-from tasks.boundaries.config import ContrastConfig, EncoderConfig, PretrainConfig
+from tasks.boundaries.config import ContrastConfig, PretrainConfig
 from tasks.boundaries.convert import convert
-from tasks.boundaries.model import MotionResNet
 from tasks.boundaries.weights import load_encoder
 from tasks.core.errors import InputError, UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet
 from tasks.core.reporter import Quiet
 
 
@@ -60,7 +61,7 @@ def test_torchvision_with_and_without_counters(state, tmp_path):
     torch.save(old, tmp_path / "resnet50.pth")
     convert(tmp_path / "resnet50.pth", "torchvision-resnet50", tmp_path / "model", Quiet())
     convert(tmp_path / "resnet50.pth", "torchvision-resnet50", tmp_path / "model", Quiet())  # its own folder is replaced
-    encoder = MotionResNet(EncoderConfig())
+    encoder = MotionResNet(ResNetConfig())
     assert load_encoder(encoder, str(tmp_path / "model")) == {}
     theirs = torchvision.models.resnet50()
     theirs.load_state_dict(state)

@@ -14,7 +14,7 @@ from worlds import train_in_world
 
 from tasks.boundaries import finetune
 from tasks.boundaries.classifier import BoundaryClassifier
-from tasks.boundaries.config import EncoderConfig, FinetuneConfig, MergeConfig
+from tasks.boundaries.config import FinetuneConfig, MergeConfig
 from tasks.boundaries.labels import candidates, windows
 from tasks.boundaries.learned import LearnedScorer, score_video, still_transform
 from tasks.boundaries.merge import merge
@@ -27,6 +27,7 @@ from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import InputError, Preempted, UsageError
+from tasks.core.nn.config import ResNetConfig
 from tasks.core.video.open import open_video
 
 
@@ -248,7 +249,7 @@ def test_the_encoder_comes_from_the_model_given(truth, tmp_path):
     with pytest.raises(UsageError, match="no detector of event boundaries"):
         LearnedScorer(str(tmp_path / "pre"))
     with pytest.raises(UsageError, match=r"another architecture.* width 8, .* width 16"):
-        finetune.check(settings(truth, model=EncoderConfig(**{**MODEL.model_dump(), "width": 16}), init=str(tmp_path / "pre")))
+        finetune.check(settings(truth, model=ResNetConfig(**{**MODEL.model_dump(), "width": 16}), init=str(tmp_path / "pre")))
     save_model(tmp_path / "vit", weights, {**saved, "task": "masked"}, "")
     with pytest.raises(UsageError, match="task 'masked'"):
         finetune.check(settings(truth, model=None, init=str(tmp_path / "vit")))

@@ -16,9 +16,8 @@ from pretrain_helpers import ENCODER, config, losses, method
 from worlds import train_in_world
 
 from tasks.boundaries import pretrain
-from tasks.boundaries.config import ContrastConfig, EncoderConfig
+from tasks.boundaries.config import ContrastConfig
 from tasks.boundaries.data import PretrainViews, TuplePicker
-from tasks.boundaries.model import MotionResNet
 from tasks.boundaries.weights import load_encoder
 from tasks.core.checkpoint import load_config, load_weights
 from tasks.core.clips.clips import ClipSampler
@@ -29,6 +28,8 @@ from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.engine.run import Run, read_metrics
 from tasks.core.errors import Preempted, UsageError
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet
 from vidcli import app
 
 SMALL = config(model={**ENCODER, "image_size": 32})
@@ -232,13 +233,13 @@ def test_a_model_folder_starts_the_next_run(videos, tmp_path):
     assert (saved["task"], saved["method"], saved["architecture"]["motion"]["patch"]) == ("boundaries", "cvclr", 3)
     assert saved["preprocessing"]["stride_s"] == pytest.approx(2 / 12, rel=0.01)
     again = pretrain.build(settings.model_copy(update={"init": str(tmp_path / "run")}))
-    alone = MotionResNet(EncoderConfig(**saved["architecture"]))
+    alone = MotionResNet(ResNetConfig(**saved["architecture"]))
     assert load_encoder(alone, str(tmp_path / "run")) == {}
     for name, tensor in alone.state_dict().items():
         assert torch.equal(tensor, again.encoder.state_dict()[name])
         assert torch.equal(tensor, again.key_encoder.state_dict()[name])
     with pytest.raises(UsageError, match="width 8"):
-        pretrain.check(settings.model_copy(update={"init": str(tmp_path / "run"), "model": EncoderConfig(size="resnet18", width=16)}))
+        pretrain.check(settings.model_copy(update={"init": str(tmp_path / "run"), "model": ResNetConfig(size="resnet18", width=16)}))
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from masked_helpers import same_everywhere
+from safetensors.torch import load_file
 
 from tasks.classify.config import FinetuneConfig, HeadConfig
-from tasks.classify.evaluate import centred_cosine, model_data
+from tasks.classify.evaluate import model_data
+from tasks.classify.heads import HEADS
 from tasks.classify.method import Classification
-from tasks.classify.model import HEADS, Classifier
+from tasks.classify.model import Classifier
+from tasks.classify.similarity import cosine
 from tasks.classify.views import collect
+from tasks.core.checkpoint import save_model
 from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
@@ -88,6 +92,23 @@ def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, cro
     assert straight.paths == ["v0", "v1"]
 
 
+@pytest.mark.parametrize("max_clips", [1, 7, 64])
+def test_views_go_through_the_network_in_parts(max_clips):
+    """A video of five clips and one of two, ten crops each."""
+    sizes, values, uid = [], torch.rand(7), torch.tensor([0, 0, 0, 0, 0, 1, 1])
+    batch = {"video": values.view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4), "size": torch.full((7, 2), 4), "uid": uid, "label": uid}
+    batch |= {"path": [f"v{u}" for u in uid], "skipped": []}
+
+    def forward(views: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(views))
+        return views.mean((1, 2, 3, 4))[:, None]
+
+    transform = lambda part: part["video"].repeat_interleave(10, 0)  # noqa: E731
+    found = collect(forward, iter([batch]), transform, 10, torch.device("cpu"), lambda: None, Quiet(), 2, max_clips=max_clips)
+    assert max(sizes) <= max(10, max_clips)
+    assert found.values[:, 0] == pytest.approx([float(values[:5].mean()), float(values[5:].mean())], rel=1e-5)
+
+
 def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
     saved = {
         "image_size": 64,
@@ -110,9 +131,12 @@ def test_model_data_takes_over_preprocessing_and_lets_a_stride_win():
     assert (data.clip.stride_s, data.clip.stride_frames, data.clip.frames) == (0.5, None, 8)
 
 
-def test_centred_cosine_by_hand():
-    gallery = np.array([[1.0, 0.0], [-1.0, 0.0]])
-    assert centred_cosine(np.array([[2.0, 0.0]]), gallery)[0] == pytest.approx([1.0, -1.0])
+def test_cosine_by_hand():
+    gallery, queries = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 6.0]]), np.array([[2.0, 3.0], [4.0, 3.0]])
+    assert cosine(queries, gallery, "none")[0] == pytest.approx(np.array([2, -2, 3]) / 13**0.5)
+    centred = np.array([[1.0, -2.0], [-1.0, -2.0], [0.0, 4.0]])
+    assert cosine(queries, gallery)[0] == pytest.approx([0.0, -4 / 5, 1 / 5**0.5])
+    assert cosine(queries, gallery, "own") == pytest.approx(np.array([[-1], [1]]) * centred[:, 0] / np.linalg.norm(centred, axis=1))
 
 
 def vid(*words: object) -> dict:
@@ -235,10 +259,71 @@ def test_frozen_protocols_run_on_a_pretraining_run(chain, protocol):
     assert 0 <= found["top1" if protocol == "knn" else "r@1"] <= 100
 
 
+def test_two_models_average_their_probabilities(chain, tmp_path):
+    """The second is the first with its classes in reverse: what is averaged are the same numbers."""
+    import csv
+
+    folder, manifest, _, _ = chain
+    (tmp_path / "model").mkdir()
+    saved = json.loads((folder / "ft/model/config.json").read_text())
+    weights = load_file(folder / "ft/model/model.safetensors")
+    weights |= {f"head.linear.{name}": weights[f"head.linear.{name}"].flip(0).contiguous() for name in ("weight", "bias")}
+    save_model(tmp_path / "turned", weights, {**saved, "labels": saved["labels"][::-1]}, "")
+    other = {**weights, "head.linear.bias": torch.linspace(-1, 1, 10)}
+    save_model(tmp_path / "other", other, {**saved, "labels": saved["labels"][::-1]}, "")
+    scores = {}
+    for name, models in {"one": ["ft"], "same": ["ft", "turned"], "other": ["other"], "both": ["ft", "other"]}.items():
+        words = [w for m in models for w in ("--model", folder / m if m == "ft" else tmp_path / m)]
+        file = tmp_path / f"{name}.csv"
+        found = vid("eval", "classify", *words, "--data", manifest, "--clips", 1, "--crops", 1, "--scores", file, "--workers", 0, "--json")
+        rows = list(csv.DictReader(file.open()))
+        scores[name] = np.array([[float(row[label]) for label in saved["labels"]] for row in rows])
+    assert found["model"] == [str(folder / "ft"), str(tmp_path / "other")]
+    assert np.allclose(scores["same"], scores["one"], atol=2e-6)
+    assert np.allclose(scores["both"], (scores["one"] + scores["other"]) / 2, atol=2e-6)
+    assert np.abs(scores["other"] - scores["one"]).max() > 0.05
+
+
+def test_half_overlapping_windows_and_ten_crops_by_command(chain):
+    """24 frames, windows of 4 frames 2 apart: each begins 4 frames after the one before."""
+    from tasks.classify.evaluate import load_classifier
+    from tasks.core.clips.prepare import view_transform
+    from tasks.core.data.manifest import read_sources
+    from tasks.core.video.open import open_video
+
+    folder, manifest, _, _ = chain
+    words = ("--windows", "half-overlap", "--crops", 10, "--scores", folder / "half.csv", "--batch-size", 4, "--workers", 0)
+    found = vid("eval", "classify", "--model", folder / "ft", "--data", manifest, *words, "--json")
+    assert found["views"] == "half-overlapx10"
+    line = (folder / "half.csv").read_text().splitlines()[1].split(",")
+    classifier, saved = load_classifier(str(folder / "ft"))
+    row = next(row for row in read_sources([str(manifest)], "val") if row.path == line[0])
+    with open_video(row.path) as reader:
+        starts = [*range(0, reader.n_frames - 7, 4), reader.n_frames - 7]
+        clips = torch.stack([torch.from_numpy(reader.get(range(s, s + 7, 2))) for s in dict.fromkeys(starts)]).permute(0, 1, 4, 2, 3)
+    views = view_transform({**saved["preprocessing"]}, 10)({"video": clips, "size": torch.full((len(clips), 2), clips.shape[-1])})
+    assert len(views) == 10 * len(clips)
+    with torch.no_grad():
+        expected = classifier(views).softmax(-1).mean(0)
+    assert np.allclose([float(v) for v in line[3:]], expected.numpy(), atol=2e-5)
+
+
+def test_wrong_views_are_said(chain, capsys):
+    from vidcli.app import main
+
+    folder, manifest, _, _ = chain
+    for words, told in (
+        (("--crops", "4"), "expected one of 1, 3, 10"),
+        (("--windows", "half-overlp"), "did you mean 'half-overlap'"),
+        (("--center", "mine"), "expected one of gallery, own, none"),
+        (("--model", str(folder / "pre")), "not a classifier"),
+    ):
+        assert main(["eval", "classify", "--model", str(folder / "ft"), "--data", str(manifest), *words]) == 2
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mode", ["linear-probe", "attentive-probe"])
 def test_probes_leave_the_encoder_as_it_was(chain, mode, tmp_path):
-    from safetensors.torch import load_file
-
     folder, manifest, _, _ = chain
     vid(
         "finetune",

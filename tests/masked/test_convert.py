@@ -15,7 +15,8 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.config import SIZES
 from tasks.core.nn.masked import take
 from tasks.core.reporter import Quiet
-from tasks.masked.convert import convert, export_onnx, export_transformers, load_model
+from tasks.core.towers.convert import export_onnx
+from tasks.masked.convert import convert, export_transformers, load_model
 
 SIZED = [(dim, heads, decoder) for (dim, _, heads), decoder in zip(SIZES.values(), (96, 192, 384, 512, 640), strict=True)]
 
@@ -172,14 +173,14 @@ def test_an_original_checkpoint(reference, tmp_path):
 
 
 def test_the_converted_encoder_starts_a_classifier(reference, tmp_path):
-    from tasks.core.towers.encoder import load_encoder
+    from tasks.core.towers import load_encoder
 
     theirs = reference.pretrainer()
     convert(reference.save(theirs, tmp_path / "theirs"), "transformers", tmp_path / "ours", Quiet())
-    encoder, _ = load_encoder(str(tmp_path / "ours"))
+    encoder = load_encoder(tmp_path / "ours")
     video = reference.video(theirs.config)
     with torch.no_grad():
-        assert torch.allclose(encoder(video), theirs.videomae(video).last_hidden_state, atol=1e-5)
+        assert torch.allclose(encoder(video)["tokens"], theirs.videomae(video).last_hidden_state, atol=1e-5)
 
 
 @pytest.mark.parametrize(

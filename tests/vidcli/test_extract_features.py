@@ -21,9 +21,9 @@ from tasks.core.data.features import FeatureFolder, Grid
 from tasks.core.data.manifest import Row, read_sources
 from tasks.core.data.streams import open_streams
 from tasks.core.nn.config import VitConfig
+from tasks.core.towers import load_encoder
 from tasks.core.video.open import open_video
 from tasks.masked.config import DecoderConfig
-from tasks.masked.features import load
 from tasks.masked.model import MaskedAutoencoder
 
 VIT = VitConfig(**MODEL)
@@ -68,7 +68,7 @@ def test_a_video_gets_the_mean_over_its_views(place, vid):
         ("videos/a.mp4", 1, 32, 24),
         ("videos/b.mp4", 1, 32, 40),
     ]
-    expected = load("ours").features("videos/b.mp4", clips=3, crops=3).numpy()
+    expected = load_encoder("ours").features("videos/b.mp4", clips=3, crops=3).numpy()
     np.testing.assert_allclose(arrays(place)["features"], expected, atol=1e-5)
     assert np.abs(arrays(place)["features"] - arrays(place, "a")["features"]).max() > 1e-3
 
@@ -109,7 +109,7 @@ def test_what_is_there_is_done_again_only_with_other_settings_or_another_model(p
     first = records(vid(*line)[1])
     assert [r.get("skipped") for r in first + records(vid(*line)[1])] == [None, None, True, True]
     assert [r.get("skipped") for r in records(vid(*line, "--clips", "2")[1])] == [None, None]
-    changed, saved = load("ours"), json.loads((place / "ours" / "config.json").read_text())
+    changed, saved = load_encoder("ours"), json.loads((place / "ours" / "config.json").read_text())
     autoencoder = same_everywhere(MaskedAutoencoder(VIT, DecoderConfig(**saved["decoder"])), vectors=0.1)
     save_model(place / "ours", autoencoder.state_dict(), saved, "")
     assert [r.get("skipped") for r in records(vid(*line, "--clips", "2")[1])] == [None, None]
@@ -127,11 +127,11 @@ def test_a_share_and_a_broken_video(place, vid):
 
 
 def test_wrong_input(place, vid):
-    save_model(place / "other", {"x": torch.zeros(1)}, {"task": "boundaries", "architecture": {}}, "")
+    save_model(place / "other", {"x": torch.zeros(1)}, {"task": "anomalies", "architecture": {}}, "")
     for settings, told in (
         ((), "model"),
         (("--model", "nowhere"), "the folder does not exist"),
-        (("--model", "other"), "other is a model of task 'boundaries'"),
+        (("--model", "other"), "other is a model of task 'anomalies', which has no encoder of clips"),
         (("--model", "ours", "--per", "frame"), "per"),
         (("--model", "ours", "--hop", "1"), "add --per window"),
         (("--model", "ours", "--device", "tpu9"), "cannot use device 'tpu9'"),

@@ -31,6 +31,22 @@ def test_an_inherited_value_names_the_ancestor(toy):
     assert origins(resolve(Given("toy/small")))["train.batch_size"] == "preset toy/base (presets/toy/base.yaml), extended by toy/small"
 
 
+def test_an_encoder_of_another_family_forgets_the_settings_of_the_one_it_was():
+    """A preset from before families were named: its settings are those of a transformer."""
+    mine = Path("mine.yaml")
+    given = {"task": "classify", "model": {"size": "tiny", "dim": 96, "image_size": 32}}
+    mine.write_text(yaml.safe_dump(given))
+    models = [
+        resolve(Given("classify/tiny", [mine], sets=sets), "finetune").config.model
+        for sets in ([], ["model.family=vit"], ["model.family=resnet", "model.size=resnet18", "model.motion.patch=5"])
+    ]
+    assert [(m.family, m.size, m.image_size) for m in models] == [("vit", "tiny", 32), ("vit", "tiny", 32), ("resnet", "resnet18", 224)]
+    assert models[1] == models[0]
+    assert models[2].motion.patch == 5
+    with pytest.raises(UsageError, match=r"model\.dim: unknown key"):
+        resolve(Given("classify/tiny", [mine], sets=["model.family=resnet", "model.dim=9"]), "finetune")
+
+
 def test_a_section_of_another_kind_forgets_the_keys_of_the_kind_it_was(toy):
     resolved = resolve(Given("toy/small", sets=["kind.name=plain"]))
     assert resolved.config.kind.model_dump() == {"name": "plain", "shared": 1}

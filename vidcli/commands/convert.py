@@ -12,8 +12,8 @@ HELP = """Make a model folder from published weights, or from a model folder som
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries). To: transformers (opens with from_pretrained and the video-classification pipeline) or
-onnx (encoder and head). Files are read as tensors only, every tensor must have its place in the model, and what was written is
-compared with the model. Weights keep the licence they were published under."""
+onnx (a classifier, or the encoder of any other model). Files are read as tensors only, every tensor must have its place in the model,
+and what was written is compared with the model. Weights keep the licence they were published under."""
 
 EXAMPLES = options.examples(
     "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",
@@ -76,12 +76,23 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
 
 def export_transformers(model: Path, out: Path, reporter: Any) -> dict[str, Any]:
     """Writes a `transformers` folder from a masked or classify model folder or run folder."""
-    return _exporter(model, "transformers").export_transformers(model, out, reporter)
+    from tasks.core.checkpoint import find_model, load_config
+    from tasks.core.errors import UsageError
+
+    task = load_config(find_model(str(model)))["task"]
+    if task not in ARCHITECTURES.values():
+        raise UsageError(f"{model} is a model of task '{task}'; --to transformers takes masked and classify models", "--to onnx takes more")
+    return converter(task).export_transformers(model, out, reporter)
 
 
 def export_onnx(model: Path, out: Path, reporter: Any) -> dict[str, Any]:
-    """Writes `model.onnx` and config.json from a masked or classify model folder or run folder."""
-    return _exporter(model, "onnx").export_onnx(model, out, reporter)
+    """Writes `model.onnx` and config.json: encoder and head of a classifier, the encoder of any other model."""
+    from tasks.core.checkpoint import find_model, load_config
+    from tasks.core.towers.convert import export_onnx
+
+    task = load_config(find_model(str(model)))["task"]
+    export = converter(task).export_onnx if task == "classify" else export_onnx
+    return export(model, out, reporter)
 
 
 def converter(task: str) -> Any:
@@ -89,16 +100,6 @@ def converter(task: str) -> Any:
     from importlib import import_module
 
     return import_module(f"tasks.{task}.convert")
-
-
-def _exporter(model: Path, to: str) -> Any:
-    from tasks.core.checkpoint import find_model, load_config
-    from tasks.core.errors import UsageError
-
-    task = load_config(find_model(str(model)))["task"]
-    if task not in ARCHITECTURES.values():
-        raise UsageError(f"{model} is a model of task '{task}'; --to {to} takes masked and classify models")
-    return converter(task)
 
 
 def is_model(path: Path) -> bool:

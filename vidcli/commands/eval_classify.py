@@ -12,6 +12,8 @@ EXAMPLES = options.examples(
     "vid eval classify --model runs/finetune-classify-tiny --data val.csv",
     "vid eval classify --model runs/finetune-classify-tiny --data val.csv --clips 2 --crops 3 --json",
     "vid eval classify --model runs/pretrain-masked-tats-tiny --protocol knn --gallery train.csv --data val.csv",
+    "vid eval classify --model runs/rgb --model runs/flow --data val.csv --windows half-overlap --crops 10",
+    "vid eval classify --model runs/mine --protocol retrieval --center own --gallery train.csv --data val.csv",
 )
 
 FLAGS = {  # parameter: (flag, key of the configuration)
@@ -20,7 +22,9 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "gallery": ("--gallery", "data.train"),
     "protocol": ("--protocol", "protocol"),
     "clips": ("--clips", "views.clips"),
+    "windows": ("--windows", "views.windows"),
     "crops": ("--crops", "views.crops"),
+    "center": ("--center", "center"),
     "k": ("--k", "k"),
     "batch_size": ("--batch-size", "batch_size"),
     "workers": ("--workers", "data.workers"),
@@ -30,13 +34,27 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 }
 
 
+MODEL_HELP = "Model folder, run folder or hf://org/repo[@revision]. Repeated: probabilities or similarities are averaged."
+
+
 def command(
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Model folder, run folder or hf://org/repo[@revision].")],
+    model: Annotated[list[str], typer.Option(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
     protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval.")] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
-    crops: Annotated[int | None, typer.Option(metavar="N", help="Squares along the long side: 1 or 3 [default: 3].")] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="spread, or half-overlap: over the whole video, not --clips [default: spread]."),
+    ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Squares: 1, 3 along the long side, or 10, corners and centre, mirrored too [default: 3]."),
+    ] = None,
+    center: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Mean taken from knn and retrieval features: gallery, own (per set), none [default: gallery]."),
+    ] = None,
     k: Annotated[int | None, typer.Option("--k", metavar="N", help="Neighbours of knn.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Videos per batch.")] = None,
     workers: options.Workers = None,
@@ -52,7 +70,7 @@ def command(
 ) -> int:
     """Test a classifier, or an encoder's frozen features.
 
-    A classifier is tested with several views per video, frozen features by nearest neighbours or retrieval.
+    A classifier is tested with several views per video, frozen features of any encoder by nearest neighbours or retrieval.
     Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
     Exit code 4: some videos could not be read, the numbers are those of the rest."""
     from tasks.core.files import write_json

@@ -42,11 +42,11 @@ SOUND_FLAGS = {
     "dtype": ("--dtype", "dtype"),
 }
 
-Model = typer.Option(metavar="MODEL", help="Masked or classify model: folder, run folder or hf://org/repo[@revision].")
+Model = typer.Option(metavar="MODEL", help="A model with an encoder of clips: folder, run folder or hf://org/repo[@revision].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.npz and .json go; what is there is not done again.")
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
 Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it and averaged [default: 5].")
-Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, or 3 [default: 1].")
+Crops = typer.Option(metavar="N", help="Squares of a clip, averaged: 1, the centre, 3 or 10 [default: 1].")
 Format = typer.Option("--format", metavar="NAME", help="npz, npy (can be read in parts) or h5 [default: npz].")
 Dtype = typer.Option(metavar="NAME", help="float32 or float16 [default: float32].")
 Hop = typer.Option(metavar="SECONDS", min=0, help="From one window to the next [default: the length of a window; of sound 0.01].")

@@ -248,20 +248,27 @@ class TrainTransform:
         return self._noise
 
 
-class EvalTransform:
-    """Short side to S (with flow to 2 S), then the centre square or three squares spread along the long side; normalised. No randomness.
+TEN_CROPS_SIDE = 8 / 7
+"""Short side over the side of the squares of ten crops: 256 px for squares of 224 (Krizhevsky et al. 2012, section 4.1)."""
 
-    With `crop: motion` the one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
+
+class EvalTransform:
+    """Short side to S (with flow to 2 S), then the centre square, three squares spread along the long side, or ten crops; normalised. No
+    randomness.
+
+    Ten crops: short side to 8/7 of that, the squares in the four corners and the centre, then the same mirrored. With `crop: motion` the
+    one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
 
     Args:
         augment: only `mean`, `std`, `flow`, and `crop` and its margin where that is `motion`.
         size: S, px.
-        crops: 1 (centre) or 3 (left / top, centre, right / bottom).
+        crops: 1 (centre), 3 (left / top, centre, right / bottom) or 10.
     """
 
     def __init__(self, augment: AugmentConfig, size: int, crops: int = 1):
-        if crops not in (1, 3):
-            raise ValueError(f"crops must be 1 or 3, not {crops}")
+        possible = (1, 3) if augment.crop == "motion" else (1, 3, 10)
+        if crops not in possible:
+            raise ValueError(f"crops must be {' or '.join(map(str, possible))}, not {crops}")
         self.size = size
         self.crops = crops
         self.augment = augment
@@ -309,8 +316,19 @@ class EvalTransform:
 
     def _squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
         side = _cut_side(self.size, self.augment)
+        short = round(side * TEN_CROPS_SIDE) if self.crops == 10 else side
         for clip, (height, width) in zip(video, size.tolist(), strict=True):
-            long = max(side, round(side * max(height, width) / min(height, width)))
-            clip = _resize(clip[..., :height, :width], [side, long] if height <= width else [long, side])
-            for share in (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0):
-                yield clip.narrow(-1 if height <= width else -2, int((long - side) * share), side)
+            long = max(short, round(short * max(height, width) / min(height, width)))
+            clip = _resize(clip[..., :height, :width], [short, long] if height <= width else [long, short])
+            if self.crops == 10:
+                five = [clip[..., top : top + side, left : left + side] for top, left in _five_places(*clip.shape[-2:], side)]
+                yield from (*five, *(square.flip(-1) for square in five))
+            else:
+                for share in (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0):
+                    yield clip.narrow(-1 if height <= width else -2, int((long - side) * share), side)
+
+
+def _five_places(height: int, width: int, side: int) -> list[tuple[int, int]]:
+    """(top, left) of the squares in the corners and the centre, in torchvision's order."""
+    bottom, right = height - side, width - side
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]

@@ -155,6 +155,14 @@ class ClipSampler:
         places = shown * np.arange(self.frames) - _NEARLY  # of two frames equally near the earlier, rounding aside
         return grid, (nearest(pts, begin + places, low, high) for begin in grid.times(n)[:, 0])
 
+    def half_overlapping(
+        self, n_frames: int, pts: np.ndarray, start: float | None = None, end: float | None = None
+    ) -> Iterator[np.ndarray]:
+        """Windows over the whole video, each of which begins in the middle of the one before; arguments and items as `windows`."""
+        if self.stride_s is not None:
+            return self.windows(n_frames, pts, hop_s=self.frames * self.stride_s / 2, start=start, end=end)
+        return self.windows(n_frames, pts, hop_frames=max(1, self.frames * self.stride_frames // 2), start=start, end=end)
+
     def _windows_in_time(self, pts: np.ndarray, low: int, high: int, hop_frames: int | None, hop_s: float | None) -> Iterator[np.ndarray]:
         interval = (pts[high - 1] - pts[low]) / max(1, high - 1 - low)
         stride = self._seconds(pts, low, high) if self.stride_s is not None else self.stride_frames * interval

@@ -22,6 +22,8 @@ from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
 
 _OPEN_READERS = 4
+MAX_WINDOWS = 512
+"""Half-overlapping windows of one video: all of them are in memory at once."""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class ClipDataset(Dataset):
         rows: what to read.
         data: clip, decoder, short side, repeats, preload and flow settings.
         labels: class names in the order of their numbers; None: every label is -1.
-        mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones.
+        mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones (None: half-overlapping windows over all of it).
         seed: of all random choices.
         picker: chooses the frames instead of `mode`.
     """
@@ -80,7 +82,7 @@ class ClipDataset(Dataset):
         data: DataConfig,
         labels: list[str] | None,
         mode: str = "train",
-        n_clips: int = 1,
+        n_clips: int | None = 1,
         seed: int = 0,
         picker: Picker | None = None,
     ):
@@ -134,9 +136,19 @@ class ClipDataset(Dataset):
             raise VideoError(row.path, f"its part begins at {row.start_s:g} s, after the last frame at {pts[-1]:g} s")
         if self.picker is not None:
             return self.picker(pts, rng, row)
+        if self.mode == "views" and self.n_clips is None:
+            return Picked(self._windows(pts, row))
         if self.mode == "views":
             return Picked(self._sampler.views(len(pts), pts, self.n_clips, row.start_s, row.end_s))
         return Picked(np.stack([self._sampler.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.data.repeats)]))
+
+    def _windows(self, pts: np.ndarray, row: Row) -> np.ndarray:
+        found = list(self._sampler.half_overlapping(len(pts), pts, row.start_s, row.end_s))
+        if len(found) > MAX_WINDOWS:
+            raise VideoError(
+                row.path, f"it has {len(found)} half-overlapping windows, more than {MAX_WINDOWS}: give parts of it (start,end)"
+            )
+        return np.stack(found)
 
     def _open(self, path: str) -> VideoReader:
         threads = 1 if get_worker_info() is not None or self.data.preload else None
@@ -226,9 +238,15 @@ def make_train_loader(
 
 
 def make_eval_loader(
-    rows: Sequence[Row], data: DataConfig, labels: list[str] | None, batch_size: int, rank: int = 0, world: int = 1, n_clips: int = 1
+    rows: Sequence[Row],
+    data: DataConfig,
+    labels: list[str] | None,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    n_clips: int | None = 1,
 ) -> DataLoader:
-    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each.
+    """One ordered pass: every row exactly once over all ranks, `n_clips` fixed clips each (None: half-overlapping windows over all of it).
 
     Ranks may differ by one batch, so results are gathered after the loop, not inside it.
     """

@@ -1,20 +1,21 @@
 """One video as a model takes it, by the `preprocessing` of its config.json."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torchvision.transforms.v2 import functional as F
 
-from tasks.core.clips.augment import EvalTransform
+from tasks.core.clips.augment import TEN_CROPS_SIDE, EvalTransform, TrainTransform
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FlowInput
 from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.loader import ClipDataset, collate
 from tasks.core.data.manifest import Row
 from tasks.core.errors import InputError, UsageError
 from tasks.core.flow.flow import FLOW_SCALE
-from tasks.core.video.reader import VideoReader
+from tasks.core.video.reader import VideoReader, scaled_size
 
 
 def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, crops: int = 1) -> torch.Tensor:
@@ -22,23 +23,57 @@ def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, 
     neighbours.
 
     Args:
-        path: a file or a folder of pictures. clips: windows spread over the video. crops: 1, the centre square, or 3 along the long side.
+        path: a file or a folder of pictures.
+        clips: windows spread over the video.
+        crops: 1, the centre square, 3 along the long side, or 10.
 
     Raises:
         InputError: the video cannot be read.
     """
-    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing), flow=flow_of(preprocessing))
+    transform = view_transform(preprocessing, crops)
+    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing, crops), flow=flow_of(preprocessing))
     sample = ClipDataset([Row(str(path))], data, None, "views", clips)[(0, 0)]
     if sample.skipped is not None:
         raise InputError(f"{path}: {sample.skipped}")
-    return EvalTransform(squares_of(preprocessing), preprocessing["image_size"], crops)(collate([sample]))
+    return transform(collate([sample]))
+
+
+def prepare_frames(frames: torch.Tensor, preprocessing: dict[str, Any]) -> torch.Tensor:
+    """Frames of a clip, `(T, H, W, 3)` uint8 RGB, as a model takes them: `(1, T, 3, S, S)` float32, normalised.
+
+    They are scaled to the short side that the model's videos were read with, then cut as in testing with one view.
+    """
+    clip = frames.permute(0, 3, 1, 2)
+    if preprocessing.get("short_side"):
+        size = scaled_size(*clip.shape[-2:], preprocessing["short_side"])
+        clip = F.resize(clip, list(size), antialias=True)
+    size, seed = torch.tensor([clip.shape[-2:]], dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    return view_transform(preprocessing)({"video": clip[None], "size": size, "seed": seed})
+
+
+def view_transform(preprocessing: dict[str, Any], crops: int = 1) -> Callable[[dict[str, Any]], torch.Tensor]:
+    """From a batch of the loader to the views of its clips, `(N * crops, T, 3, S, S)` float32; UsageError where a model has no such views.
+
+    `crop: none` is the whole frame squeezed to the square.
+    """
+    augment, size = squares_of(preprocessing), preprocessing["image_size"]
+    check_crops(augment.crop, crops)
+    return TrainTransform(augment, size) if augment.crop == "none" else EvalTransform(augment, size, crops)
+
+
+def check_crops(crop: str, crops: int) -> None:
+    """UsageError where a way to cut squares, `AugmentConfig.crop`, does not give so many of a clip."""
+    if crop == "none" and crops != 1:
+        raise UsageError(f"the model sees whole frames, squeezed to a square: there are no {crops} crops of them", "use 1 crop")
+    if crop == "motion" and crops == 10:
+        raise UsageError("the model sees the square around what moves: it has no corners for 10 crops", "use 1 or 3 crops")
 
 
 def clip_of(preprocessing: dict[str, Any]) -> ClipConfig:
     """The frames of a clip: a stride in frames, where there is one, else in seconds."""
-    stride = "stride_frames" if preprocessing["stride_frames"] else "stride_s"
-    named = {name: preprocessing[name] for name in ("frames", "sampling", stride)}
-    return ClipConfig(**named, stretch=preprocessing.get("stretch", False))
+    stride = "stride_frames" if preprocessing.get("stride_frames") else "stride_s"
+    sampling, stretch = preprocessing.get("sampling", "dense"), preprocessing.get("stretch", False)
+    return ClipConfig(frames=preprocessing["frames"], sampling=sampling, stretch=stretch, **{stride: preprocessing.get(stride)})
 
 
 def flow_of(preprocessing: dict[str, Any]) -> FlowInput | None:
@@ -77,11 +112,15 @@ def _in_words(flow: dict[str, Any] | None) -> str:
     return f"{'frames and ' if flow['frames'] else ''}flow of {flow['channels']} channels ({settings})"
 
 
-def read_pictures(reader: VideoReader, numbers: Sequence[int], preprocessing: dict[str, Any]) -> np.ndarray:
-    """Frames of an open video as a model takes them, before they are cut: `(T, H, W, C)` uint8, colours or flow. Raises VideoError."""
+def read_pictures(reader: VideoReader, numbers: Sequence[int], preprocessing: dict[str, Any], crops: int = 1) -> np.ndarray:
+    """Frames of an open video as a model takes them, before they are cut into so many crops: `(T, H, W, C)` uint8, colours or flow.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+    """
     flow = flow_of(preprocessing)
     if flow is None or flow.frames:
-        return reader.get(numbers, short_side_of(preprocessing))
+        return reader.get(numbers, short_side_of(preprocessing, crops))
     return FlowSource(flow).pictures(reader, reader.path, np.asarray(numbers))
 
 
@@ -91,14 +130,16 @@ def modality_of(preprocessing: dict[str, Any]) -> str:
     return "rgb" if flow is None or flow.frames else "flow"
 
 
-def short_side_of(preprocessing: dict[str, Any]) -> int | None:
+def short_side_of(preprocessing: dict[str, Any], crops: int = 1) -> int | None:
     """Pictures are read with this short side, px; None: as they are."""
-    if preprocessing["short_side"] or preprocessing["crop"] == "motion":  # motion is looked for where training looked for it
-        return preprocessing["short_side"]
-    return preprocessing["image_size"] * (1 if preprocessing.get("flow") is None else FLOW_SCALE)
+    told = preprocessing.get("short_side")
+    if told or preprocessing.get("crop") in ("motion", "none"):  # motion is looked for where training looked for it
+        return told
+    side = preprocessing["image_size"] * (1 if preprocessing.get("flow") is None else FLOW_SCALE)
+    return round(side * TEN_CROPS_SIDE) if crops == 10 else side
 
 
 def squares_of(preprocessing: dict[str, Any]) -> AugmentConfig:
     """How squares are cut, turned into flow and normalised."""
-    named = {name: preprocessing[name] for name in ("crop", "motion_margin", "mean", "std")}
-    return AugmentConfig(**named, flow=preprocessing.get("flow"))
+    optional = {name: preprocessing[name] for name in ("crop", "motion_margin", "flow") if name in preprocessing}
+    return AugmentConfig(**{"crop": "center", **optional}, mean=preprocessing["mean"], std=preprocessing["std"])

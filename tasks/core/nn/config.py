@@ -1,7 +1,7 @@
 """Architecture settings. Imports no torch."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ def n_visible(n_tokens: int, mask_ratio: float) -> int:
 class VitConfig(Config):
     """Architecture of a video transformer; `dim`, `depth` and `heads` override those of `size`."""
 
+    family: Literal["vit"] = "vit"
     size: Literal["tiny", "small", "base", "large", "huge"] = "base"
     dim: int | None = Field(None, ge=8)
     depth: int | None = Field(None, ge=1, le=1000)
@@ -72,6 +73,35 @@ class VitConfig(Config):
     def n_tokens(self) -> int:
         """Tokens of one clip."""
         return math.prod(self.grid())
+
+
+class MotionConfig(Config):
+    """The MotionSqueeze layer (Kwon et al., ECCV 2020; thesis section 3.3)."""
+
+    patch: int = Field(15, ge=3, description="side of the square of displacements that are compared, cells; odd")
+    sigma: float = Field(5.0, gt=0, description="width of the Gaussian around the best match, cells")
+    temperature: float = Field(0.01, gt=0, description="of the soft argmax; the public code's tau is its inverse")
+
+    @model_validator(mode="after")
+    def _odd(self):
+        if self.patch % 2 == 0:
+            raise ValueError(f"patch ({self.patch}) must be odd: as far to the left as to the right")
+        return self
+
+
+class ResNetConfig(Config):
+    """A ResNet made temporal by TSM in every block and a MotionSqueeze layer after conv3_x (thesis table 3.1)."""
+
+    frames: ClassVar[None] = None
+    """It takes clips of any length."""
+
+    family: Literal["resnet"] = "resnet"
+    size: Literal["resnet50", "resnet18"] = Field("resnet50", description="resnet50: bottlenecks [3, 4, 6, 3]; resnet18: basic blocks")
+    width: int = Field(64, ge=8, description="channels of the first convolution; 64 is the standard network")
+    image_size: int = Field(224, ge=32, description="side of the square input, px")
+    shift_div: int = Field(8, ge=2, description="TSM moves 1/shift_div of the channels from the past and as many from the future")
+    shift: bool = Field(True, description="TSM; false: no shift anywhere")
+    motion: MotionConfig | None = Field(MotionConfig(), description="null: without the MotionSqueeze layer")
 
 
 class TargetConfig(Config):

@@ -29,9 +29,13 @@ class SharedBatchNorm(_BatchNorm):
         if x.ndim < 2:
             raise ValueError(f"batch norm of a tensor of {x.ndim} dimensions")
 
+    def shares(self) -> bool:
+        """Whether its statistics come from several processes now."""
+        return self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) -> same shape and type; statistics in float32."""
-        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not self.shares():
             return super().forward(x)
         values = x.float()
         over = (0, *range(2, x.ndim))
@@ -44,15 +48,17 @@ class SharedBatchNorm(_BatchNorm):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.flatten(), self.momentum)
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return ((values - mean) * scale.view(column) + self.bias.view(column)).to(x.dtype)
+        scale, shift = (variance + self.eps).rsqrt(), 0.0
+        if self.affine:
+            scale, shift = self.weight * scale, self.bias.view(column)
+        return ((values - mean) * scale.view(column) + shift).to(x.dtype)
 
 
 def share_norms(module: nn.Module) -> None:
     """Turns every batch norm below `module` into one that all processes share; names and values stay."""
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)
+            shared = SharedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             shared.load_state_dict(child.state_dict())
             setattr(module, name, shared)
         else:

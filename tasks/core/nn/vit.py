@@ -220,6 +220,8 @@ class VideoTransformer(nn.Module):
             caller, and so does a config without one.
     """
 
+    output = "tokens"
+
     def __init__(self, config: VitConfig, drop_path: float = 0.0, final_norm: bool = True):
         super().__init__()
         self.config = config
@@ -259,6 +261,10 @@ class VideoTransformer(nn.Module):
                 f"this model takes clips of {c.frames} frames of 3x{c.image_size}x{c.image_size}, not {'x'.join(map(str, video.shape[1:]))}"
             )
         return self.run_blocks(self.embed(self.cubes(video)) + self.positions.to(video.dtype))
+
+    def outputs(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`tokens` `(B, N, dim)`, time-major, then row, then column (the contract of `core.nn.encoders`)."""
+        return {"tokens": self(video)}
 
     def layer_of(self, name: str) -> int:
         """Depth of a parameter for layer-wise learning rates: 0 the embedding, 1..depth the blocks, depth + 1 what follows."""

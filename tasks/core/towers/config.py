@@ -11,10 +11,12 @@ from tasks.core.config import Config
 class ExtractConfig(Config):
     """`vid extract-features`."""
 
-    model: str = Field(description="model folder, run folder or hf:// id of a masked or classify model")
+    model: str = Field(description="model folder, run folder or hf:// id of a model with an encoder of clips")
     per: Literal["video", "window"] = Field("video", description="one feature for a video, or one for each window of it")
     clips: int = Field(5, ge=1, le=1000, description="per video: clips spread over it, whose features are averaged")
-    crops: Literal[1, 3] = Field(1, description="squares of a clip whose features are averaged: the centre, or three along the long side")
+    crops: Literal[1, 3, 10] = Field(
+        1, description="squares of a clip that are averaged: the centre; three along the long side; corners and centre, mirrored too"
+    )
     hop_s: float | None = Field(None, gt=0, description="per window: seconds from one to the next; null: each begins where one ends")
     format: Literal["npz", "npy", "h5"] = Field("npz", description="npy can be read in parts without being loaded; h5 needs h5py")
     dtype: Literal["float32", "float16"] = "float32"

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core.checkpoint import find_model, load_config, weights_hash
-from tasks.core.clips.augment import EvalTransform
+from tasks.core.checkpoint import find_model, weights_hash
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
-from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, squares_of
+from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, view_transform
 from tasks.core.data.feature_files import h5py
 from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
 from tasks.core.data.features import write_features
@@ -29,8 +28,6 @@ from tasks.core.towers.encoder import load_encoder
 from tasks.core.video.children import each
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
-
-TASKS = ("masked", "classify")
 
 
 def run(
@@ -107,7 +104,7 @@ class Extractor:
     """An encoder and the way videos are brought to it.
 
     Args:
-        config: UsageError where it names no model with a video transformer, or a device that is not there.
+        config: UsageError where it names no model with an encoder of clips, or a device that is not there.
 
     Attributes:
         method: the model as it was named.
@@ -121,17 +118,14 @@ class Extractor:
         folder = find_model(config.model)
         device = usable_device(config.device)
         self.config, self.method = config, config.model
-        task = load_config(folder)["task"]
-        if task not in TASKS:
-            raise UsageError(f"{config.model} is a model of task '{task}'", f"features come from models of {' and '.join(TASKS)}")
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
-        self.encoder, saved = load_encoder(str(folder), device)
-        self.device, self.preprocessing = device, saved["preprocessing"]
-        if config.per == "window" and self.preprocessing["sampling"] == "segments":
+        self.encoder = load_encoder(str(folder), device)
+        self.device, self.preprocessing = device, self.encoder.preprocessing
+        if config.per == "window" and self.preprocessing.get("sampling") == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
-        self.transform = EvalTransform(squares_of(self.preprocessing), self.preprocessing["image_size"], config.crops)
+        self.transform = view_transform(self.preprocessing, config.crops)
         self._describe(weights_hash(folder))
 
     def _describe(self, weights: str) -> None:
@@ -152,7 +146,7 @@ class Extractor:
     def features(
         self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Callable[[int], None] = lambda n: None
     ) -> tuple[np.ndarray, Grid | None, np.ndarray | None]:
-        """Tokens of the last layer, averaged over a clip and its squares.
+        """What the encoder's last layer says of a clip, averaged over its places and its squares.
 
         Args:
             reader: an open video; the part start_s <= t < end_s of it counts.
@@ -176,7 +170,7 @@ class Extractor:
             frames = np.stack(groups)
             numbers = np.unique(frames)
             fresh = [number for number in numbers.tolist() if number not in held]
-            held |= zip(fresh, read_pictures(reader, fresh, self.preprocessing), strict=True)
+            held |= zip(fresh, read_pictures(reader, fresh, self.preprocessing, self.config.crops), strict=True)
             held = {number: held[number] for number in numbers.tolist()}
             found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
             times.append(pts[frames[:, [0, -1]]])
@@ -192,5 +186,5 @@ class Extractor:
         """Features (n, dim) of clips (T, H, W, 3)."""
         batch = collate([Sample(0, "", -1, clips, [0] * len(clips), modality=modality_of(self.preprocessing))])
         views = self.transform({**batch, "video": batch["video"].to(self.device)})
-        tokens = [self.encoder(part).float().mean(1) for part in views.split(self.config.batch_size)]
-        return torch.cat(tokens).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()
+        pooled = [self.encoder(part)["pooled"] for part in views.split(self.config.batch_size)]
+        return torch.cat(pooled).unflatten(0, (len(clips), -1)).mean(1).cpu().numpy()

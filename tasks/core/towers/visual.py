@@ -1,6 +1,6 @@
 """Features of single frames from a frozen image encoder (thesis section 4.3.3: ViFi-CLIP's image tower, one vector per frame).
 
-Encoders: a CLIP image tower with projection in transformers' form (ViFi-CLIP's is one), or a video transformer of this suite, which sees
+Encoders: a CLIP image tower with projection in transformers' form (ViFi-CLIP's is one), or an encoder of clips of this suite, which sees
 the frame as a still. The encoder's weights are kept in the anomaly model, so that detection needs nothing else.
 """
 
@@ -17,8 +17,7 @@ from tasks.core.checkpoint import CONFIG, bounded_by, check_fits, encoder_weight
 from tasks.core.clips.augment import TrainTransform
 from tasks.core.clips.config import AugmentConfig
 from tasks.core.errors import UsageError
-from tasks.core.nn.config import VitConfig
-from tasks.core.nn.vit import VideoTransformer
+from tasks.core.nn.encoders import build_encoder, encoder_settings, pooled_of, saved_settings
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -28,7 +27,8 @@ class FrameEncoder(nn.Module):
     """Frames to feature vectors, without gradients.
 
     Args:
-        saved: `kind` (clip, vit), `source` (where it came from), `architecture`, `mean`, `std`: what a model folder keeps.
+        saved: what a model folder keeps: `kind` (clip; vit for any encoder of clips), `source` (where it came from), `architecture`, `mean`
+            and `std`.
         weights: tensors of the network; None leaves them random, to be loaded.
 
     Attributes:
@@ -43,9 +43,9 @@ class FrameEncoder(nn.Module):
             self.network = _transformers().CLIPVisionModelWithProjection(_transformers().CLIPVisionConfig(**architecture))
             self.dim, size = architecture["projection_dim"], architecture["image_size"]
         else:
-            config = VitConfig(**architecture)
-            self.network = VideoTransformer(config, final_norm=saved["final_norm"])
-            self.dim, size = self.network.dim, config.image_size
+            settings = encoder_settings(architecture, saved["source"])
+            self.network = build_encoder(settings, final_norm=saved["final_norm"])
+            self.dim, size, self.frames = self.network.dim, settings.image_size, settings.frames or 1
         if weights is not None:
             load_strict(self.network, weights, saved["source"])
         self.transform = TrainTransform(AugmentConfig(crop="none", mean=tuple(saved["mean"]), std=tuple(saved["std"])), size)
@@ -59,7 +59,7 @@ class FrameEncoder(nn.Module):
             if self.saved["kind"] == "clip":
                 found = self.network(pixel_values=seen).image_embeds
             else:
-                found = self.network(seen[:, None].expand(-1, self.network.config.frames, -1, -1, -1)).mean(1)
+                found = pooled_of(self.network.outputs(seen[:, None].expand(-1, self.frames, -1, -1, -1)))
         return found.float()
 
 
@@ -67,7 +67,7 @@ def load_encoder(reference: str) -> FrameEncoder:
     """The encoder that a model folder of this suite, a transformers folder or an `hf://` reference names.
 
     Raises:
-        UsageError: it is neither, or lacks weights as safetensors, or is a video transformer that sees nothing in a still.
+        UsageError: it is neither, or lacks weights as safetensors, or is an encoder of clips that sees nothing in a still.
     """
     saved, weights = described(reference)
     check_fits(lambda: FrameEncoder(saved).network, weights, reference)
@@ -83,11 +83,10 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         return _clip(folder, reference, source)
     folder = find_model(reference)
     config = load_config(folder)
-    architecture = config["architecture"]
-    flow = any(config["preprocessing"].get(name) for name in ("flow", "flow_input"))
-    if config["task"] not in ("masked", "classify") or architecture.get("input") == "motion" or flow:
+    architecture = saved_settings(config, reference).model_dump()
+    if architecture.get("input") == "motion" or any(config["preprocessing"].get(name) for name in ("flow", "flow_input")):
         raise UsageError(
-            f"{reference} cannot describe single frames: it must be a video transformer that sees colours",
+            f"{reference} cannot describe single frames: it must be an encoder that sees colours",
             "give a CLIP folder, or a model of vid pretrain --preset masked/... or vid finetune",
         )
     weights = encoder_weights(load_weights(folder))

@@ -294,8 +294,20 @@ def test_eval_crops_of_one_clip_are_neighbours():
     batch = make_batch()
     three, one = EvalTransform(plain(), 32, 3)(batch), EvalTransform(plain(), 32, 1)(batch)
     assert torch.equal(three[1::3], one)
-    with pytest.raises(ValueError, match="1 or 3"):
+    with pytest.raises(ValueError, match="1 or 3 or 10"):
         EvalTransform(plain(), 32, 2)
+    with pytest.raises(ValueError, match="1 or 3, not 10"):
+        EvalTransform(plain(crop="motion"), 32, 10)
+
+
+@pytest.mark.parametrize(("height", "width", "scaled"), [(40, 60, [32, 48]), (60, 40, [48, 32]), (32, 32, [32, 32])])
+def test_ten_crops_are_torchvisions_five_and_their_mirror_images(height, width, scaled):
+    """Squares of 28 px: the short side is 32."""
+    video = torch.randint(0, 256, (1, 2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = unnormalize(EvalTransform(plain(), 28, 10)({"video": video, "size": torch.tensor([[height, width]])})) * 255
+    clip = F.resize(video[0, ..., :height, :width], scaled, antialias=True)
+    five = torch.stack(F.five_crop(clip, [28, 28])).float()
+    torch.testing.assert_close(views, torch.cat([five, five.flip(-1)]), rtol=0, atol=1e-3)
 
 
 def mixing_batch(n=64):

@@ -26,6 +26,19 @@ def test_numbers_stay_inside_and_never_go_back(config, n):
             assert (np.diff(clip) >= 0).all()
 
 
+def test_half_overlapping_windows_by_hand():
+    assert [c.tolist() for c in ClipSampler(4, stride_frames=2).half_overlapping(16, PTS[:16])] == [
+        [0, 2, 4, 6],
+        [4, 6, 8, 10],
+        [8, 10, 12, 14],
+        [9, 11, 13, 15],  # ends with the video
+    ]
+    assert [c.tolist() for c in ClipSampler(4, stride_s=0.04).half_overlapping(7, PTS[:7])] == [[0, 1, 2, 3], [2, 3, 4, 5], [3, 4, 5, 6]]
+    assert [c.tolist() for c in ClipSampler(4).half_overlapping(3, PTS[:3])] == [[0, 1, 2, 2]]  # shorter than a clip
+    part = [c.tolist() for c in ClipSampler(2).half_overlapping(100, PTS, start=0.4, end=0.52)]
+    assert part == [[10, 11], [11, 12]]
+
+
 def test_dense_windows_reach_both_ends():
     sampler = ClipSampler(4, stride_frames=3)
     generator = rng()

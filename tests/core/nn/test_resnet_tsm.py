@@ -4,8 +4,8 @@ import pytest
 import torch
 import torchvision
 
-from tasks.boundaries.config import EncoderConfig
-from tasks.boundaries.model import MotionResNet, temporal_shift
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.resnet_tsm import MotionResNet, temporal_shift
 
 
 def without_head(resnet):
@@ -17,7 +17,7 @@ def pair():
     """Ours and torchvision's ResNet-50 with the same weights."""
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50()
-    ours = MotionResNet(EncoderConfig())
+    ours = MotionResNet(ResNetConfig())
     state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
     missing, unexpected = ours.load_state_dict(state, strict=False)
     assert not unexpected
@@ -26,7 +26,7 @@ def pair():
 
 
 def test_shapes_from_stage_to_stage():
-    model, seen = MotionResNet(EncoderConfig()), {}
+    model, seen = MotionResNet(ResNetConfig()), {}
     for name in ("layer1", "layer2", "motion", "layer3", "layer4"):
         getattr(model, name).register_forward_hook(lambda module, given, out, name=name: seen.update({name: tuple(out.shape)}))
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_without_segments_it_is_torchvisions_resnet_bit_for_bit(pair, training):
 
 def test_basic_blocks_are_torchvisions_too():
     theirs = torchvision.models.resnet18()
-    ours = MotionResNet(EncoderConfig(size="resnet18", shift=False, motion=None))
+    ours = MotionResNet(ResNetConfig(size="resnet18", shift=False, motion=None))
     ours.load_state_dict({name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")})
     frames = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours(frames, 2), without_head(theirs)(frames))
@@ -75,7 +75,7 @@ def test_nothing_crosses_the_ends_of_a_clip():
 
 
 def test_the_shortcut_sees_unshifted_features():
-    block = MotionResNet(EncoderConfig(size="resnet18", width=16, motion=None)).layer1[0].eval()
+    block = MotionResNet(ResNetConfig(size="resnet18", width=16, motion=None)).layer1[0].eval()
     torch.nn.init.zeros_(block.bn2.weight)  # the branch adds nothing
     x = torch.rand(8, 16, 4, 4)
     assert torch.equal(block(x, 4), x)
@@ -84,7 +84,7 @@ def test_the_shortcut_sees_unshifted_features():
 
 
 def test_a_clip_does_not_see_another():
-    model = MotionResNet(EncoderConfig(size="resnet18", width=8)).eval()
+    model = MotionResNet(ResNetConfig(size="resnet18", width=8)).eval()
     frames = torch.randn(8, 3, 64, 64)
     with torch.no_grad():
         both = model(frames, 4)
@@ -94,6 +94,6 @@ def test_a_clip_does_not_see_another():
 
 
 def test_every_parameter_gets_a_gradient_from_a_clip():
-    model = MotionResNet(EncoderConfig(size="resnet18", width=8))
+    model = MotionResNet(ResNetConfig(size="resnet18", width=8))
     model(torch.randn(4, 3, 64, 64), 2).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tasks.boundaries.config import MotionConfig
+from tasks.core.nn.config import MotionConfig
 
 
 class MotionSqueeze(nn.Module):

@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
-from tasks.boundaries.config import EncoderConfig
-from tasks.boundaries.motion import MotionSqueeze
+from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.motion_squeeze import MotionSqueeze
 
 _DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet18": (2, 2, 2, 2)}
+_LAYERS = {"layer1": 1, "layer2": 2, "motion": 2, "layer3": 3, "layer4": 4}  # what is missing belongs to the stem
 
 
 def temporal_shift(features: torch.Tensor, segments: int, div: int) -> torch.Tensor:
@@ -79,10 +80,12 @@ class MotionResNet(nn.Module):
     The parameters apart from `motion.*` have torchvision's names and, at width 64, its shapes.
 
     Attributes:
-        channels: of the last feature map; 2048 for resnet50 at width 64.
+        channels, dim: of the last feature map; 2048 for resnet50 at width 64.
     """
 
-    def __init__(self, config: EncoderConfig):
+    depth, output = 4, "map"
+
+    def __init__(self, config: ResNetConfig):
         super().__init__()
         self.config = config
         bottleneck, width = config.size == "resnet50", config.width
@@ -101,7 +104,7 @@ class MotionResNet(nn.Module):
             self.add_module(f"layer{i + 1}", Stage(*blocks))
             if i == 1:
                 self.motion = MotionSqueeze(channels, config.motion) if config.motion else None
-        self.channels = channels
+        self.channels = self.dim = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -125,3 +128,15 @@ class MotionResNet(nn.Module):
         """Up to conv3_x, what the MotionSqueeze layer takes: (N, C, H / 8, W / 8)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
         return self.layer2(self.layer1(x, segments), segments)
+
+    def outputs(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`map` `(B, channels, T, h, w)` of clips `(B, T, 3, H, W)` (the contract of `core.nn.encoders`); a clip of one frame is a picture,
+        which TSM and MotionSqueeze are passed over for.
+        """
+        clips, frames = video.shape[:2]
+        maps = self(video.flatten(0, 1), frames if frames > 1 else None)
+        return {"map": maps.unflatten(0, (clips, frames)).transpose(1, 2)}
+
+    def layer_of(self, name: str) -> int:
+        """Depth of a parameter for layer-wise learning rates: 0 the stem, 1 to 4 the stages; MotionSqueeze belongs to the second."""
+        return _LAYERS.get(name.split(".")[0], 0)

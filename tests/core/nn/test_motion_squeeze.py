@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from tasks.boundaries.config import MotionConfig
-from tasks.boundaries.motion import MotionSqueeze, correlation, displacement, unit
+from tasks.core.nn.config import MotionConfig
+from tasks.core.nn.motion_squeeze import MotionSqueeze, correlation, displacement, unit
 
 
 def slow_correlation(first, second, patch):
