@@ -8,6 +8,7 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.precision import full_precision
 
 
 class Classification(Method):
@@ -24,7 +25,7 @@ class Classification(Method):
         self.classifier = Classifier(model, n_classes, config.head)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = self.classifier(batch["video"]).float()
+        logits = full_precision(self.classifier(batch["video"]))
         loss = -(batch["target"] * logits.log_softmax(-1)).sum(-1).mean()
         hit = (logits.argmax(-1) == batch["target"].argmax(-1)).float().mean()
         return {"loss": loss, "train_top1": hit.detach() * 100}

@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.classify.config import HeadConfig
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.vit import VideoTransformer
 
 
@@ -41,7 +42,7 @@ class LinearProbe(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, N, dim)` to logits `(B, n_classes)`. A batch of one clip has no statistics; it is normed with the running ones."""
-        pooled = tokens.mean(1).float()
+        pooled = full_precision(tokens.mean(1))
         if self.training and len(pooled) == 1:
             pooled = (pooled - self.norm.running_mean) * (self.norm.running_var + self.norm.eps).rsqrt()
             return self.linear(pooled)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from masked_helpers import MODEL, same_everywhere
+from masked_helpers import MODEL
 from painted import write_video
+from pinned import same_everywhere
 from tiny_classifier import far_from_start, tiny_classifier
 
 from tasks.core.checkpoint import save_model
