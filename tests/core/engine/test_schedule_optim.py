@@ -99,8 +99,9 @@ def test_frozen_parameters_belong_to_no_group():
     vit = VideoTransformer(VitConfig(size="tiny", depth=1, image_size=32, frames=4))
     vit.embed.requires_grad_(False)
     frozen = {id(p) for p in vit.embed.parameters()}
-    kept = {id(p) for g in make_groups(vit.named_parameters(), 0.05) for p in g["params"]}
-    assert kept == {id(p) for p in vit.parameters()} - frozen
+    groups = make_groups(vit.named_parameters(), 0.05, layer_decay=0.5)
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in vit.parameters()} - frozen
+    assert [g["lr_scale"] for g in groups] == [1.0, 1.0]  # nothing says which layer a parameter belongs to
 
 
 @pytest.mark.parametrize(
