@@ -1,6 +1,7 @@
 """Makes the helpers that lie beside the tests importable, and finds the real videos."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ for folder in (
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Makes weights and random numbers float64, so that rounding, which differs between CPUs, stays far below what a test compares."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from masked_helpers import same_everywhere
+from pinned import same_everywhere
 from torch import nn
 
 from tasks.classify.config import HeadConfig

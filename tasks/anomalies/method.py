@@ -9,6 +9,7 @@ from tasks.anomalies.model import Autoencoder
 from tasks.anomalies.objective import reconstruction_loss
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import share_norms
 
 
@@ -39,7 +40,7 @@ class Discrimination(Method):
         self.discriminator = Discriminator(features, config.hidden, config.normalize)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = self.discriminator(batch["features"]).float()
+        logits = full_precision(self.discriminator(batch["features"]))
         accuracy = ((logits > 0) == (batch["label"] > 0.5)).float().mean()
         return {"loss": F.binary_cross_entropy_with_logits(logits, batch["label"]), "accuracy": accuracy}
 

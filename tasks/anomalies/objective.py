@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from tasks.core.nn.precision import full_precision
+
 
 def replaced(rng: np.random.Generator, p: float) -> bool:
     """Whether a clip goes in as its pseudo-anomaly, all 16 frames of it: a Bernoulli draw per clip, p_s or p_t."""
@@ -18,7 +20,7 @@ def reconstruction_loss(output: torch.Tensor, normal: torch.Tensor) -> torch.Ten
     Returns:
         scalar float32.
     """
-    return (output.float() - normal.float()).square().mean()
+    return (full_precision(output) - full_precision(normal)).square().mean()
 
 
 def paired(clips: torch.Tensor, number: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

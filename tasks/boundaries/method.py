@@ -13,6 +13,7 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.momentum import follow, follower
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.queue import KeyQueue
 from tasks.core.nn.resnet_tsm import MotionResNet
 from tasks.core.nn.shared_norm import share_norms
@@ -55,7 +56,7 @@ class ClipContrast(Method):
             key_frames = self._keys(self._frames, frames[:, 1:], counts, rng)
             key_clips = self._keys(self._clips, positive, counts, rng)
         with torch.autocast(frames.device.type, enabled=False):  # cosines over a temperature of 0.01
-            query_frame, query_clips, key_frames, key_clips = (x.float() for x in (query_frame, query_clips, key_frames, key_clips))
+            query_frame, query_clips, key_frames, key_clips = map(full_precision, (query_frame, query_clips, key_frames, key_clips))
             losses = {
                 "inter": self._inter(query_frame, key_frames, videos, counts),
                 "intra": self._intra(query_frame, key_frames),

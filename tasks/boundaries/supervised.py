@@ -9,6 +9,7 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import ResNetConfig
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import share_norms
 
 
@@ -26,7 +27,7 @@ class BoundaryTraining(Method):
         share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = self.classifier(batch["video"]).float()
+        logits = full_precision(self.classifier(batch["video"]))
         loss = F.binary_cross_entropy_with_logits(logits, batch["target"])
         right = ((logits >= 0) == batch["boundary"]).float().mean()
         return {"loss": loss, "train_accuracy": right.detach() * 100}

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tasks.classify.config import HeadConfig
-from tasks.core.nn.encoders import full_precision
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import SharedBatchNorm
 
 

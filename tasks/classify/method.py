@@ -9,6 +9,7 @@ from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import share_norms
 
 
@@ -28,7 +29,7 @@ class Classification(Method):
         share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = self.classifier(batch["video"]).float()
+        logits = full_precision(self.classifier(batch["video"]))
         loss = -(batch["target"] * logits.log_softmax(-1)).sum(-1).mean()
         hit = (logits.argmax(-1) == batch["target"].argmax(-1)).float().mean()
         return {"loss": loss, "train_top1": hit.detach() * 100}

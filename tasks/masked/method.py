@@ -6,6 +6,7 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.masked import ReconstructionLoss, take
+from tasks.core.nn.precision import full_precision
 from tasks.core.profile import from_gradient, span
 from tasks.masked.config import PretrainConfig
 from tasks.masked.model import MaskedAutoencoder
@@ -60,7 +61,7 @@ class MaskedPretraining(Method):
 
     def pixels(self, video: torch.Tensor) -> torch.Tensor:
         """Normalised video back to `[0, 1]` float32."""
-        return video.float() * self.errors.std + self.errors.mean
+        return full_precision(video) * self.errors.std + self.errors.mean
 
     @property
     def uneven(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.precision import full_precision
 from tasks.pseudo.config import PretrainConfig
 from tasks.pseudo.masks import random_mask
 from tasks.pseudo.model import build, condition
@@ -57,9 +58,9 @@ class LatentInpainting(Method):
         latents = net.encode(pictures).latents
         self._revive(latents.detach(), rng, step)
         codes, codebook, (_, _, indices) = net.quantize(latents)
-        self._remember(latents.detach().float(), indices)
+        self._remember(full_precision(latents.detach()), indices)
         decoded = net.decoder(net.post_quant_conv(codes))
-        error = F.l1_loss(decoded.float(), pictures)
+        error = F.l1_loss(full_precision(decoded), pictures)
         return {"loss": error + self.config.model.autoencoder.codebook_weight * codebook, "reconstruction": error.detach()}
 
     def denoise(self, pictures: Tensor, holes: Tensor, rng: BatchRandom) -> dict[str, Tensor]:
@@ -72,12 +73,12 @@ class LatentInpainting(Method):
         times = (rng.rand(n) * schedule.config.num_train_timesteps).long()
         guess = self.unet(torch.cat((schedule.add_noise(latents, noise, times), known), 1), times).sample
         target = noise if schedule.config.prediction_type == "epsilon" else schedule.get_velocity(latents, noise, times)
-        loss = F.mse_loss(guess.float(), target)
+        loss = F.mse_loss(full_precision(guess), target)
         return {"loss": loss, "denoising": loss.detach()}
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Standardised latents `(B, 3, h, w)` float32 of pictures in [-1, 1]."""
-        return (self.autoencoder.encode(pictures).latents.float() - self.mean[:, None, None]) / self.std
+        return (full_precision(self.autoencoder.encode(pictures).latents) - self.mean[:, None, None]) / self.std
 
     @property
     def mean(self) -> Tensor:
@@ -109,7 +110,7 @@ class LatentInpainting(Method):
             return
         dead = self.used == 0
         codes = self.autoencoder.quantize.embedding.weight
-        pool = latents.float().movedim(1, -1).flatten(0, -2)
+        pool = full_precision(latents).movedim(1, -1).flatten(0, -2)
         if dist.is_initialized():
             told: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(told, pool.cpu())

@@ -1,5 +1,5 @@
 """Tiny settings and batches for the tests of cVCLR; also runnable: `python pretrain_helpers.py FOLDER [key=value ...]` trains in
-FOLDER on made-up batches, as one process of a world."""
+FOLDER on made-up batches in float64, as one process of a world."""
 
 import sys
 from collections.abc import Iterator
@@ -114,6 +114,7 @@ def shuffled_echo(rows: int) -> dict[str, torch.Tensor]:
 if __name__ == "__main__":
     given = dict(pair.split("=") for pair in sys.argv[2:])
     uneven = given.get("uneven") == "yes"
+    torch.set_default_dtype(torch.float64)
     trained = train(Path(sys.argv[1]), given["norm"], int(given["rows"]), uneven=uneven)
     state = trained.accelerator.unwrap_model(trained.model).state_dict()
     torch.save(state | shuffled_echo(3 + world().rank), Path(sys.argv[1]) / f"state-{world().rank}.pt")

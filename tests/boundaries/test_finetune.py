@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from finetune_toy import MODEL, PLAIN, KillsItself, settings, train
+from pinned import same_everywhere
 from safetensors.torch import load_file
 from switching import switching_set
 from worlds import train_in_world
@@ -183,13 +184,13 @@ def test_two_groups_keep_the_halves_apart():
     assert classifier(video).shape == (1,)
 
 
-def test_pinned_losses():
-    torch.manual_seed(0)
-    method = BoundaryTraining(FinetuneConfig(), MODEL)
+def test_pinned_losses(float64):
+    method = same_everywhere(BoundaryTraining(FinetuneConfig(), MODEL))
     groups = method.optimizers()["main"].groups
     optimizer = torch.optim.SGD([{"params": g["params"], "lr": 0.01 * g["lr_scale"], "weight_decay": g["weight_decay"]} for g in groups])
     target = torch.tensor([1.0, 0.0, 0.6, 0.0])
-    batch = {"video": torch.randn(4, 6, 3, 32, 32), "target": target, "boundary": target > 0.5}
+    video = torch.from_numpy(np.random.default_rng(1).standard_normal((4, 6, 3, 32, 32)))
+    batch = {"video": video, "target": target, "boundary": target > 0.5}
     losses = []
     for _ in range(4):
         loss = method(batch, BatchRandom(0, 0, rows=4), Progress(0, 0, 1, 1))["loss"]
@@ -197,10 +198,10 @@ def test_pinned_losses():
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert losses == pytest.approx(PINNED, rel=1e-4)
+    assert losses == pytest.approx(PINNED, rel=1e-8)
 
 
-PINNED = [0.829867, 0.574366, 0.519981, 0.366503]
+PINNED = [0.7451305697, 0.3924730275, 0.3005077828, 0.2601628976]
 
 
 def test_layer_decay_grows_towards_the_head():

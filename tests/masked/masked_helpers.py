@@ -1,6 +1,5 @@
 """Tiny configurations and synthetic batches for the tests of masked pretraining."""
 
-import numpy as np
 import torch
 
 from tasks.core.engine.method import Progress
@@ -34,18 +33,6 @@ def config(sampler: dict | None = None, **changes) -> PretrainConfig:
 def method(sampler: dict | None = None, seed: int = 0, **changes) -> MaskedPretraining:
     torch.manual_seed(seed)
     return MaskedPretraining(config(sampler, **changes))
-
-
-def same_everywhere(module: torch.nn.Module, vectors: float = 0.0) -> torch.nn.Module:
-    """The module with matrices drawn by numpy, since torch's versions fill them differently; `vectors`: how much is added to the others,
-    which begin as 0 or 1.
-    """
-    draws = np.random.default_rng(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            drawn = torch.from_numpy(draws.standard_normal(parameter.shape))
-            parameter.copy_(0.1 * drawn if parameter.ndim > 1 else parameter + vectors * drawn)
-    return module
 
 
 def video(n: int = 2, seed: int = 0) -> torch.Tensor:

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from masked_helpers import MODEL, same_everywhere
+from masked_helpers import MODEL
 from painted import write_video
+from pinned import same_everywhere
 from safetensors.torch import load_file, save_file
 from tiny_classifier import far_from_start, tiny_classifier
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Union
 from tasks.core.config import Config
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import ResNetConfig, VitConfig
+from tasks.core.nn.precision import full_precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -134,11 +135,6 @@ def tokens_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":
 def pooled_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":
     """One feature for each clip, `(B, dim)`, of 16-bit outputs in float32."""
     return full_precision(outputs["pooled"]) if "pooled" in outputs else full_precision(tokens_of(outputs)).mean(1)
-
-
-def full_precision(x: "Tensor") -> "Tensor":
-    """16-bit numbers as float32, others as they are."""
-    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def _has_norm(names: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tasks.core.nn.config import TargetConfig
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.vit import cubes_at
 
 
@@ -71,7 +72,7 @@ def masked_targets(
     Args:
         video: `(B, T, C, H, W)`. mean, std: of its normalisation, `(1, 1, C, 1, 1)`; targets are made from levels in [0, 1].
     """
-    video = video.float()
+    video = full_precision(video)
     if config.kind == "motion":
         video, mean = video - video.mean(dim=1, keepdim=True), 0.0
     mean, std = (v.view(1, 1, -1, 1) if isinstance(v, torch.Tensor) else v for v in (mean, std))
@@ -95,7 +96,7 @@ def normalize_motion(cubes: torch.Tensor) -> torch.Tensor:
 
 def token_errors(prediction: torch.Tensor, target: torch.Tensor, loss: str) -> torch.Tensor:
     """Mean error of each token over its numbers: two `(B, n, d)` to `(B, n)`, in float32."""
-    difference = prediction.float() - target
+    difference = full_precision(prediction) - target
     return difference.square().mean(-1) if loss == "mse" else difference.abs().mean(-1)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tasks.core.nn.config import MotionConfig
+from tasks.core.nn.precision import full_precision
 
 
 class MotionSqueeze(nn.Module):
@@ -44,7 +45,7 @@ class MotionSqueeze(nn.Module):
         if segments < 2:
             raise ValueError("motion needs clips of at least 2 frames")
         with torch.autocast(features.device.type, enabled=False):  # at temperature 0.01 a bf16 cosine is too coarse
-            clips = unit(features.float()).unflatten(0, (-1, segments))
+            clips = unit(full_precision(features)).unflatten(0, (-1, segments))
             first, second = clips[:, :-1], clips[:, 1:]
             scores = correlation(first.flatten(0, 1), second.flatten(0, 1), self.config.patch)
             maps = displacement(scores, self.config.sigma, self.config.temperature)

@@ -5,6 +5,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tasks.core.nn.precision import full_precision
+
 
 class _Sum(torch.autograd.Function):
     """Sum over processes, forwards and backwards."""
@@ -37,7 +39,7 @@ class SharedBatchNorm(_BatchNorm):
         """(N, C, ...) -> same shape and type; statistics in float32."""
         if not self.shares():
             return super().forward(x)
-        values = x.float()
+        values = full_precision(x)
         over = (0, *range(2, x.ndim))
         column = (-1, *(1,) * (x.ndim - 2))
         told = _Sum.apply(torch.cat([values.sum(over), values.new_tensor([values.numel() / values.shape[1]])]))

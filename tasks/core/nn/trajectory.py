@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.vit import check_heads
 
 
@@ -133,7 +134,7 @@ def choose_landmarks(q: torch.Tensor, count: int, first: torch.Tensor | int) -> 
 
     Most orthogonal: the smallest largest absolute cosine to any landmark chosen so far.
     """
-    unit = F.normalize(q.float(), dim=-1).to(q.dtype).flatten(0, 1).contiguous()
+    unit = F.normalize(full_precision(q), dim=-1).to(q.dtype).flatten(0, 1).contiguous()
     worst = unit.new_zeros(unit.shape[:-1])
     index = torch.as_tensor(first, device=q.device).expand(len(unit), 1)
     chosen = [index]

@@ -9,6 +9,7 @@ from torch import nn
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.vit import Block, init_linear
 from tasks.masked.config import AdaMAESampler
 from tasks.masked.samplers.base import Choice, Sampler, draw
@@ -39,7 +40,7 @@ class AdaMAE(Sampler):
         x = tokens + self.position.to(tokens.dtype)
         x = x + self.dropout(self.block.attn(self.block.norm1(x)))
         x = x + self.dropout(self.block.mlp(self.block.norm2(x)))
-        return torch.nan_to_num(self.score(x).squeeze(-1).float()).log_softmax(-1)
+        return torch.nan_to_num(full_precision(self.score(x).squeeze(-1))).log_softmax(-1)
 
     def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
         log_probs = self.log_probs(tokens)

@@ -14,6 +14,7 @@ from torch import nn
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.precision import full_precision
 from tasks.core.nn.trajectory import TrajectoryAttention
 from tasks.core.nn.vit import Attention, Mlp, Norm, init_linear
 from tasks.masked.config import TATSSampler
@@ -46,7 +47,7 @@ class ActorBlock(nn.Module):
         if read is None:
             return x + self.mlp(y)
         direction = read.weight[0]
-        return (x @ direction.to(x.dtype)).float() + self.mlp.dot(y, direction).float() + read.bias
+        return full_precision(x @ direction.to(x.dtype)) + full_precision(self.mlp.dot(y, direction)) + read.bias
 
 
 class Policy(nn.Module):
@@ -78,7 +79,7 @@ class Policy(nn.Module):
             x = block(x, first)
         logits = torch.nan_to_num(last(x, first, self.score))
         means = tokens.mean(-1, dtype=torch.promote_types(tokens.dtype, torch.float32))
-        return (logits / self.temperature).log_softmax(-1), self.value(means).squeeze(-1).float()
+        return (logits / self.temperature).log_softmax(-1), full_precision(self.value(means).squeeze(-1))
 
 
 @dataclass

@@ -134,8 +134,10 @@ def train(
 
 
 if __name__ == "__main__":
+    given = {k: int(v) for k, v in (pair.split("=") for pair in sys.argv[2:])}
+    torch.set_default_dtype(torch.float64 if given.pop("float64", 0) else torch.float32)
     try:
-        train(Path(sys.argv[1]), **{k: int(v) for k, v in (pair.split("=") for pair in sys.argv[2:])})
+        train(Path(sys.argv[1]), **given)
     except VidError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from masked_helpers import same_everywhere
+from pinned import same_everywhere
 from torch import nn
 
 from tasks.core.checkpoint import save_model
