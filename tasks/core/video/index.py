@@ -9,7 +9,7 @@ from tasks.core.video.cursor import Cursor
 from tasks.core.video.media import import_av, open_container
 from tasks.core.video.quirks import Trait, applies
 from tasks.core.video.reader import VideoError
-from tasks.core.video.scan import Packets, fingerprint, increasing, read_frames, read_packets, reordered, shown_size
+from tasks.core.video.scan import Packets, StreamFacts, fingerprint, increasing, read_frames, read_packets, reordered, shown_size
 from tasks.core.video.structure import Fault, find_fault
 
 FULL_DECODE_PX = 400_000_000  # up to this many pixels (about 3 s of one core) every frame is decoded once when a file is first met
@@ -92,19 +92,20 @@ def _from_frames(path: str, packets: Packets, fault: Fault | None) -> VideoIndex
         raise VideoError(path, f"no frame can be decoded ({frames.damage or packets.fault or 'there are no pictures in it'})")
     facts, shown = packets.facts, packets.shown
     timed = increasing(frames.pts) and facts.time_base > 0
+    rate = _average_rate(frames.pts, facts.time_base) if timed and n > 1 else _counted_rate(facts)
     seekable = timed and not frames.damage and set(frames.pts) <= set(shown)
     marked = {pts for pts, key in zip(packets.pts, packets.key, strict=True) if key}
     keys = [i for i in range(1, n) if frames.key[i] and frames.pts[i] in marked] if seekable else []
     index = VideoIndex(
         ticks=np.asarray(frames.pts if timed else range(n), np.int64),
         keys=np.asarray([0, *keys], np.int64),
-        time_base=facts.time_base if timed else 1.0 / facts.fps,
+        time_base=facts.time_base if timed else 1.0 / rate,
         seekable=seekable,
         skip_to_key=packets.skip_to_key,
         height=frames.height,
         width=frames.width,
         rotation=frames.rotation,
-        fps=_average_rate(frames.pts, facts.time_base) if timed and n > 1 else facts.fps,
+        fps=rate,
         header_frames=facts.header_frames,
         codec=facts.codec,
         container=facts.container,
@@ -162,6 +163,16 @@ def _first_size(path: str) -> tuple[int, int, int] | None:
 
 def _average_rate(ticks: list[int], time_base: float) -> float:
     return (len(ticks) - 1) / ((ticks[-1] - ticks[0]) * time_base)
+
+
+def _counted_rate(facts: StreamFacts) -> float:
+    """Frames a second where frames have no usable times: the header's rate, unless the file lasts at least twice as long, or less than
+    half as long, as it says (`Trait.EVEN_OVER_LENGTH`).
+    """
+    if not (applies(Trait.EVEN_OVER_LENGTH, facts.container) and facts.header_frames and facts.duration_s):
+        return facts.fps
+    lasts = facts.header_frames / facts.duration_s
+    return facts.fps if 0.5 < facts.fps / lasts < 2 else lasts
 
 
 def _ends_decode(path: str, index: VideoIndex) -> bool:

@@ -23,6 +23,8 @@ class Trait(StrEnum):
     """The stream may begin in the middle of a group of pictures: packets before the first keyframe are left out."""
     ONE_PACKET_ONE_FRAME = "one packet, one frame"
     """Every packet becomes exactly one frame: one that does not come out of the decoder is damaged."""
+    EVEN_OVER_LENGTH = "even over length"
+    """Where the times of frames are of no use, the length of the whole file tells how far apart they are shown."""
     WALKED = "walked"
     """The outer structure is walked before the file is opened, for FFmpeg passes over its damage in silence (`structure`)."""
     SKIPS_UNREFERENCED = "skips unreferenced"
@@ -85,6 +87,12 @@ TABLE = (
         "these put one whole picture into a packet; elsewhere fields, invisible frames and marks for pictures that repeat are packets too",
         ("mov", "matroska"),
         ("h264", "hevc", "vp9", "av1"),
+    ),
+    Quirk(
+        Trait.EVEN_OVER_LENGTH,
+        "some writers note 0 as the duration of nearly every frame: the frame rate that follows is a hundred times too high, and only the "
+        "duration in the header of the movie is right",
+        ("mov",),
     ),
     Quirk(Trait.WALKED, "boxes tell their length, so that a file cut in its media data shows", ("mov",)),
     Quirk(Trait.WALKED, "the demuxer looks for the next cluster behind a broken one and says nothing", ("matroska",)),

@@ -24,7 +24,9 @@ _PROBED_KEYS = {2**i for i in range(6)}
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """What the header says: FFmpeg's names, coded size in px, average rate, length of a tick in seconds, frame count (0: none)."""
+    """What the header says: FFmpeg's names, coded size in px, average rate, length of a tick in seconds, frame count (0: none), duration
+    of the whole file in seconds (0: it does not say).
+    """
 
     codec: str
     container: str
@@ -33,6 +35,7 @@ class StreamFacts:
     fps: float
     time_base: float
     header_frames: int
+    duration_s: float = 0.0
 
 
 @dataclass
@@ -271,6 +274,7 @@ def _facts(container: "av.container.InputContainer") -> StreamFacts:
         fps=float(rate) if rate else 25.0,
         time_base=float(stream.time_base) if stream.time_base else 0.0,
         header_frames=int(stream.frames or 0),
+        duration_s=(container.duration or 0) / 1e6,
     )
 
 

@@ -95,3 +95,17 @@ def test_indexes_in_memory_are_bounded_by_their_frames(tmp_path, monkeypatch):
     assert len(cache._memory) == 2
     assert len(cache.index_of(write_video(tmp_path / "long.mp4", 30)).ticks) == 30  # kept, alone
     assert len(cache._memory) == 1
+
+
+def test_frames_whose_durations_are_zero_are_spread_over_the_length_of_the_movie(tmp_path):
+    """Some writers note a duration of 0 for every frame but one; the header of the movie still knows how long it lasts."""
+    path = write_video(tmp_path / "v.mp4", n=60, rate=30, options={"bf": "0"})
+    data = bytearray(path.read_bytes())
+    box = data.index(b"stts")
+    assert int.from_bytes(data[box + 8 : box + 12]) == 1  # one run of frames of the same duration
+    data[box + 16 : box + 20] = (0).to_bytes(4)
+    path.write_bytes(data)
+    found = build_index(path)
+    assert len(found.ticks) == 60
+    assert found.fps == pytest.approx(30, rel=0.02)
+    assert found.seconds[-1] == pytest.approx(59 / 30, rel=0.02)
