@@ -59,7 +59,8 @@ class Hub(ThreadingHTTPServer):
     """The server; `repos`, and `requests`: (method, path, headers) of everything that was asked.
 
     Args:
-        part: bytes of a part, above which an LFS file is uploaded in parts. xet: folder of a Xet store; None: there is none.
+        part: bytes of a part, above which an LFS file is uploaded in parts.
+        xet: folder of a Xet store; None: there is none.
     """
 
     daemon_threads = True

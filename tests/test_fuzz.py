@@ -100,7 +100,7 @@ def test_silence_about_a_file_is_a_defect(tmp_path):
 def test_a_table_where_json_lines_were_promised_is_a_defect(tmp_path):
     talks = commands.Command(lambda place: ["presets", "list", "tiny"])
     (found,) = run(tmp_path, talks, [tmp_path / "missing.mp4"]).defects
-    assert found.startswith("stdout holds what is no record of a video: name")
+    assert found.startswith("stdout holds what is not a record of a video: name")
 
 
 @pytest.mark.parametrize(

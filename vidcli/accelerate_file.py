@@ -18,8 +18,10 @@ class AccelerateFile:
     """What is taken over.
 
     Attributes:
-        path: the file. machines: how many there are; rank, address and port are read from it by accelerate itself. fsdp: parameters are
-            sharded. gpus: GPUs it names; None: all.
+        path: the file.
+        machines: how many there are; rank, address and port are read from it by accelerate itself.
+        fsdp: parameters are sharded.
+        gpus: GPUs it names; None: all.
     """
 
     path: Path
@@ -56,7 +58,7 @@ def read(path: Path, cpu: bool) -> AccelerateFile:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}", AGAIN) from None
     if not isinstance(found, dict) or not isinstance(found.get("distributed_type"), str):
-        raise UsageError(f"{path} is no configuration of accelerate: it has no distributed_type", AGAIN)
+        raise UsageError(f"{path} is not a configuration of accelerate: it has no distributed_type", AGAIN)
     kind, machines, rank = found["distributed_type"], found.get("num_machines") or 1, found.get("machine_rank") or 0
     if type(machines) is not int or machines < 1:
         raise UsageError(f"{path}: num_machines is {machines!r}", AGAIN)

@@ -16,9 +16,13 @@ class Job:
     """What is asked of the queue; None and empty: not stated, the cluster's default.
 
     Attributes:
-        nodes, gpus: gpus per node, one task each; 0: one task per node on the CPU. cpus: per task. array: jobs that share the inputs.
-        time: as sbatch takes it (`11:00:00`, `2-00:00:00`). warn_s: how long before its end the job is told to write a checkpoint.
-        setup: shell lines before the command. extra: further sbatch options as they stand, e.g. `--constraint=h100`.
+        nodes, gpus: gpus per node, one task each; 0: one task per node on the CPU.
+        cpus: per task.
+        array: jobs that share the inputs.
+        time: as sbatch takes it (`11:00:00`, `2-00:00:00`).
+        warn_s: how long before its end the job is told to write a checkpoint.
+        setup: shell lines before the command.
+        extra: further sbatch options as they stand, e.g. `--constraint=h100`.
     """
 
     name: str

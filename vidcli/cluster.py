@@ -266,7 +266,7 @@ def hub() -> Iterator[Row]:
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     host, port = _address(endpoint)
     if host is None:
-        yield row("hub", "network", "HF_ENDPOINT is no address", "write https://HOST, or unset it", "warning")
+        yield row("hub", "network", "HF_ENDPOINT is not an address", "write https://HOST, or unset it", "warning")
         return
     proxy = None if proxy_bypass(host) else getproxies().get(urlsplit(endpoint).scheme)
     name = host

@@ -19,7 +19,8 @@ def run_demo(out: Path, console: Console, seed: int = 0, n_per_class: int = N_PE
     Classes, network, data and fine-tuning budget are the same in both rows; only the start of the encoder differs.
 
     Args:
-        n_per_class: videos rendered of each motion, all splits together. epochs: of each training; None: what the presets say.
+        n_per_class: videos rendered of each motion, all splits together.
+        epochs: of each training; None: what the presets say.
     """
     from tasks.core.data.synthetic import CLASSES, render_motion_set
 

@@ -197,7 +197,7 @@ def _find_on_hub(reference: str) -> Source:
 
     file = hub.parse(reference)[1] or HUB_DEFAULT_FILE
     if not file.endswith((".yaml", ".yml")):
-        raise UsageError(f"{reference} is no preset: a preset is a .yaml file", "name one: hf://org/repo/FILE.yaml")
+        raise UsageError(f"{reference} is not a preset: a preset is a .yaml file", "name one: hf://org/repo/FILE.yaml")
     path = hub.fetch_file(reference, file)
     source = Source(hub.pinned(reference), path, "hub")
     load_mapping(path, source.name)

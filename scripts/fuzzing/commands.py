@@ -96,7 +96,9 @@ class Ended:
     """How a command ended.
 
     Attributes:
-        line: without the interpreter. defects: in words; none: it did as promised. told: file -> OK or REPORTED.
+        line: without the interpreter.
+        defects: in words; none: it did as promised.
+        told: file -> OK or REPORTED.
         seconds, peak_mib: wall clock, and most resident memory of all its processes together.
     """
 
@@ -190,7 +192,7 @@ def _listen(command: Command, place: Place, files: list[Path], stdout: str, stde
                 record = json.loads(line)
                 name = record.get("video") or record["path"]
             except (ValueError, AttributeError, KeyError):
-                ended.defects.append(f"stdout holds what is no record of a video: {line[:100]}")
+                ended.defects.append(f"stdout holds what is not a record of a video: {line[:100]}")
                 return
             records[str((REPOSITORY / name).absolute())] = record
         for name in names:

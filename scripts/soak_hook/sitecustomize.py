@@ -56,7 +56,7 @@ def install(plan: dict) -> None:
     def hook(event: str, args: tuple) -> None:
         if asleep[0] or os.getpid() != owner:
             return
-        asleep[0] = True  # what this function opens is no event
+        asleep[0] = True  # what this function opens is not an event
         try:
             look(event, args)
         finally:

@@ -33,7 +33,8 @@ def write_annotated(path: Path, detection: AnomalyDetection, reader: VideoReader
     the original. Frames inside an interval have a coloured border. Frames without a score say so. One frame is held at a time.
 
     Args:
-        detection: what was found in the video, or in the part of it from start_s on. reader: that video, open.
+        detection: what was found in the video, or in the part of it from start_s on.
+        reader: that video, open.
         advance: called with 0 after every frame: still at work.
 
     Raises:
@@ -65,7 +66,8 @@ def clock_ticks(pts: np.ndarray, end_s: float) -> list[tuple[int, int]]:
     """(position, length) of every frame in ticks of the written video, from 0; lengths are at least 1.
 
     Args:
-        pts: (n,) increasing, seconds. end_s: where the last frame ends.
+        pts: (n,) increasing, seconds.
+        end_s: where the last frame ends.
     """
     edges = np.rint((np.append(pts, end_s) - pts[0]) * float(1 / _TICK)).astype(np.int64)
     steps = np.arange(len(edges))

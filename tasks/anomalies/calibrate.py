@@ -1,4 +1,4 @@
-"""What the indicators are like on normal footage, kept in the model for fusion by deviations and for `global_minmax`."""
+"""What the indicators are like on normal footage, kept in the model for fusion in standard deviations and for `global_minmax`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -36,7 +36,8 @@ def calibrate(
     passed over.
 
     Args:
-        footage: of `stretches`. progress: called with the number of further frames that are behind; may raise.
+        footage: of `stretches`.
+        progress: called with the number of further frames that are behind; may raise.
 
     Raises:
         InputError: none of them can be read.

@@ -59,7 +59,7 @@ class PretrainConfig(Training):
         PARTS, min_length=1, description="semantic needs `semantic.encoder` and a `pseudo` folder with frames, and is left out without"
     )
     pseudo: str | None = Field(None, description="folder of `vid gen-pseudo` made from the training videos; null: no pseudo-anomalies")
-    p_s: float = Field(0.4, ge=0, le=1, description="chance that a clip of frames goes in as its pseudo-anomaly")
+    p_s: float = Field(0.4, ge=0, le=1, description="probability that a clip of frames goes in as its pseudo-anomaly")
     p_t: float = Field(0.5, ge=0, le=1, description="the same for a clip of flow")
     model: AutoencoderConfig = AutoencoderConfig()
     flow: FlowConfig = FlowConfig()
@@ -107,7 +107,7 @@ class DetectConfig(Config):
         None, description="eta1, eta2, eta3 of appearance, motion and semantic; null: the model's"
     )
     fusion: Literal["paper", "standard"] = Field(
-        "paper", description="paper: equation 4.6; standard: deviations above the normal footage that the model was calibrated on"
+        "paper", description="paper: equation 4.6; standard: standard deviations above the normal footage that the model was calibrated on"
     )
     omega2_norm: Literal["none", "per_video_minmax", "global_minmax"] = Field(
         "per_video_minmax", description="of the motion score in equation 4.6; global: over the footage that the model was calibrated on"
@@ -115,7 +115,7 @@ class DetectConfig(Config):
     edges: Literal["pad", "drop"] = Field(
         "pad", description="a model's first 8 and last 7 frames: windows filled by repeating the first or last frame, or no score"
     )
-    smoothing_s: float = Field(0.0, ge=0, description="deviation of a Gaussian over the fused score, seconds; 0: none")
+    smoothing_s: float = Field(0.0, ge=0, description="standard deviation of a Gaussian over the fused score, seconds; 0: none")
     min_duration_s: float = Field(0.0, ge=0, description="shorter intervals are dropped")
     join_gap_s: float = Field(0.0, ge=0, description="intervals no further apart than this become one")
     window_stride: int = Field(

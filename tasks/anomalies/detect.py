@@ -42,7 +42,8 @@ def run(config: DetectConfig, inputs: list[Input], output: Output, workers: int,
         `"skipped": True` where the outputs were made before.
 
     Raises:
-        UsageError: settings that exclude each other, no such model, no place for results. InputError: normal footage that cannot be used.
+        UsageError: settings that exclude each other, no such model, no place for results.
+        InputError: normal footage that cannot be used.
     """
     detector = TrainingFreeDetector(config) if config.model is None else ModelDetector(config)
     if config.model is not None and config.fusion == "paper" and config.fail_above is not None:

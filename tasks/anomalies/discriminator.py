@@ -9,7 +9,9 @@ class Discriminator(nn.Module):
     """Linear, ReLU, linear to one logit: 65,793 parameters from 512 features over 128 hidden units.
 
     Args:
-        features: length of a feature vector. hidden: units between. normalize: bring features to length 1 first.
+        features: length of a feature vector.
+        hidden: units between.
+        normalize: bring features to length 1 first.
     """
 
     def __init__(self, features: int = 512, hidden: int = 128, normalize: bool = False):

@@ -22,11 +22,13 @@ class Protocol:
     """How scores become a number.
 
     Attributes:
-        name: of `metrics.PROTOCOLS`. smooth: (sigma, `s` or `frames`) of a Gaussian over each video, or None. normalize: of
-            `metrics.NORMALIZATIONS`. Both see all scores of a video, also those of frames that do not count.
+        name: of `metrics.PROTOCOLS`.
+        smooth: (sigma, `s` or `frames`) of a Gaussian over each video, or None.
+        normalize: of `metrics.NORMALIZATIONS`. Both see all scores of a video, also those of frames that do not count.
         one_class: macro-auc's way with videos of one class, see `metrics.macro_auc`.
-        trim: first and last labelled frames of every video that do not count; (8, 7) is what windows of 16 frames leave without a
-            score in published numbers. missing: labelled frames without a score are an error, or dropped.
+        trim: first and last labelled frames of every video that do not count; (8, 7) is what windows of 16 frames leave without a score in
+            published numbers.
+        missing: labelled frames without a score are an error, or dropped.
     """
 
     name: str = "micro-auc"
@@ -50,7 +52,8 @@ def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, p
     """One JSON-able object.
 
     Args:
-        predictions: see `read_predictions`. ground_truth: see `read_labels`. Videos are paired by `paired`, frames by number.
+        predictions: see `read_predictions`.
+        ground_truth: see `read_labels`. Videos are paired by `paired`, frames by number.
 
     Returns:
         `auc` by `protocol` in [0, 1] (None where the frames are all of one class), `eer` and `ap` over all frames; `parts`: indicator ->
@@ -60,8 +63,8 @@ def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, p
         `predictions`, `ground_truth`, `data_hash`, `commit`.
 
     Raises:
-        InputError: a file cannot be read or used; labelled frames without a score (unless dropped); nothing in common. UsageError:
-            unknown protocol or normalisation.
+        InputError: a file cannot be read or used; labelled frames without a score (unless dropped); nothing in common.
+        UsageError: unknown protocol or normalisation.
     """
     if protocol.name not in metrics.PROTOCOLS:
         raise UsageError(f"unknown protocol '{protocol.name}'", f"known: {', '.join(metrics.PROTOCOLS)}")

@@ -27,8 +27,11 @@ class Footage:
     """A normal video, or the part of one that counts, and its twins.
 
     Attributes:
-        path: the video. low, high: frames [low, high) count. first: frame of the video that the twins begin with, at most low.
-        frames: a folder of pictures or a video, its spatial pseudo-anomalies. flow, flow_pseudo: folders of 16-bit PNG. None: not there.
+        path: the video.
+        low, high: frames [low, high) count.
+        first: frame of the video that the twins begin with, at most low.
+        frames: a folder of pictures or a video, its spatial pseudo-anomalies.
+        flow, flow_pseudo: folders of 16-bit PNG. None: not there.
     """
 
     path: str
@@ -56,7 +59,7 @@ class PseudoFolder:
         table = self.folder / "videos.csv"
         if not table.is_file():
             raise UsageError(
-                f"{folder} is no folder of pseudo-anomalies: it has no videos.csv", "make one: vid gen-pseudo VIDEOS --out FOLDER"
+                f"{folder} is not a folder of pseudo-anomalies: it has no videos.csv", "make one: vid gen-pseudo VIDEOS --out FOLDER"
             )
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -132,7 +135,8 @@ def find_footage(
         what: the videos are, for the person who reads that none of them can be used.
 
     Raises:
-        InputError: no video is usable. UsageError: the pseudo-anomalies belong to none of these videos.
+        InputError: no video is usable.
+        UsageError: the pseudo-anomalies belong to none of these videos.
     """
     found, skipped = [], []
     sources = pseudo.sources_of(row.path for row in rows) if pseudo else {}

@@ -10,7 +10,8 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """The picture with its heat map: what is not anomalous stays as it is, the rest is coloured the more the hotter it is.
 
     Args:
-        picture: (H, W, 3) uint8 RGB. heat: (h, w) uint8, 255 the most; spread over the whole picture, smoothly.
+        picture: (H, W, 3) uint8 RGB.
+        heat: (h, w) uint8, 255 the most; spread over the whole picture, smoothly.
 
     Returns:
         (H, W, 3) uint8, a new array.

@@ -12,7 +12,8 @@ def find(scores: FrameScores, threshold: float, end_s: float, min_duration_s: fl
     fall apart into pieces that are each too short.
 
     Args:
-        end_s: where the last frame ends, seconds. min_duration_s: intervals that last less are dropped.
+        end_s: where the last frame ends, seconds.
+        min_duration_s: intervals that last less are dropped.
         join_gap_s: runs with no more than this between them become one interval.
     """
     above = np.concatenate([[False], scores.score >= threshold, [False]])

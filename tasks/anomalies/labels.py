@@ -16,10 +16,10 @@ def read_labels(path: str | Path, predicted: list[Predicted]) -> Labels:
     """Labels of every video.
 
     Args:
-        path: a CSV with the columns video, frame, label; `frame_labels_*.npy` as LNTRA publishes them (Astrid et al., BMVC 2021), shape
-            (1, total), the frames of all videos one after the other in the order of their names; a folder of `VIDEO.npy` with the labels
-            of one video each (ShanghaiTech's `test_frame_mask`); or a folder that holds `VIDEO_tracks.txt` (UBnormal: rows of id,
-            first, last frame; where there is none, videos whose names begin with `normal` are all normal).
+        path: a CSV with the columns video, frame, label; `frame_labels_*.npy` as LNTRA publishes them (Astrid et al., BMVC 2021), shape (1,
+            total), the frames of all videos one after the other in the order of their names; a folder of `VIDEO.npy` with the labels of one
+            video each (ShanghaiTech's `test_frame_mask`); or a folder that holds `VIDEO_tracks.txt` (UBnormal: rows of id, first, last
+            frame; where there is none, videos whose names begin with `normal` are all normal).
         predicted: tell how long the videos are where labels do not (`.npy` of all videos, tracks).
 
     Raises:

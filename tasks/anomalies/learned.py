@@ -18,7 +18,8 @@ from tasks.core.metrics.anomalies import smoothed
 from tasks.core.video.reader import VideoReader
 
 THRESHOLDS = {"paper": 0.5, "standard": 3.0}
-"""What counts as anomalous where nobody says: half of the way from a video's most normal to its most anomalous frame; three deviations."""
+"""What counts as anomalous where nobody says: half of the way from a video's most normal to its most anomalous frame; three standard
+deviations."""
 
 
 class _Architecture(BaseModel):
@@ -43,21 +44,25 @@ class LearnedScorer:
     """A model, ready to score videos.
 
     Args:
-        reference: model folder, run folder or `hf://` id. config: how to fuse, smooth and treat edges.
+        reference: model folder, run folder or `hf://` id.
+        config: how to fuse, smooth and treat edges.
 
     Raises:
         UsageError: no anomaly model, or weights that leave none of its parts.
 
     Attributes:
-        config: the model's config.json. parts: which indicators it has. threshold: `config.threshold` or the one of `THRESHOLDS`.
-        settings: what a result records. weights: part -> eta, as set; `fuse` spreads those of missing parts.
+        config: the model's config.json.
+        parts: which indicators it has.
+        threshold: `config.threshold` or the one of `THRESHOLDS`.
+        settings: what a result records.
+        weights: part -> eta, as set; `fuse` spreads those of missing parts.
     """
 
     def __init__(self, reference: str, config: DetectConfig):
         folder = find_model(reference)
         self.config: dict[str, Any] = load_config(folder)
         if self.config["task"] != "anomalies":
-            raise UsageError(f"{reference} is no anomaly model", "train one: vid pretrain --preset anomalies/tiny --data NORMAL")
+            raise UsageError(f"{reference} is not an anomaly model", "train one: vid pretrain --preset anomalies/tiny --data NORMAL")
         told = AnomalyModel.model_validate(self.config)
         if lacking := set(told.architecture.parts) - told.calibration.keys():
             raise UsageError(f"{folder / CONFIG} lacks calibration.{min(lacking)}", "it was edited, or made by another version")

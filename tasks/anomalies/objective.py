@@ -15,7 +15,8 @@ def reconstruction_loss(output: torch.Tensor, normal: torch.Tensor) -> torch.Ten
     """Squared error over all frames, channels and pixels, averaged: `|| A(I) - x ||^2 / (T C H W)`, and over the batch.
 
     Args:
-        output: A(I), `(B, 3, T, S, S)`. normal: x, the clip without any pseudo-anomaly, whatever I was.
+        output: A(I), `(B, 3, T, S, S)`.
+        normal: x, the clip without any pseudo-anomaly, whatever I was.
 
     Returns:
         scalar float32.
@@ -27,7 +28,8 @@ def paired(clips: torch.Tensor, number: torch.Tensor) -> tuple[torch.Tensor, tor
     """Inputs and targets from clips in which a pseudo-anomaly follows the normal clip that it replaces.
 
     Args:
-        clips: `(N + K, ...)`. number: `(N + K,)` int, 0 for a normal clip, 1 for its pseudo-anomaly.
+        clips: `(N + K, ...)`.
+        number: `(N + K,)` int, 0 for a normal clip, 1 for its pseudo-anomaly.
 
     Returns:
         inputs `(N, ...)`, K of them replaced; targets `(N, ...)`, the normal clips.

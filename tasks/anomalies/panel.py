@@ -17,7 +17,9 @@ class Panel:
     """Draws the strip; everything but text and cursor is drawn once.
 
     Args:
-        detection: what was found. width: px. picture_height: of the picture above, px: the curve takes a fifth of it.
+        detection: what was found.
+        width: px.
+        picture_height: of the picture above, px: the curve takes a fifth of it.
 
     Attributes:
         height: px, even.
@@ -54,7 +56,8 @@ class Panel:
         """The strip for the frame `number` at `t` seconds: (height, width, 3) uint8 RGB.
 
         Args:
-            row: of its scores; None: it has none. flagged: it lies in an interval.
+            row: of its scores; None: it has none.
+            flagged: it lies in an interval.
         """
         from PIL import ImageDraw
 

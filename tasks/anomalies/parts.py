@@ -67,7 +67,9 @@ class Session:
     """One run of `vid pretrain`.
 
     Attributes:
-        footage: the training videos. normal: what the detector is calibrated on. device: of this process.
+        footage: the training videos.
+        normal: what the detector is calibrated on.
+        device: of this process.
     """
 
     def __init__(self, config: PretrainConfig, run: Run, footage: list[Footage], normal: list[Footage], pseudo: PseudoFolder | None):

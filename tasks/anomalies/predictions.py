@@ -21,8 +21,12 @@ class Predicted:
     """Scores of one video.
 
     Attributes:
-        video: as it is named. frame: (N,) int64, increasing, from 0. score: (N,) float64. t: (N,) seconds; None: not known.
-        parts: indicator -> (N,) float64. n_frames: of the whole video; None: not known.
+        video: as it is named.
+        frame: (N,) int64, increasing, from 0.
+        score: (N,) float64.
+        t: (N,) seconds; None: not known.
+        parts: indicator -> (N,) float64.
+        n_frames: of the whole video; None: not known.
     """
 
     video: str
@@ -42,9 +46,9 @@ def read_predictions(path: str | Path) -> list[Predicted]:
 
     Args:
         path: a CSV with a header that has `video`, `frame`, `score`, perhaps `t` (s), and further columns of numbers, which are taken as
-            indicators; a JSON file of one object of `vid detect-anomalies` or a list of them; JSON Lines of them; or a folder with
-            such `*.anomalies.json` or `*.anomalies.csv` (where a video has both, the JSON file counts). Objects with `error` instead
-            of scores are passed over.
+            indicators; a JSON file of one object of `vid detect-anomalies` or a list of them; JSON Lines of them; or a folder with such
+            `*.anomalies.json` or `*.anomalies.csv` (where a video has both, the JSON file counts). Objects with `error` instead of scores
+            are passed over.
 
     Raises:
         InputError: it cannot be read or used (names file and line); a video or a frame occurs twice.
@@ -132,7 +136,7 @@ def _csv(file: Path) -> Iterator[Predicted]:
 def _json(file: Path) -> Iterator[Predicted]:
     for where, record in _objects(file):
         if not isinstance(record, Mapping) or not isinstance(record.get("video"), str):
-            raise InputError(f"{where}: these are no scores", f"expected: {_KNOWN_SHAPES}")
+            raise InputError(f"{where}: these are not scores", f"expected: {_KNOWN_SHAPES}")
         if "error" in record:
             continue
         frames = record.get("frames")

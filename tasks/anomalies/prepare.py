@@ -53,7 +53,8 @@ def flow_files(
     """Files of the flow of every video, `(n, 2, size, size)` float16, and of its twin; row i belongs to frame low + i.
 
     Args:
-        share: the videos whose files this process makes. tick: called with the frames done since the last call; may raise.
+        share: the videos whose files this process makes.
+        tick: called with the frames done since the last call; may raise.
     """
     files = [
         (prepared(folder, item, item.flow), prepared(folder, item, item.flow_pseudo) if item.flow_pseudo else None) for item in footage

@@ -36,7 +36,7 @@ def check(config: PretrainConfig) -> None:
         own = found["architecture"]["autoencoder"] if found["task"] == "anomalies" else None
         if not isinstance(own, dict) or {k: own.get(k) for k in wanted} != wanted:
             raise UsageError(
-                f"{config.init} is no anomaly model with autoencoders of this size", "take over its model settings with --config"
+                f"{config.init} is not an anomaly model with autoencoders of this size", "take over its model settings with --config"
             )
 
 

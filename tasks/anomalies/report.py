@@ -42,8 +42,8 @@ def write_report(path: Path, detection: AnomalyDetection, thumbnails: Sequence[n
     """Writes the page; it appears whole or not at all, and asks for nothing outside itself.
 
     Args:
-        thumbnails: pictures as `pictures` gives them; None: a page without. With a heat map of the frame each stands beside a copy
-            that shows it.
+        thumbnails: pictures as `pictures` gives them; None: a page without. With a heat map of the frame each stands beside a copy that
+            shows it.
 
     Raises:
         ValueError: the number of thumbnails is not that of `pictured`.

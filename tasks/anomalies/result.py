@@ -13,7 +13,8 @@ class FrameScores:
     """Scores per frame, in order of time.
 
     Attributes:
-        t: (N,) float64 presentation times, seconds. frame: (N,) int64 decode ordinals.
+        t: (N,) float64 presentation times, seconds.
+        frame: (N,) int64 decode ordinals.
         score: (N,) float32, the fusion, higher is more anomalous.
         parts: indicator -> (N,) float32, e.g. `appearance`, `motion`, `semantic`.
         heat: (N, h, w) uint8 where the picture is anomalous, 255 the most, coarse; None where the detector cannot tell.
@@ -34,8 +35,10 @@ class Interval:
     """A run of frames whose score is at least the threshold.
 
     Attributes:
-        start_s, end_s: presentation time of its first frame, and of the end of its last frame. start_frame, end_frame: first and last.
-        peak: highest score in it. peak_s, peak_frame: where that is.
+        start_s, end_s: presentation time of its first frame, and of the end of its last frame.
+        start_frame, end_frame: first and last.
+        peak: highest score in it.
+        peak_s, peak_frame: where that is.
     """
 
     start_s: float
@@ -52,7 +55,8 @@ class AnomalyDetection:
     """Everything found in one video.
 
     Attributes:
-        path: the video as it was named. method: `training-free` or the model's name.
+        path: the video as it was named.
+        method: `training-free` or the model's name.
         settings: what was set (threshold, weights, smoothing, ...).
         n_frames, fps, duration_s, start_s, width, height: of the video; duration_s from the first frame's start to the last frame's end,
             start_s the presentation time of the first frame; width and height in px.

@@ -56,7 +56,7 @@ def omega_1(error: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an indicator is like on normal footage: mean, deviation, smallest and largest value."""
+    """What an indicator is like on normal footage: mean, standard deviation, smallest and largest value."""
 
     mean: float
     std: float
@@ -69,7 +69,7 @@ class Calibration:
         return cls(*(float(value) for value in (values.mean(), values.std(), values.min(), values.max())))
 
     def deviations(self, values: np.ndarray) -> np.ndarray:
-        """How many deviations above the mean."""
+        """How many standard deviations above the mean."""
         return (np.asarray(values, np.float64) - self.mean) / max(self.std, 1e-12)
 
 
@@ -86,7 +86,7 @@ def parts_of(values: dict[str, np.ndarray], fusion: str, omega2_norm: str, known
 
     Args:
         values: part -> (N,): mean squared errors of `appearance` and `motion`, probability of `semantic` (omega_3).
-        fusion: `paper`: omega_1, omega_2, omega_3; `standard`: each as deviations above normal footage.
+        fusion: `paper`: omega_1, omega_2, omega_3; `standard`: each as standard deviations above normal footage.
         omega2_norm: `none`, equation 4.9 as printed; `per_video_minmax`; `global_minmax`, over normal footage, so that more than 1 is
             possible. The thesis calls omega_2 normalised, and means by the number of pixels only.
         known: calibration of every part; used by `standard` and `global_minmax`.

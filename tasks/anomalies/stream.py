@@ -76,7 +76,8 @@ def raw_scores(
     """Every part over frames [start, stop).
 
     Args:
-        networks: in evaluation mode. short_side: of the frames that the appearance part was trained on.
+        networks: in evaluation mode.
+        short_side: of the frames that the appearance part was trained on.
         stride: windows between scored frames; frames without a window of their own take the nearest one's values.
         step: every step-th frame is seen, for videos with more frames a second than those of the training.
         progress: called with frames done; their sum is stop - start.
@@ -111,8 +112,10 @@ def window_errors(
     """Reconstruction error of the scored frame of every window of a stream.
 
     Args:
-        network: in evaluation mode. frames: chunks `(n, 3, S, S)` in [-1, 1].
-        stride: frames between windows, at most a window's length. batch: windows at once.
+        network: in evaluation mode.
+        frames: chunks `(n, 3, S, S)` in [-1, 1].
+        stride: frames between windows, at most a window's length.
+        batch: windows at once.
         pad: make windows for the first and last frames too, by repeating them.
 
     Yields:

@@ -51,7 +51,8 @@ class Scale:
     """What is usual.
 
     Attributes:
-        rows: (2, h) what windows of each row reach once in a hundred times. middle, spread: (2,) of the frames' highest ratio to it.
+        rows: (2, h) what windows of each row reach once in a hundred times.
+        middle, spread: (2,) of the frames' highest ratio to it.
     """
 
     rows: np.ndarray
@@ -64,9 +65,13 @@ class NormalModel:
     """What was learnt; small, and can be sent to other processes.
 
     Attributes:
-        scale: see `Scale`. typical: median of the fused evidence of normal frames. rare: what one normal frame in a thousand reaches.
-        part_rare: (2,) the same per part. cells: (h, w) of the map. n_samples, n_videos: what it was learnt from.
-            skipped: (path, reason) of footage that could not be read.
+        scale: see `Scale`.
+        typical: median of the fused evidence of normal frames.
+        rare: what one normal frame in a thousand reaches.
+        part_rare: (2,) the same per part.
+        cells: (h, w) of the map.
+        n_samples, n_videos: what it was learnt from.
+        skipped: (path, reason) of footage that could not be read.
     """
 
     scale: Scale
@@ -83,10 +88,12 @@ def fit(sources: list[NormalSource], advance: Callable[[int], None] = lambda n: 
     """Learns from normal footage.
 
     Args:
-        sources: videos of one camera. advance: told the number of frames read.
+        sources: videos of one camera.
+        advance: told the number of frames read.
 
     Raises:
-        InputError: no video can be read, or there are less than two seconds. UsageError: pictures of different shapes.
+        InputError: no video can be read, or there are less than two seconds.
+        UsageError: pictures of different shapes.
     """
     videos, skipped = [], []
     for source in sources:

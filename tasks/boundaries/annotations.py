@@ -30,7 +30,9 @@ class Imported:
     """Annotations in the truth format.
 
     Attributes:
-        truth: video -> entry. format: what the file was. left_out: reason -> number of videos or instances.
+        truth: video -> entry.
+        format: what the file was.
+        left_out: reason -> number of videos or instances.
     """
 
     truth: dict[str, dict[str, Any]]
@@ -46,11 +48,13 @@ def import_annotations(
     Args:
         path: `k400_mr345_*.pkl` (gebd), `k400_*_raw_annotation.pkl` (gebd-raw), `tapos_annotation.json` or the
             `tapos_annotation_timestamps_myfps.json` of the GEBD authors (tapos), or JSON in the truth format (gebd).
-        kind: one of FORMATS. split: subset of a TAPOS file, by default `val`; the other files hold one split each.
+        kind: one of FORMATS.
+        split: subset of a TAPOS file, by default `val`; the other files hold one split each.
         rules: of gebd-raw, see `changes`.
 
     Raises:
-        UsageError: unknown format or split; a pickle that asks for more than data. InputError: the file cannot be read or used.
+        UsageError: unknown format or split; a pickle that asks for more than data.
+        InputError: the file cannot be read or used.
     """
     path = Path(path)
     content = load(path)

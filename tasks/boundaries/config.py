@@ -81,7 +81,7 @@ class LabelConfig(Config):
 
     kind: Literal["hard", "soft"] = Field("hard", description="hard: 0 or 1; soft: Gaussians around the boundaries")
     width_s: float = Field(0.3, gt=0, description="hard: positive within half of this of a boundary")
-    sigma: float = Field(3.0, gt=0, description="soft: deviation in soft_unit")
+    sigma: float = Field(3.0, gt=0, description="soft: standard deviation in soft_unit")
     soft_unit: Literal["frames", "candidates", "seconds"] = Field("frames", description="unit of sigma; the thesis does not say")
 
 

@@ -28,13 +28,16 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     """Writes a model folder that `--from` takes.
 
     Args:
-        file: as published. source: a key of `SOURCES`. out: the model folder; an existing model folder is replaced.
+        file: as published.
+        source: a key of `SOURCES`.
+        out: the model folder; an existing model folder is replaced.
 
     Returns:
         where the model is, and how many tensors and parameters it has.
 
     Raises:
-        UsageError: unknown source, or `out` holds something else. InputError: the file is not what `source` says.
+        UsageError: unknown source, or `out` holds something else.
+        InputError: the file is not what `source` says.
     """
     if source not in SOURCES:
         raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")

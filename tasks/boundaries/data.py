@@ -25,7 +25,9 @@ class TuplePicker:
     order, so that the first one (the anchor) may be of any third; the thesis says only that they are random.
 
     Attributes:
-        segments: K. clip: of one segment. repeats: draws per visit.
+        segments: K.
+        clip: of one segment.
+        repeats: draws per visit.
     """
 
     segments: int

@@ -130,7 +130,8 @@ class SavedScores(BoundaryDetector):
     """The scores of one video, saved by either of the others; UsageError where a setting is given that its method does not have.
 
     Args:
-        saved: what the file holds. config: in place of the saved settings.
+        saved: what the file holds.
+        config: in place of the saved settings.
         reporter: told where there are no pictures for the report.
     """
 

@@ -28,11 +28,13 @@ def run(
     """One JSON-able object: what `gebd_scores` returns, and where the numbers come from.
 
     Args:
-        predictions: see `read_predictions`. ground_truth: see `annotations.import_annotations`; of a TAPOS file its `val`.
+        predictions: see `read_predictions`.
+        ground_truth: see `annotations.import_annotations`; of a TAPOS file its `val`.
         protocol, min_consistency, missing: see `gebd_scores`.
 
     Raises:
-        InputError: a file cannot be read or used. UsageError: unknown protocol, or a pickle that asks for more than data.
+        InputError: a file cannot be read or used.
+        UsageError: unknown protocol, or a pickle that asks for more than data.
     """
     annotations = import_annotations(ground_truth)
     for reason, count in annotations.left_out.items():
@@ -63,9 +65,9 @@ def read_predictions(path: str | Path, truth: Mapping[str, Mapping[str, Any]]) -
     Args:
         path: a JSON file or the challenge's pickle `{video: [seconds, ...]}`, whose names are taken as they stand; or this tool's own
             output: a folder of `*.boundaries.json`, a JSON Lines file, or a JSON file of one object or a list of them. An object has
-            `video` (a path), `boundaries` (`[{"t": seconds}, ...]`) and perhaps `start_s`, the presentation time of the first frame,
-            which is subtracted; one with `error` instead says that the video could not be read, which leaves it without predictions.
-            Its video is found in the truth by the file's stem, see `annotations.video_names`.
+            `video` (a path), `boundaries` (`[{"t": seconds}, ...]`) and perhaps `start_s`, the presentation time of the first frame, which
+            is subtracted; one with `error` instead says that the video could not be read, which leaves it without predictions. Its video is
+            found in the truth by the file's stem, see `annotations.video_names`.
         truth: in the truth format; its `path` and `path_video` name videos too.
 
     Raises:
@@ -78,7 +80,7 @@ def read_predictions(path: str | Path, truth: Mapping[str, Mapping[str, Any]]) -
     if isinstance(content, Mapping):
         content = [content]
     if not isinstance(content, list):
-        raise InputError(f"{path}: these are no predictions", f"expected: {_KNOWN_SHAPES}")
+        raise InputError(f"{path}: these are not predictions", f"expected: {_KNOWN_SHAPES}")
     names = _names(truth)
     found: dict[str, list[float]] = {}
     for record in content:

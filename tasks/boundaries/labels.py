@@ -16,7 +16,8 @@ def candidates(pts: np.ndarray, window: WindowConfig, low: int = 0, high: int | 
     """Frames that may be boundaries: one every stride, in frames or in seconds.
 
     Args:
-        pts: (n,) presentation times, seconds, increasing. low, high: the part [low, high) of the video that counts.
+        pts: (n,) presentation times, seconds, increasing.
+        low, high: the part [low, high) of the video that counts.
         offset: in [0, 1), where the first candidate lies, as a share of the stride.
 
     Returns:

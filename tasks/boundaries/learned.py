@@ -25,17 +25,20 @@ class LearnedScorer:
 
     Args:
         reference: model folder, run folder or `hf://` id; UsageError where it holds no boundary classifier.
-        device: of `usable_device`. batch: windows that go through the network at once.
+        device: of `usable_device`.
+        batch: windows that go through the network at once.
 
     Attributes:
-        config: the model's config.json. merge: the rules it was validated with. weights_hash: tells models of the same name apart.
+        config: the model's config.json.
+        merge: the rules it was validated with.
+        weights_hash: tells models of the same name apart.
     """
 
     def __init__(self, reference: str, device: str = "auto", batch: int = 16):
         folder = find_model(reference)
         self.config: dict[str, Any] = load_config(folder)
         if self.config["task"] != "boundaries" or "window" not in self.config:
-            raise UsageError(f"{reference} is no detector of event boundaries", "train one: vid finetune --preset boundaries/gebd-tiny")
+            raise UsageError(f"{reference} is not a detector of event boundaries", "train one: vid finetune --preset boundaries/gebd-tiny")
         self.window = WindowConfig(**self.config["window"])
         self.merge = MergeConfig(**self.config["merge"])
         model, prepared = ResNetConfig(**self.config["architecture"]), self.config["preprocessing"]

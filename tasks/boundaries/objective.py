@@ -10,7 +10,8 @@ def info_nce(positive: torch.Tensor, negatives: torch.Tensor, temperature: float
     """Equation 3.1: how far the positive is from standing out.
 
     Args:
-        positive: (...) cosine of query and positive. negatives: (..., N) cosines of query and negatives; -inf: no negative.
+        positive: (...) cosine of query and positive.
+        negatives: (..., N) cosines of query and negatives; -inf: no negative.
 
     Returns:
         the mean, a scalar.
@@ -23,8 +24,10 @@ def inter(query: torch.Tensor, keys: torch.Tensor, negatives: torch.Tensor, same
     """Equation 3.3: three frames of a video against frames of other videos; the mean of three losses.
 
     Args:
-        query: (B, D). keys: (B, 3, D). negatives: (N, D). same: (B, N) bool, true where a negative is of the query's own video and so
-            does not count.
+        query: (B, D).
+        keys: (B, 3, D).
+        negatives: (N, D).
+        same: (B, N) bool, true where a negative is of the query's own video and so does not count.
     """
     positive = torch.einsum("bd,bpd->bp", query, keys)
     against = (query @ negatives.T).masked_fill(same, -torch.inf)
@@ -35,7 +38,8 @@ def intra(query: torch.Tensor, keys: torch.Tensor, temperature: float, form: str
     """Another view of the same frame against the other two frames of the video.
 
     Args:
-        query: (B, D). keys: (B, 3, D), the positive first.
+        query: (B, D).
+        keys: (B, 3, D), the positive first.
         form: `softmax`, equation 3.2; `pairwise`, the mean of one loss for each other frame, as VCLR's public code has it.
     """
     cosines = torch.einsum("bd,bpd->bp", query, keys)
@@ -75,6 +79,7 @@ def order(logits: torch.Tensor, anchor: torch.Tensor, positive: torch.Tensor) ->
     """Which of the two tuples is shuffled, if any (VCLR section 3.3).
 
     Args:
-        logits: (B, 4) for none, anchor, positive, both. anchor, positive: (B,) int64, 1 where shuffled.
+        logits: (B, 4) for none, anchor, positive, both.
+        anchor, positive: (B,) int64, 1 where shuffled.
     """
     return F.cross_entropy(logits, anchor + 2 * positive)

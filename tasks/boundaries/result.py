@@ -36,7 +36,9 @@ class Scores:
     """A score per candidate, in order of time.
 
     Attributes:
-        t: (N,) float64 presentation times, seconds. frame: (N,) int64 decode ordinals. score: (N,) float32 in [0, 1].
+        t: (N,) float64 presentation times, seconds.
+        frame: (N,) int64 decode ordinals.
+        score: (N,) float32 in [0, 1].
     """
 
     t: np.ndarray
@@ -62,13 +64,15 @@ class Detection:
     """Everything found in one video.
 
     Attributes:
-        path: the video as it was named. method: `training-free` or the model's name.
+        path: the video as it was named.
+        method: `training-free` or the model's name.
         settings: what was set (threshold, merge rule, ...), enough to repeat the step from scores to boundaries.
-        n_frames, fps, duration_s, start_s: of the video; duration_s = time from the first frame's start to the last frame's end;
-            start_s = presentation time of the first frame. width, height: px.
-            n_frames is of the whole file, the others of the part looked at.
+        n_frames, fps, duration_s, start_s: of the video; duration_s = time from the first frame's start to the last frame's end; start_s =
+            presentation time of the first frame.
+        width, height: px. n_frames is of the whole file, the others of the part looked at.
         part: (start, end) in seconds as a manifest named it, either may be None; None: the whole video.
-        file_start_s: presentation time of the file's first frame. file: absolute path.
+        file_start_s: presentation time of the file's first frame.
+        file: absolute path.
         damage: why the video is shorter than its file promises, or None.
     """
 

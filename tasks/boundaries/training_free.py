@@ -45,7 +45,9 @@ def score_video(reader: VideoReader, advance: Callable[[int], None] = lambda n: 
     """Scores of one video, streamed: memory does not grow with its length but for 20 bytes per 1/15 s.
 
     Args:
-        reader: an open video. advance: told the number of frames read. start, stop: the frames that count.
+        reader: an open video.
+        advance: told the number of frames read.
+        start, stop: the frames that count.
 
     Returns:
         a score in [0, 1] for about every 1/15 s, at the frame where the picture changes most in that time.

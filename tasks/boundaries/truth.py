@@ -33,7 +33,8 @@ class AnnotatedVideo:
         id: its name in results, unique within a set.
         row: where it lies; its label is the text of `boundaries`, so that they count in a run's data hash.
         raters: boundaries of every rater, seconds from the start of the part that counts (of the first frame, where it is all).
-        consistency: agreement of each rater with the others (F1), empty where unknown; mean_consistency: their mean, or 1.
+        consistency: agreement of each rater with the others (F1), empty where unknown;
+        mean_consistency: their mean, or 1.
         duration_s: as the annotation states it; None: that of the file.
     """
 
@@ -68,7 +69,8 @@ def read_truth(sources: list[str], role: str) -> list[AnnotatedVideo]:
         role: `train` or `val`, which split of a manifest to take.
 
     Raises:
-        UsageError: a file is malformed, has no boundaries, or two sources name a video alike. InputError: a source does not exist.
+        UsageError: a file is malformed, has no boundaries, or two sources name a video alike.
+        InputError: a source does not exist.
     """
     videos = []
     for source in sources:
@@ -122,7 +124,7 @@ def _entry(file: Path, folder: Path, name: str, entry: Any) -> AnnotatedVideo:
         video = _video_of(folder, name, entry)
         return _annotated(name, Row(video), raters, consistency, mean, None if duration is None else float(duration))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UsageError(f"{file}: the entry '{name}' is no annotation of boundaries", f"expected {_FORMAT}") from None
+        raise UsageError(f"{file}: the entry '{name}' is not an annotation of boundaries", f"expected {_FORMAT}") from None
 
 
 def _video_of(folder: Path, name: str, entry: dict[str, Any]) -> str:

@@ -29,7 +29,8 @@ class Found:
 
     Attributes:
         predictions: video id -> boundaries, seconds from the start of the part that counts.
-        durations: video id -> length of that part, seconds. skipped: (path, reason) of unreadable videos.
+        durations: video id -> length of that part, seconds.
+        skipped: (path, reason) of unreadable videos.
     """
 
     predictions: dict[str, list[float]] = field(default_factory=dict)
@@ -54,7 +55,8 @@ class Validation:
     """Validates a classifier; all processes work on it together and get the same numbers.
 
     Args:
-        videos: to validate on. image_size: S of the network, px.
+        videos: to validate on.
+        image_size: S of the network, px.
     """
 
     def __init__(self, config: FinetuneConfig, videos: list[AnnotatedVideo], image_size: int):

@@ -26,7 +26,8 @@ class WindowPicker:
     the other kind takes its place.
 
     Attributes:
-        count: windows a visit. balanced: false: any candidates of the grid, all alike.
+        count: windows a visit.
+        balanced: false: any candidates of the grid, all alike.
     """
 
     window: WindowConfig

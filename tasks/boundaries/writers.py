@@ -81,7 +81,8 @@ def timecode(frame: int, count: int) -> str:
     """Frame number -> HH:MM:SS:FF without dropped numbers; hours count on past 23.
 
     Args:
-        frame: from 0. count: frames per second of timecode.
+        frame: from 0.
+        count: frames per second of timecode.
     """
     seconds, frames = divmod(frame, count)
     minutes, seconds = divmod(seconds, 60)

@@ -41,13 +41,16 @@ def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str,
     """Writes a model folder that `--model` and `--from` take.
 
     Args:
-        source: a folder or file as published. kind: a key of `SOURCES`. out: the model folder; an existing model folder is replaced.
+        source: a folder or file as published.
+        kind: a key of `SOURCES`.
+        out: the model folder; an existing model folder is replaced.
 
     Returns:
         where the model is, how many tensors, parameters and classes it has.
 
     Raises:
-        InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
+        InputError: the source is not what `kind` says, or has what this suite has not.
+        UsageError: `out` holds something else.
     """
     files.check_out(out, source, (WEIGHTS, CONFIG))
     weights, saved = _from_transformers(source, reporter) if kind == "transformers" else _from_original(source, reporter)
@@ -150,7 +153,7 @@ def _labels(config: dict[str, Any], folder: Path) -> list[str]:
     videomae.refuse(type(count) is not int or not 0 < count <= MAX_CLASSES, folder, f"num_labels is {count!r:.40}")
     found = config.get("id2label") or {str(n): f"LABEL_{n}" for n in range(count)}
     numbered = isinstance(found, dict) and all(str(number).isdecimal() for number in found)
-    videomae.refuse(not numbered, folder, "id2label is no mapping from numbers to names")
+    videomae.refuse(not numbered, folder, "id2label is not a mapping from numbers to names")
     by_number = {int(number): str(name) for number, name in found.items()}
     videomae.refuse(sorted(by_number) != list(range(len(by_number))), folder, "id2label does not number the classes from 0")
     return [by_number[number] for number in range(len(by_number))]

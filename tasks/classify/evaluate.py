@@ -66,7 +66,8 @@ def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:
     numbers come from.
 
     Raises:
-        InputError: no video could be read, or labels that the model does not know. Preempted, Interrupted: stopped by a signal.
+        InputError: no video could be read, or labels that the model does not know.
+        Preempted, Interrupted: stopped by a signal.
     """
     from tasks.core.data.manifest import read_sources
 

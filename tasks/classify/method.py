@@ -16,8 +16,8 @@ from tasks.core.nn.shared_norm import share_norms
 class Classification(Method):
     """Cross-entropy with soft targets (label smoothing, MixUp, CutMix).
 
-    Batch norms that are trained take their statistics over the clips of all processes.
-    A batch has `video` `(B, T, 3, S, S)` float32 and `target` `(B, n_classes)` float32, whose rows sum to one.
+    Batch norms that are trained take their statistics over the clips of all processes. A batch has `video` `(B, T, 3, S, S)` float32 and
+    `target` `(B, n_classes)` float32, whose rows sum to one.
     """
 
     shardable = True

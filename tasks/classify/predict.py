@@ -19,7 +19,9 @@ class VideoClassifier(nn.Module):
     """A classifier with its labels and the way videos must be brought to it.
 
     Attributes:
-        labels: class names in the order of the logits. preprocessing: of config.json. classifier: encoder and head.
+        labels: class names in the order of the logits.
+        preprocessing: of config.json.
+        classifier: encoder and head.
     """
 
     def __init__(self, classifier: nn.Module, labels: list[str], preprocessing: dict[str, Any]):

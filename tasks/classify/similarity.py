@@ -9,8 +9,8 @@ def cosine(queries: np.ndarray, gallery: np.ndarray, center: str = "gallery") ->
     Args:
         queries: of the test videos.
         gallery: of the training videos.
-        center: `gallery`, the gallery's mean from both sets, as features of masked autoencoders share too much of it; `own`, each set's
-            own mean (the public retrieval code of CoCLR); `none`.
+        center: `gallery`, the gallery's mean from both sets, as features of masked autoencoders share too much of it; `own`, each set's own
+            mean (the public retrieval code of CoCLR); `none`.
     """
     if center != "none":
         mean = gallery.mean(0)

@@ -23,7 +23,10 @@ class Outputs:
     """Per-video outputs of this process, and after `gathered` of all processes in row order.
 
     Attributes:
-        values: `(n, d)` float32, averaged over views. labels, uids: `(n,)` int64. paths: n. skipped: (path, reason) of unreadable videos.
+        values: `(n, d)` float32, averaged over views.
+        labels, uids: `(n,)` int64.
+        paths: n.
+        skipped: (path, reason) of unreadable videos.
     """
 
     values: np.ndarray

@@ -22,7 +22,10 @@ class Card:
     """A model card in parts.
 
     Attributes:
-        head: the YAML metadata. title: the first heading. facts: the rows of the table under it. use: the commands.
+        head: the YAML metadata.
+        title: the first heading.
+        facts: the rows of the table under it.
+        use: the commands.
         more: the sections that a person added, as they stand.
     """
 
@@ -60,8 +63,12 @@ def public_card(local: str, model: dict[str, Any], result: dict[str, Any], setti
     """The card of a model on the Hub.
 
     Args:
-        local: README.md of the model folder. model: its config.json. result: result.json of the run, empty without one.
-        settings: config.yaml of the run, empty without one. repo: `org/name`. licence: of the weights, an identifier of the Hub.
+        local: README.md of the model folder.
+        model: its config.json.
+        result: result.json of the run, empty without one.
+        settings: config.yaml of the run, empty without one.
+        repo: `org/name`.
+        licence: of the weights, an identifier of the Hub.
     """
     import yaml
 

@@ -30,7 +30,8 @@ def save_model(folder: Path, weights: dict[str, Any], config: dict[str, Any], ca
     """Writes a model folder; an existing one is replaced whole.
 
     Args:
-        weights: name -> tensor (any device or dtype). config: JSON-able architecture, preprocessing, labels, provenance.
+        weights: name -> tensor (any device or dtype).
+        config: JSON-able architecture, preprocessing, labels, provenance.
     """
     from safetensors.torch import save_file
 
@@ -73,7 +74,7 @@ def find_model(reference: str) -> Path:
     pickled = next((file.name for file in sorted(folder.iterdir()) if file.suffix in hub.PICKLES), None) if folder.is_dir() else None
     if pickled:
         raise UsageError(f"'{reference}' has its weights as a pickle ({pickled}), which is never read", f"it needs {WEIGHTS} and {CONFIG}")
-    raise UsageError(f"'{reference}' is no model folder: it needs {WEIGHTS} and {CONFIG}")
+    raise UsageError(f"'{reference}' is not a model folder: it needs {WEIGHTS} and {CONFIG}")
 
 
 def stay_inside(folder: Path, file: Path) -> None:
@@ -131,7 +132,7 @@ def load_config(folder: Path) -> dict[str, Any]:
 
 
 def load_weights(folder: Path) -> dict[str, Any]:
-    """The tensors of a model folder, on the CPU; UsageError where they are no safetensors or not all finite."""
+    """The tensors of a model folder, on the CPU; UsageError where they are not safetensors or not all finite."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

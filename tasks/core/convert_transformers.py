@@ -40,7 +40,10 @@ def write_transformers(
     """Writes the folder; an existing one is replaced whole. Returns the difference that was measured.
 
     Args:
-        config: of transformers. tensors: under the names of transformers. preprocessing: of our config.json. card: README.md.
+        config: of transformers.
+        tensors: under the names of transformers.
+        preprocessing: of our config.json.
+        card: README.md.
         difference: from the folder that was written to the largest difference between its outputs and those of the model.
 
     Raises:
@@ -96,7 +99,7 @@ def read_preprocessing(folder: Path, config: dict[str, Any], model: VitConfig, r
         if not all(isinstance(v, list | tuple) and len(v) == 3 and all(type(x) in (int, float) for x in v) for v in (mean, std)):
             raise InputError(f"{folder / PROCESSOR}: image_mean and image_std must be three numbers each")
     else:
-        reporter.warn(f"{folder} has no {PROCESSOR}: ImageNet's mean and deviation are assumed")
+        reporter.warn(f"{folder} has no {PROCESSOR}: ImageNet's mean and standard deviation are assumed")
     reporter.info("the frame stride is not in the folder: 4 frames are assumed (preprocessing in config.json)")
     return video_preprocessing(model, list(mean), list(std), stride=4)
 

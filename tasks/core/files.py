@@ -35,12 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it takes the name `path` in one step, on failure it is removed.
 
     Raises:
-        UsageError: there can be no folder for it. OSError: with the name `path` where the disk is full or closed.
+        UsageError: there can be no folder for it.
+        OSError: with the name `path` where the disk is full or closed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"cannot write {path}: {path.parent} is no folder", "choose another place") from None
+        raise UsageError(f"cannot write {path}: {path.parent} is not a folder", "choose another place") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -101,7 +101,9 @@ class Committed:
     """What became of files sent to the Hub.
 
     Attributes:
-        repo: the repository. commit: its latest commit. changed: False where the repository already held all of it.
+        repo: the repository.
+        commit: its latest commit.
+        changed: False where the repository already held all of it.
     """
 
     repo: str
@@ -115,7 +117,8 @@ def commit(
     """Puts files into a model repository as one commit; makes the repository where there is none.
 
     Args:
-        files: path in the repository -> content. private: for a new repository; an existing public one is an error then.
+        files: path in the repository -> content.
+        private: for a new repository; an existing public one is an error then.
         unless_there: files for a repository that does not have them yet.
 
     Raises:
@@ -148,7 +151,7 @@ def commit(
 def repository(repo: str) -> str:
     """The name `org/name`, checked."""
     if parse(f"{PREFIX}{repo.removeprefix(PREFIX)}")[1:] != (None, None):
-        raise UsageError(f"'{repo}' is no repository", "write org/name")
+        raise UsageError(f"'{repo}' is not a repository", "write org/name")
     return repo.removeprefix(PREFIX)
 
 

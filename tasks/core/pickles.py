@@ -18,7 +18,8 @@ def read_pickle(data: bytes, path: str | Path) -> Any:
     """The data in a pickle; numpy arrays come out as lists, numpy scalars as Python's.
 
     Raises:
-        UsageError: the pickle asks for anything else, which is named. InputError: it is damaged.
+        UsageError: the pickle asks for anything else, which is named.
+        InputError: it is damaged.
     """
     try:
         return _Unpickler(data, path).load()

@@ -20,7 +20,8 @@ class Package:
     """What is sent.
 
     Attributes:
-        files: path in the repository -> file, or its content where it was rewritten. left_out: files of the folder that are not sent.
+        files: path in the repository -> file, or its content where it was rewritten.
+        left_out: files of the folder that are not sent.
     """
 
     repo: str
@@ -42,11 +43,12 @@ def gather(run: Path, repo: str, licence: str | None = None, theirs: Path | None
     """The files of a run's model, of a model folder, or of what `vid convert --to transformers | onnx` wrote, as they are published.
 
     Args:
-        repo: `org/name`. licence: of the weights; None: what the folder's card says, else Apache 2.0.
+        repo: `org/name`.
+        licence: of the weights; None: what the folder's card says, else Apache 2.0.
         theirs: the same model as a transformers folder; what is published opens with both programs then.
 
     Raises:
-        UsageError: no finished model, links that leave the folder, weights that are no safetensors.
+        UsageError: no finished model, links that leave the folder, weights that are not safetensors.
     """
     folder, model, found = described(run)
     context = folder.parent if folder.name == "model" else folder

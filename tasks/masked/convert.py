@@ -38,13 +38,16 @@ def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str,
     """Writes a model folder that `--from` takes.
 
     Args:
-        source: a folder or file as published. kind: a key of `SOURCES`. out: the model folder; an existing model folder is replaced.
+        source: a folder or file as published.
+        kind: a key of `SOURCES`.
+        out: the model folder; an existing model folder is replaced.
 
     Returns:
         where the model is, how many tensors and parameters it has.
 
     Raises:
-        InputError: the source is not what `kind` says, or has what this suite has not. UsageError: `out` holds something else.
+        InputError: the source is not what `kind` says, or has what this suite has not.
+        UsageError: `out` holds something else.
     """
     files.check_out(out, source, (WEIGHTS, CONFIG))
     weights, saved = _from_transformers(source, reporter) if kind == "transformers" else _from_original(source)

@@ -24,10 +24,9 @@ LONG_AFTER = 1 << 30  # an epoch number past any warm-up: the sampler itself dra
 def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> dict[str, Any]:
     """Everything a picture of one clip needs, on the CPU.
 
-    A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and deviation from
-    the input:
-    what is shown is structure that was predicted, at true brightness and contrast. Motion targets are shown as predicted, on the
-    clip's mean frame.
+    A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and standard deviation
+    from the input: what is shown is structure that was predicted, at true brightness and contrast. Motion targets are shown as predicted,
+    on the clip's mean frame.
 
     Args:
         video: `(1, T, 3, S, S)` float32, normalised as for training.

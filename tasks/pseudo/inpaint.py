@@ -1,7 +1,7 @@
 """Filling holes: what a hole is, how a fill is pasted back, and the fills that need no model.
 
-As the CompVis release does it (the thesis' F_s): **1 is the hole**; whoever fills sees the picture without
-the hole's pixels; of the prediction only the hole is used, `(1 - m) x + m prediction`.
+As the CompVis release does it (the thesis' F_s): **1 is the hole**; whoever fills sees the picture without the hole's pixels; of the
+prediction only the hole is used, `(1 - m) x + m prediction`.
 """
 
 from typing import Protocol
@@ -31,7 +31,9 @@ def inpaint(filler: Filler, frames: np.ndarray, masks: np.ndarray, seeds: list[i
     """Spatial pseudo-anomalies: frames with their holes filled; every pixel outside is bit-equal to the input.
 
     Args:
-        frames: `(N, H, W, 3)` uint8 RGB. masks: `(N, H, W)` bool, True = hole. seeds: N.
+        frames: `(N, H, W, 3)` uint8 RGB.
+        masks: `(N, H, W)` bool, True = hole.
+        seeds: N.
 
     Returns:
         `(N, H, W, 3)` uint8.

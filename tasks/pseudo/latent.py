@@ -108,7 +108,7 @@ def read_index(folder: Path) -> dict[str, Any]:
             raise ValueError("not a mapping")
         return index
     except FileNotFoundError:
-        raise UsageError(f"{folder} is no inpainting model: it has no {INDEX}", TAKES) from None
+        raise UsageError(f"{folder} is not an inpainting model: it has no {INDEX}", TAKES) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{folder / INDEX} cannot be read: {str(error).splitlines()[0]}") from None
 

@@ -3,7 +3,7 @@
 The random masks follow the facts of LaMa (Suvorov et al., WACV 2022) as the thesis uses it: strokes are 1..10 polylines of up to 5
 segments, each 10-70 px long and 5-25 px wide; boxes are 1..3 rectangles of 30-100 px that stay 10 px away from the border. These sizes
 are for LaMa's pictures of 256 px and are scaled with the short side of others. (LaMa's own ranges begin at 0; a mask without a hole would
-be no anomaly.)
+not be an anomaly.)
 """
 
 import math

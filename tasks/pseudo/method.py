@@ -17,7 +17,7 @@ from tasks.pseudo.masks import random_mask
 from tasks.pseudo.model import build, condition
 
 _MEMORY = 0.95
-"""Share of the running mean and deviation of the latents that a step keeps."""
+"""Share of the running mean and standard deviation of the latents that a step keeps."""
 
 
 class LatentInpainting(Method):
@@ -87,7 +87,7 @@ class LatentInpainting(Method):
 
     @property
     def std(self) -> Tensor:
-        """Running deviation of the latents around it, one number for all channels."""
+        """Running standard deviation of the latents around it, one number for all channels."""
         return (self.latent_square / self.seen.clamp(min=1e-6) - self.mean.square().mean()).clamp(min=1e-8).sqrt()
 
     def _remember(self, latents: Tensor, indices: Tensor) -> None:

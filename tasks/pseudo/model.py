@@ -80,7 +80,9 @@ def condition(encode: Any, pictures: Tensor, holes: Tensor) -> Tensor:
     """What the UNet knows: the latent of the picture without its holes, and the mask at the latent's size.
 
     Args:
-        encode: from pictures to latents. pictures: `(B, 3, H, W)` in [-1, 1]. holes: `(B, 1, H, W)`, 1 = hole, 0 = keep.
+        encode: from pictures to latents.
+        pictures: `(B, 3, H, W)` in [-1, 1].
+        holes: `(B, 1, H, W)`, 1 = hole, 0 = keep.
 
     Returns:
         `(B, 4, h, w)`: 3 channels of latent; the mask, nearest neighbour, scaled like everything to [-1, 1] (1 = hole, -1 = keep).
@@ -96,7 +98,9 @@ def sample(unet: Any, scheduler: DDIMScheduler, known: Tensor, noise: Tensor, st
     """Latents by DDIM with eta 0.
 
     Args:
-        unet: UNet2DModel, or UNet2DConditionModel (it gets zeros for a text). known: `(B, 4, h, w)`. noise: `(B, 3, h, w)`.
+        unet: UNet2DModel, or UNet2DConditionModel (it gets zeros for a text).
+        known: `(B, 4, h, w)`.
+        noise: `(B, 3, h, w)`.
 
     Returns:
         `(B, 3, h, w)`.
@@ -114,13 +118,14 @@ def sample(unet: Any, scheduler: DDIMScheduler, known: Tensor, noise: Tensor, st
 
 @torch.no_grad()
 def fold(autoencoder: VQModel, mean: Tensor, std: Tensor) -> None:
-    """Changes the autoencoder in place so that its latents have mean 0 and deviation 1; what it reconstructs stays the same.
+    """Changes the autoencoder in place so that its latents have mean 0 and standard deviation 1; what it reconstructs stays the same.
 
     With one scale for all channels the nearest code stays the nearest: z' = (z - mean) / std for latents and codes, and the first layer of
     the decoder undoes it.
 
     Args:
-        mean: `(3,)`. std: scalar.
+        mean: `(3,)`.
+        std: scalar.
     """
     inward, outward, codes = autoencoder.quant_conv, autoencoder.post_quant_conv, autoencoder.quantize.embedding.weight
     inward.weight.div_(std)

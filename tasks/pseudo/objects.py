@@ -23,7 +23,8 @@ class Segmenter:
     Args:
         weights: a `.pth` or `.safetensors` file with the state of torchvision's `maskrcnn_resnet50_fpn` or `_v2`; None: what torch hub's
             cache holds. Nothing is downloaded.
-        min_score: least confidence. max_area: larger objects are passed over, share of the frame.
+        min_score: least confidence.
+        max_area: larger objects are passed over, share of the frame.
         side_px: short side at which the network works.
 
     Raises:
@@ -92,7 +93,8 @@ class BoxFile:
     CSV, or the last parts of the real one (`train/01.mp4`).
 
     Raises:
-        InputError: the file cannot be read, or a line is malformed. UsageError: a column is missing.
+        InputError: the file cannot be read, or a line is malformed.
+        UsageError: a column is missing.
     """
 
     def __init__(self, file: str | Path, min_score: float, max_area: float):

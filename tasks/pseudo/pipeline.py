@@ -28,7 +28,8 @@ class Loaded:
     """An inpainting model that is ready.
 
     Attributes:
-        filler: fills holes. facts: what it is, for the record: model, kind, licence, and where it comes from if it says so.
+        filler: fills holes.
+        facts: what it is, for the record: model, kind, licence, and where it comes from if it says so.
     """
 
     filler: Filler
@@ -124,7 +125,7 @@ def latent_folder(reference: str) -> Path:
     """The folder of the latent inpainting model that a path or `hf://org/repo` names; UsageError with the reason otherwise."""
     folder = find_folder(reference)
     if folder is None or not is_latent_folder(read_index(folder)):
-        raise UsageError(f"{reference} is no latent inpainting model: it has no VQ autoencoder", "give a run of pseudo/ldm-inpaint-*")
+        raise UsageError(f"{reference} is not a latent inpainting model: it has no VQ autoencoder", "give a run of pseudo/ldm-inpaint-*")
     return folder
 
 
@@ -132,7 +133,7 @@ def find_folder(reference: str) -> Path | None:
     """The diffusers folder that a path or `hf://org/repo` names: itself, the model of a run, or the local copy of a latent model.
 
     Returns:
-        None for a pipeline on the Hub that is no latent model: diffusers knows which of its files it needs.
+        None for a pipeline on the Hub that is not a latent model: diffusers knows which of its files it needs.
 
     Raises:
         UsageError: there is none; with the reason.
@@ -152,7 +153,7 @@ def find_folder(reference: str) -> Path | None:
             return candidate
     if (folder / "config.yaml").exists():
         raise UsageError(f"the run in '{reference}' has no inpainting model (yet)", "run its command again to continue it")
-    raise UsageError(f"'{reference}' is no inpainting model: it has no {INDEX}", TAKES)
+    raise UsageError(f"'{reference}' is not an inpainting model: it has no {INDEX}", TAKES)
 
 
 def _refuse_code(folder: Path, reference: str) -> None:

@@ -128,7 +128,7 @@ def publish(run: Run, config: PretrainConfig, method: LatentInpainting, rows: li
 
 
 def folded(config: PretrainConfig, method: LatentInpainting) -> tuple[Any, Any, Any]:
-    """The trained parts on the CPU, fp32, with the latents' mean and deviation inside the autoencoder."""
+    """The trained parts on the CPU, fp32, with the latents' mean and standard deviation inside the autoencoder."""
     from tasks.pseudo.model import build as build_parts
 
     autoencoder, unet, scheduler = build_parts(config.model)

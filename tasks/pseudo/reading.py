@@ -1,4 +1,4 @@
-"""Frames of a video in pieces, and some of them by chance."""
+"""Frames of a video in pieces, and some of them at random."""
 
 from collections.abc import Iterator
 
@@ -39,5 +39,5 @@ def windows(
 
 
 def some_frames(reader: VideoReader, rng: np.random.Generator, short_side: int | None) -> np.ndarray:
-    """Up to 16 frames of a video, spread by chance, in order; `(n, H, W, 3)` uint8."""
+    """Up to 16 frames of a video, drawn at random, in order; `(n, H, W, 3)` uint8."""
     return reader.get(np.sort(rng.choice(reader.n_frames, min(_DONORS, reader.n_frames), replace=False)), short_side)

@@ -41,7 +41,8 @@ class Store:
     """Where pseudo-anomalies go.
 
     Args:
-        out: the folder. settings: what they are made with, JSON-able; what is there already was made with the same.
+        out: the folder.
+        settings: what they are made with, JSON-able; what is there already was made with the same.
         facts: of the model and other things worth recording.
         shard: processes that write different shards may do so at the same time.
 

@@ -14,7 +14,9 @@ class Mixed:
     """What was done to one flow field.
 
     Attributes:
-        flow: `(2, H, W)` float32, px. weight: lambda, the share of the field's own patch. source: where the other patch came from.
+        flow: `(2, H, W)` float32, px.
+        weight: lambda, the share of the field's own patch.
+        source: where the other patch came from.
     """
 
     flow: np.ndarray

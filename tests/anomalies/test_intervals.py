@@ -30,7 +30,7 @@ def test_gaps_are_joined_before_short_runs_are_dropped():
     assert len(find(flicker, 0.5, 1.1)) == 4
     assert spans(find(flicker, 0.5, 1.1, min_duration_s=0.3, join_gap_s=0.1)) == [(0.1, 0.6, 1, 5)]
     assert find(flicker, 0.5, 1.1, min_duration_s=0.3) == []
-    # exactly as long, and a gap exactly as wide, count; 0.1 s is no exact float
+    # exactly as long, and a gap exactly as wide, count; 0.1 s is not an exact float
     assert len(find(flicker, 0.5, 1.1, min_duration_s=0.1)) == 4
     assert spans(find(flicker, 0.5, 1.1, join_gap_s=0.4)) == [(0.1, 1.1, 1, 10)]
 

@@ -1,4 +1,4 @@
-"""Shapes and sizes of the networks (spec B11.1), and the discriminator on what it can tell apart (B11.10)."""
+"""Shapes and sizes of the networks, and the discriminator on what it can tell apart."""
 
 import numpy as np
 import pytest

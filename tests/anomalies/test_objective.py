@@ -1,4 +1,4 @@
-"""The rule of targets (spec B11.2), and losses that are pinned."""
+"""The rule of targets, and losses that are pinned."""
 
 import anomaly_toys
 import numpy as np

@@ -1,4 +1,4 @@
-"""Scores from errors (spec B11.6), alignment of frames (B11.7), fusion (B11.9), and the stream against the whole."""
+"""Scores from errors, alignment of frames, fusion, and the stream against the whole."""
 
 import csv
 from collections import Counter

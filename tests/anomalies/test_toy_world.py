@@ -1,4 +1,4 @@
-"""End to end on made-up footage (spec B11.11): squares at walking pace are normal, a disc or a square three times as fast is not."""
+"""End to end on made-up footage: squares at walking pace are normal, a disc or a square three times as fast is not."""
 
 from pathlib import Path
 

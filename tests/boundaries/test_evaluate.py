@@ -135,7 +135,7 @@ def test_names_of_a_mapping_are_taken_as_they_stand_and_unknown_videos_keep_thei
         ({"one": ["a"]}, "'one': a number was expected, got 'a'"),
         ('{"one": [1.0], "one": [2.0]}', "'one' occurs twice"),
         ('{"one": [NaN]}', "'one': nan is not a finite number"),
-        ("5", "these are no predictions"),
+        ("5", "these are not predictions"),
         ([{"boundaries": []}], "an object without 'video'"),
         ([{"video": "one.mp4"}], r"one\.mp4 has no list of boundaries"),
         ([{"video": "one.mp4", "boundaries": [1.0]}], r"one\.mp4 has no list of boundaries"),

@@ -1,4 +1,4 @@
-"""Fine-tuning end to end (spec A10.10), resuming, processes, and detection as in training."""
+"""Fine-tuning end to end, resuming, processes, and detection as in training."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Candidates, windows and targets (spec A4, A10.8), and annotation files."""
+"""Candidates, windows and targets, and annotation files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""From scores to boundaries (spec A5, A10.9)."""
+"""From scores to boundaries."""
 
 import numpy as np
 import pytest

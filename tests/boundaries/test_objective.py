@@ -1,4 +1,4 @@
-"""The four losses by hand, the queue, the keys, the order labels (spec A10.5, A10.6)."""
+"""The four losses by hand, the queue, the keys, the order labels."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Pretraining from videos to a model folder: sampling, augmentation, pinned losses, resuming, two processes, learning (spec A10.10)."""
+"""Pretraining from videos to a model folder: sampling, augmentation, pinned losses, resuming, two processes, learning."""
 
 import itertools
 import json

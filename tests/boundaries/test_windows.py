@@ -1,4 +1,4 @@
-"""Training windows: balance, determinism, resuming, two processes (spec A4)."""
+"""Training windows: balance, determinism, resuming, two processes."""
 
 import itertools
 from pathlib import Path

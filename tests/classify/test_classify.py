@@ -1,4 +1,4 @@
-"""Heads, views and frozen-feature protocols (spec C12.12), and from videos to numbers by command."""
+"""Heads, views and frozen-feature protocols, and from videos to numbers by command."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every registered sampler: exact counts, no duplicates, seeds, pinned losses (spec C12.3)."""
+"""Every registered sampler: exact counts, no duplicates, seeds, pinned losses."""
 
 import math
 

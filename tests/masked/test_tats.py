@@ -1,4 +1,4 @@
-"""TATS: PPO algebra, signs, freezing, a toy bandit, and moving squares (spec C12.6 to C12.10)."""
+"""TATS: PPO algebra, signs, freezing, a toy bandit, and moving squares."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Flow mixup (spec B11.3) and the flow pictures."""
+"""Flow mixup and the flow pictures."""
 
 import numpy as np
 import pytest

@@ -212,8 +212,8 @@ def test_models_in_the_cache_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("given", "state"),
     [
-        ({"HF_ENDPOINT": "nonsense"}, "HF_ENDPOINT is no address"),
-        ({"HF_ENDPOINT": "https://me:secret@127.0.0.1:99999999"}, "HF_ENDPOINT is no address"),
+        ({"HF_ENDPOINT": "nonsense"}, "HF_ENDPOINT is not an address"),
+        ({"HF_ENDPOINT": "https://me:secret@127.0.0.1:99999999"}, "HF_ENDPOINT is not an address"),
         ({"HF_ENDPOINT": "http://127.0.0.1:{closed}"}, "127.0.0.1 does not answer"),
         ({"HF_ENDPOINT": "http://127.0.0.1:{open}"}, "127.0.0.1 answers"),
         ({"HF_ENDPOINT": "http://hub.invalid", "http_proxy": "127.0.0.1:{open}"}, "127.0.0.1, the proxy to hub.invalid, answers"),

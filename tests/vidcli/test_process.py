@@ -44,7 +44,7 @@ def test_completion_of_preset_names(shell):
 
 
 def test_completion_script():
-    named = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")  # the parent may be no shell
+    named = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")  # the parent may not be a shell
     assert "_VID_COMPLETE" in named.stdout
 
 

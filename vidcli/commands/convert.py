@@ -65,7 +65,7 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
         return export_transformers(path, out, reporter) if to == "transformers" else export_onnx(path, out, reporter)
     if kind == "vid":
-        raise UsageError(f"{source} is no model folder of this tool", "leave --from out to have it recognised")
+        raise UsageError(f"{source} is not a model folder of this tool", "leave --from out to have it recognised")
     if to not in (None, "vid"):
         raise UsageError(f"{source} is not a model folder of this tool", f"convert it first, then its model folder --to {to}")
     found, task = recognise(path)

@@ -28,9 +28,8 @@ def command(
 ) -> int:
     """Read every video once and report what is unusable and why.
 
-    Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels, times, subtitles; before
-    any GPU starts.
-    Exit code 0: every video can be read; 4: some cannot; 3: none can."""
+    Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels, times, subtitles; before any
+    GPU starts. Exit code 0: every video can be read; 4: some cannot; 3: none can."""
     from tasks.core.data.manifest import read_sources
     from tasks.core.video.check import check_rows, summary
 

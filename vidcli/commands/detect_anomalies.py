@@ -40,7 +40,7 @@ Threshold = typer.Option(metavar="S", help="Least score of an anomalous frame [d
 FailAbove = typer.Option(metavar="S", help="Exit with 10 if any frame scores more than this.")
 MinDuration = typer.Option(metavar="SECONDS", min=0, help="Shorter intervals are dropped [default: 0].")
 JoinGap = typer.Option(metavar="SECONDS", min=0, help="Intervals no further apart than this become one [default: 0].")
-Smooth = typer.Option(metavar="SECONDS", min=0, help="Deviation of a Gaussian over the scores [default: 0, none].")
+Smooth = typer.Option(metavar="SECONDS", min=0, help="Standard deviation of a Gaussian over the scores [default: 0, none].")
 BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored at a time.")
 
 

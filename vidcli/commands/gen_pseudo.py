@@ -66,8 +66,8 @@ def command(
     """Make pseudo-anomalies of normal videos: inpainted regions, and mixed patches of optical flow.
 
     The folder holds frames, masks, flow, and a manifest that says what was done to each frame. --spatial telea and patch need no model;
-    results with them are not those of diffusion, and every output names its kind.
-    Exit code 0: every video was made; 4: some could not be; 3: none."""
+    results with them are not those of diffusion, and every output names its kind. Exit code 0: every video was made; 4: some could not be;
+    3: none."""
     from tasks.core.data.inputs import gather
     from tasks.core.shard import chosen
     from tasks.core.video.children import default_workers

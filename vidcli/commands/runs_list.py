@@ -23,7 +23,7 @@ def command(
     reporter = console()
     for folder in folders or []:
         if not folder.is_dir():
-            raise UsageError(f"there is no folder {folder}", "vid runs list FOLDER goes through the run folders below it")
+            raise UsageError(f"there is not a folder {folder}", "vid runs list FOLDER goes through the run folders below it")
     rows = [state(folder) for folder in find(folders or [Path("runs")])]
     if reporter.json:
         reporter.table(rows)

@@ -21,6 +21,6 @@ def command(
     from vidcli.runs import is_run, state
 
     if not is_run(folder):
-        raise UsageError(f"{folder} is no run folder", "vid runs list FOLDER finds them")
+        raise UsageError(f"{folder} is not a run folder", "vid runs list FOLDER finds them")
     console().result(state(folder), "run")
     return 0

@@ -20,7 +20,9 @@ class Run:
     """Sound without a hole.
 
     Attributes:
-        first: number of its first sample, counted over everything that decodes; n: how many samples; rate: nominal, Hz.
+        first: number of its first sample, counted over everything that decodes;
+        n: how many samples;
+        rate: nominal, Hz.
         at, times: (K,) float64, K >= 2, increasing: sample number `at[k]` is heard at `times[k]` seconds; a straight line in between and
             beyond.
     """
@@ -57,7 +59,8 @@ def find_runs(times: np.ndarray, counts: np.ndarray, rates: np.ndarray, tick_s: 
 
     Args:
         times: (m,) float64, time of each decoded frame in seconds; NaN where it has none.
-        counts: (m,) int64, samples in each. rates: (m,) int64, their sample rates, Hz.
+        counts: (m,) int64, samples in each.
+        rates: (m,) int64, their sample rates, Hz.
         tick_s: what times are rounded to.
 
     Returns:
@@ -103,8 +106,9 @@ def _run(first: int, n: int, rate: int, begins: np.ndarray, ahead: np.ndarray, t
     """The clock of one run.
 
     Args:
-        begins: (m,) int64, number of the first sample of each frame. ahead: (m,) float64, time of each frame minus the time that counting
-            samples from number 0 gives, seconds. before: the run before it, of the same rate.
+        begins: (m,) int64, number of the first sample of each frame.
+        ahead: (m,) float64, time of each frame minus the time that counting samples from number 0 gives, seconds.
+        before: the run before it, of the same rate.
     """
     blocks = min(len(ahead) // _NEAR, round(n / rate / _KNOT_S))
     at = np.asarray([first, first + n], np.float64)

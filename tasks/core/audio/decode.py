@@ -25,7 +25,9 @@ class Chunk(NamedTuple):
     """One decoded frame of sound.
 
     Attributes:
-        ticks: its time in ticks of the stream; None where it has none. rate: Hz. samples: (n,) float32, the mean of the channels.
+        ticks: its time in ticks of the stream; None where it has none.
+        rate: Hz.
+        samples: (n,) float32, the mean of the channels.
     """
 
     ticks: int | None
@@ -74,7 +76,8 @@ def decoded(
     A packet that is damaged or cannot be decoded is left out: the times of the frames after it show the hole.
 
     Args:
-        fault: what lies beyond it is left out. lost: called with each packet that is left out and the reason.
+        fault: what lies beyond it is left out.
+        lost: called with each packet that is left out and the reason.
 
     Raises:
         VideoError: rate or number of channels make no sense.

@@ -34,8 +34,10 @@ class SoundIndex:
 
     Attributes:
         ticks: (m,) int64, time of each decoded frame of sound, in `time_base` seconds.
-        begins: (m,) int64, number of its first sample; n: how many samples there are.
-        rate: Hz, of the first frame; channels, codec, container: FFmpeg's.
+        begins: (m,) int64, number of its first sample;
+        n: how many samples there are.
+        rate: Hz, of the first frame;
+        channels, codec, container: FFmpeg's.
         runs: unbroken sound, in order; empty: the file has no sound.
         seekable: whether frames can be found by their time; else samples are counted from the start.
         picture: when its pictures begin and end, seconds; None: there are none.
@@ -64,8 +66,8 @@ def sound_index_of(path: str | Path) -> SoundIndex:
     """The index of the sound of a file, made when the file is first met or has changed since; without runs where it has no sound.
 
     Raises:
-        VideoError: no such file, not one of pictures or sound, its sound cannot be decoded, or the decoder crashed or hung on it (for a
-            day it is not tried again).
+        VideoError: no such file, not one of pictures or sound, its sound cannot be decoded, or the decoder crashed or hung on it (for a day
+            it is not tried again).
     """
     path = str(path)
     kept = cached_file(path, VERSION, ".npz")

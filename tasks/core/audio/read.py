@@ -47,7 +47,8 @@ class SoundReader:
     before it is left out. The channels are averaged. Frequencies above the lower of the two Nyquist frequencies are removed.
 
     Attributes:
-        path: the file. rate: Hz.
+        path: the file.
+        rate: Hz.
         has_sound: False where silence stands for it.
         start_s, end_s: the part that is read unless another is asked for: where there are pictures, from the first to the end of the last,
             so that features of sound and pictures begin at the same time; else the sound itself.

@@ -81,7 +81,7 @@ class _Normalize:
         self.std = np.array(augment.std).reshape(1, 1, 3, 1, 1)
 
     def __call__(self, unit: Tensor) -> Tensor:
-        """(N, T, C, H, W) float32 in [0, 1], changed in place; flow of two channels takes the first two means and deviations."""
+        """(N, T, C, H, W) float32 in [0, 1], changed in place; flow of two channels takes the first two means and standard deviations."""
         mean, std = (ops.to_device(values[:, :, : unit.shape[2]], unit.device) for values in (self.mean, self.std))
         return unit.sub_(mean).div_(std)
 

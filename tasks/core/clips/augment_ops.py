@@ -171,7 +171,9 @@ def blur(video: Tensor, sigma: np.ndarray, radius: int) -> Tensor:
     Taps are added one by one rather than by a convolution, whose rounding may depend on the size of the batch.
 
     Args:
-        video: (N, T, 3, H, W) float. sigma: (N,), px. radius: taps on each side of the middle; less where the frame is smaller.
+        video: (N, T, 3, H, W) float.
+        sigma: (N,), px.
+        radius: taps on each side of the middle; less where the frame is smaller.
     """
     for axis in (4, 3):
         reach = min(radius, video.shape[axis] - 1)

@@ -37,7 +37,8 @@ def duration_s(pts: np.ndarray, fps: float | None) -> float:
     """Seconds from the start of the first of these frames to the end of the last, which stays as long as they do in the median.
 
     Args:
-        pts: (n,) presentation times, seconds, increasing, n >= 1. fps: for a single frame; None or 0: 25.
+        pts: (n,) presentation times, seconds, increasing, n >= 1.
+        fps: for a single frame; None or 0: 25.
     """
     return float(pts[-1] - pts[0]) + (float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / fps if fps else _INTERVAL_S)
 
@@ -73,7 +74,9 @@ class ClipSampler:
         """One random clip.
 
         Args:
-            n_frames: decodable frames; pts: (n_frames,) seconds; start, end: seconds, the part of the video that counts.
+            n_frames: decodable frames;
+            pts: (n_frames,) seconds;
+            start, end: seconds, the part of the video that counts.
 
         Returns:
             (T,) int64 frame numbers, not decreasing.

@@ -111,7 +111,7 @@ class AugmentConfig(Config):
     mixup: float = Field(0.0, ge=0, description="Beta parameter; 0: off")
     cutmix: float = Field(0.0, ge=0, description="Beta parameter; 0: off")
     mix_prob: float = Field(1.0, ge=0, le=1)
-    switch_prob: float = Field(0.5, ge=0, le=1, description="chance of CutMix where both are on")
+    switch_prob: float = Field(0.5, ge=0, le=1, description="probability of CutMix where both are on")
     erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
     time_reverse: float = Field(0.0, ge=0, le=1, description="probability of playing a clip backwards")
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

@@ -22,11 +22,12 @@ def motion_squares(video: Tensor, size: Tensor) -> Tensor:
 
     Motion is how much more than its surroundings a place changes from frame to frame, so that exposure and slow light do not count, less
     what noise reaches; averaged over time and over cells of 4 px. Cells below twice the median (a trembling camera) do not count. Centre
-    and deviation are those of the motion within two and a half deviations of the centre, found in a few rounds, which leave out something
-    smaller that moves far away. A clip in which nothing moves but noise gives its centre square.
+    and standard deviation are those of the motion within two and a half standard deviations of the centre, found in a few rounds, which
+    leave out something smaller that moves far away. A clip in which nothing moves but noise gives its centre square.
 
     Args:
-        video: `(N, T, 3, H, W)` uint8, zero-padded right and bottom. size: `(N, 2)` valid height and width, px.
+        video: `(N, T, 3, H, W)` uint8, zero-padded right and bottom.
+        size: `(N, 2)` valid height and width, px.
 
     Returns:
         `(N, 3)` float32 on the CPU: centre row, centre column, half side in px;
@@ -106,7 +107,9 @@ def boxes_around(squares: Tensor, size: Tensor, factor: Tensor | float, shift: T
     """Boxes `(N, 4)` int64 (top, left, height, width) inside the frames.
 
     Args:
-        squares: of `motion_squares`. size: `(N, 2)`. factor: `(N,)` or one number, on the half side.
+        squares: of `motion_squares`.
+        size: `(N, 2)`.
+        factor: `(N,)` or one number, on the half side.
         shift: `(N, 2)` or one number, moves the centre by this share of the half side.
     """
     size = size.float()

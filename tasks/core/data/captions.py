@@ -60,7 +60,8 @@ class Subtitles:
     """A subtitle file, read.
 
     Attributes:
-        path: of the file. format: told by the content.
+        path: of the file.
+        format: told by the content.
         encoding: of the file, to write `content` with; FALLBACK where it is neither in UTF-8 nor in UTF-16.
         content: the whole text of the file without byte order mark, ends of lines as they are.
         cues: its entries in the order of the file.

@@ -16,7 +16,8 @@ class Piece:
     Attributes:
         first: number of the first among all features of the video.
         times: (L, 2) float64, seconds.
-        streams: name -> (L, d) float32; known: name -> (L,) bool, where a further stream has something.
+        streams: name -> (L, d) float32;
+        known: name -> (L,) bool, where a further stream has something.
     """
 
     first: int

@@ -76,7 +76,8 @@ def read_features(path: Path, key: str | None = None, layout: str = "nd") -> np.
         layout: `nd`, as they are returned, or `dn`, one column per feature.
 
     Raises:
-        FeatureError: the file cannot be read, or holds something else. UsageError: h5py is not installed.
+        FeatureError: the file cannot be read, or holds something else.
+        UsageError: h5py is not installed.
     """
     try:
         values = _READERS[path.suffix](path, key)

@@ -41,7 +41,7 @@ class FeatureDataset(Dataset):
         labels: class names in the order of their numbers; None: every label is -1.
         mode: `train` or `test`.
         seed: of all random choices.
-        crop: chooses crops instead of chance.
+        crop: chooses the crops instead of a random draw.
 
     Raises:
         UsageError: no item has features, or two videos would get those of one.

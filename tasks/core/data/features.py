@@ -106,8 +106,8 @@ class FeatureFolder:
 
     Attributes:
         encoder: as `write_features` was given it; `reference` alone, perhaps None, for other programs' features.
-        grid: stride and span of every file, `offset_s` of those whose record has none; None where each file has its own
-            (`Features.grid`) or where there is one feature per video.
+        grid: stride and span of every file, `offset_s` of those whose record has none; None where each file has its own (`Features.grid`)
+            or where there is one feature per video.
         whole: one feature per video, no grid.
         steps: `stride_s` and `span_s`, None for what follows each video's frame rate; None where `whole`.
         names: of the videos, sorted.

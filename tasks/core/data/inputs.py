@@ -16,7 +16,9 @@ class Input:
     """One video, or one part of one.
 
     Attributes:
-        row: where it is. shown: the path as the user wrote it. name: what the names of its outputs begin with, unique among the inputs.
+        row: where it is.
+        shown: the path as the user wrote it.
+        name: what the names of its outputs begin with, unique among the inputs.
     """
 
     row: Row
@@ -32,7 +34,8 @@ def gather(sources: Iterable[str], stdin: Iterable[str] = ()) -> list[Input]:
     files have the same name, both get a hash of their path, and parts of a video get their times.
 
     Raises:
-        InputError: a folder without videos, a pattern that fits nothing, or no input at all. UsageError: a malformed manifest.
+        InputError: a folder without videos, a pattern that fits nothing, or no input at all.
+        UsageError: a malformed manifest.
     """
     found: dict[tuple, tuple[Row, str]] = {}
     for source in sources:

@@ -59,7 +59,8 @@ def read_manifest(file: str | Path, any_times: bool = False) -> Rows:
     A large one is read once by a process, as long as it does not change.
 
     Raises:
-        UsageError: lines that cannot be used, named with what is wrong, up to ten of them. InputError: the file cannot be read.
+        UsageError: lines that cannot be used, named with what is wrong, up to ten of them.
+        InputError: the file cannot be read.
     """
     file = Path(file)
     try:

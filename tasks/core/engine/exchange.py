@@ -63,7 +63,9 @@ def encode_shuffled(
     statistics that it shares with its query. With one process there is but one batch.
 
     Args:
-        encode: (n, ...) -> (n, C). rows: of this process, (counts[rank], ...). generator: in the same state everywhere.
+        encode: (n, ...) -> (n, C).
+        rows: of this process, (counts[rank], ...).
+        generator: in the same state everywhere.
 
     Returns:
         (counts[rank], C).

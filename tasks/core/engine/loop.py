@@ -37,7 +37,8 @@ class Trainer:
     Args:
         loader: from the number of micro-batches to pass over, an endless iterable of CPU batches (see `core.clips.loader`).
         prepare: from a CPU batch and the device to what the method takes (augmentation).
-        micro_per_epoch: batches of one process in one epoch. repeats: clips per video of a batch.
+        micro_per_epoch: batches of one process in one epoch.
+        repeats: clips per video of a batch.
         evaluate: from the trainer, whose `evaluated_model` it looks at, and a `stop` function, which it calls after every batch, to
             metrics.
         best_of: name of a metric of `evaluate`; the weights for which it was highest are kept beside the present ones.
@@ -118,7 +119,8 @@ class Trainer:
         """Trains to the end, from the newest checkpoint where there is one; returns the last evaluation's metrics.
 
         Raises:
-            Preempted, Interrupted: a signal asked to stop; a checkpoint is written. Diverged: a loss or gradient was not finite.
+            Preempted, Interrupted: a signal asked to stop; a checkpoint is written.
+            Diverged: a loss or gradient was not finite.
         """
         self._resume()
         if self.train.tensorboard:

@@ -17,7 +17,8 @@ class Progress:
     """Where a run stands, as the method sees it.
 
     Attributes:
-        step: optimizer steps done so far (0-based number of the present one). epoch: whole epochs done.
+        step: optimizer steps done so far (0-based number of the present one).
+        epoch: whole epochs done.
         steps_per_epoch, total_steps: length of the run.
     """
 

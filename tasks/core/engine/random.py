@@ -17,13 +17,14 @@ def derive_seed(*parts: int) -> int:
 class BatchRandom:
     """Random numbers for the rows of this process within a global batch.
 
-    Every process draws the whole global batch from the same generator and keeps its own rows, so `world` processes with B clips each
-    use the
-    numbers that one process with world x B clips would use.
+    Every process draws the whole global batch from the same generator and keeps its own rows, so `world` processes with B clips each use
+    the numbers that one process with world x B clips would use.
 
     Args:
-        seed: run seed. step: optimizer step (0-based), micro: micro-batch within it.
-        rows: rows of this process at full batch size. rank, world: place of this process.
+        seed: run seed.
+        step: optimizer step (0-based), micro: micro-batch within it.
+        rows: rows of this process at full batch size.
+        rank, world: place of this process.
     """
 
     def __init__(

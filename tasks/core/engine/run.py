@@ -263,7 +263,7 @@ class Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics.jsonl; a torn last line is ignored, and so is what is no object."""
+    """Lines of a metrics.jsonl; a torn last line is ignored, and so is what is not an object."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -206,7 +206,8 @@ def train(
         facts: recorded too.
 
     Raises:
-        UsageError: the training set has changed since the run began. Others: as `Trainer.fit`.
+        UsageError: the training set has changed since the run began.
+        Others: as `Trainer.fit`.
     """
     accelerator = make_accelerator(config.train, run, uneven=method.uneven)
     parameters, trained = count_parameters(method)

@@ -24,9 +24,8 @@ _NAME = re.compile(r"step-\d+(\.\d+)?")
 class Checkpoints:
     """The `checkpoints/` folder of a run.
 
-    A folder `step-00000012` counts only with its DONE marker, which is written last. Model and optimizer states are written by
-    Accelerate, so that
-    one and many processes share one path, or by `shards` in the same files; each process adds what is its own.
+    A folder `step-00000012` counts only with its DONE marker, which is written last. Model and optimizer states are written by Accelerate,
+    so that one and many processes share one path, or by `shards` in the same files; each process adds what is its own.
     """
 
     def __init__(self, folder: Path, keep: int, reporter: Reporter | None = None, shards: Shards | None = None):

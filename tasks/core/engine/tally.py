@@ -26,7 +26,9 @@ class BestTracker:
     """The best evaluation so far; part of the checkpoint.
 
     Attributes:
-        step: when it was; None: there was none. metrics: what it gave. stale: evaluations since then.
+        step: when it was; None: there was none.
+        metrics: what it gave.
+        stale: evaluations since then.
     """
 
     step: int | None = None

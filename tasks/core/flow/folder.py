@@ -160,7 +160,9 @@ class FlowFolder:
         """The flow of some frames of a video.
 
         Args:
-            video: its path. n_frames: how many it has. frames: `(T,)` numbers.
+            video: its path.
+            n_frames: how many it has.
+            frames: `(T,)` numbers.
 
         Returns:
             `(T, h, w, 3)` uint8.

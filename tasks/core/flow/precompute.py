@@ -29,7 +29,10 @@ class Job:
     """What is done to every video.
 
     Attributes:
-        out: the folder. settings: of the flow. device: where TV-L1 runs. overwrite: do again what is there.
+        out: the folder.
+        settings: of the flow.
+        device: where TV-L1 runs.
+        overwrite: do again what is there.
     """
 
     out: Path

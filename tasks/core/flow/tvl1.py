@@ -52,8 +52,8 @@ def tvl1(
         first, second: `(N, H, W)` grey, 0..255, uint8 or float, on one device; at least 3 x 3 px.
         config: None: the original's defaults.
         batch: pairs worked on at a time; None: as many as suit the device. Bounds the memory, changes nothing else.
-        compiled: fuse the iteration by `torch.compile`, which takes some seconds once and needs a C++ compiler (CPU) or Triton (GPU);
-            None: only on CUDA, where it gains most, and where it works.
+        compiled: fuse the iteration by `torch.compile`, which takes some seconds once and needs a C++ compiler (CPU) or Triton (GPU); None:
+            only on CUDA, where it gains most, and where it works.
 
     Returns:
         `(N, 2, H, W)` float32 on the same device, px: channel 0 is u, to the right; channel 1 is v, downwards.

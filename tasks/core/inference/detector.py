@@ -57,7 +57,8 @@ class Detector(ABC, Generic[Opened, Piece, Result]):
         """What is looked at of one input, open; by default `Footage`.
 
         Raises:
-            InputError: it cannot be used. VideoError: it cannot be read.
+            InputError: it cannot be used.
+            VideoError: it cannot be read.
         """
         return open_footage(source, self.decoder)
 
@@ -72,7 +73,8 @@ class Detector(ABC, Generic[Opened, Piece, Result]):
             advance: told of the frames that are behind.
 
         Raises:
-            InputError: the input cannot be used, e.g. is too short. VideoError: it cannot be decoded.
+            InputError: the input cannot be used, e.g. is too short.
+            VideoError: it cannot be decoded.
         """
 
     @abstractmethod

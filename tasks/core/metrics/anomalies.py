@@ -20,13 +20,15 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """Area under the ROC curve: the share of pairs (anomalous, normal) in the right order, equal scores counting half.
 
     Args:
-        scores: (n,) finite. labels: (n,) 0 or 1.
+        scores: (n,) finite.
+        labels: (n,) 0 or 1.
 
     Returns:
         in [0, 1]; None where one of the classes is empty.
 
     Raises:
-        InputError: a score is not finite, a label is neither 0 nor 1. ValueError: lengths differ.
+        InputError: a score is not finite, a label is neither 0 nor 1.
+        ValueError: lengths differ.
     """
     hits, alarms = _counts(scores, labels)
     pairs = int(hits[-1]) * int(alarms[-1])
@@ -102,7 +104,9 @@ def smoothed(scores: np.ndarray, positions: np.ndarray, sigma: float) -> np.ndar
     `scipy.ndimage.gaussian_filter1d` makes them.
 
     Args:
-        scores: (n,). positions: (n,) increasing, frame numbers or seconds. sigma: in the same unit, > 0.
+        scores: (n,).
+        positions: (n,) increasing, frame numbers or seconds.
+        sigma: in the same unit, > 0.
 
     Returns:
         (n,) float64.

@@ -47,7 +47,8 @@ class VideoTruth:
     """The annotation of one video.
 
     Attributes:
-        duration_s: length, >= 0. boundaries_s: per annotator, times from the start of the video in seconds, in the order listed.
+        duration_s: length, >= 0.
+        boundaries_s: per annotator, times from the start of the video in seconds, in the order listed.
         consistency: mean agreement of the annotators, in [0, 1].
         fps, n_frames, path: of the video, where the annotation says so.
     """
@@ -103,10 +104,11 @@ def gebd_scores(
     """Precision, recall and F1 at every threshold.
 
     Args:
-        predictions: video -> times in seconds from its start, any order. truth: video -> annotation, as an object or in the official
-            format.
+        predictions: video -> times in seconds from its start, any order.
+        truth: video -> annotation, as an object or in the official format.
         thresholds: largest distance that counts, as a share of the video's duration.
-        protocol: `gebd` or `tapos`. min_consistency: instead of the protocol's.
+        protocol: `gebd` or `tapos`.
+        min_consistency: instead of the protocol's.
         missing: what happens to a video of the truth without predictions: `count` as if they were empty, `drop` it, `error`.
 
     Returns:
@@ -115,7 +117,8 @@ def gebd_scores(
         `n_unknown` predicted videos that the truth lacks (they are ignored); `protocol`, `min_consistency`, `missing`.
 
     Raises:
-        UsageError: unknown protocol. InputError: a value of the wrong kind, not finite or negative; missing videos with `error`.
+        UsageError: unknown protocol.
+        InputError: a value of the wrong kind, not finite or negative; missing videos with `error`.
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol '{protocol}'", f"known: {', '.join(PROTOCOLS)}")
@@ -208,7 +211,9 @@ def match_counts(marked: Sequence[np.ndarray], found: Sequence[np.ndarray], reac
     """Greedy one-to-one matches (rule 4 above) of R pairs of lists at T distances, many pairs at once.
 
     Args:
-        marked: R arrays (G_r,) of annotated times. found: R arrays (D_r,) of detected times, D_r >= 1. reach: (R, T) largest distance.
+        marked: R arrays (G_r,) of annotated times.
+        found: R arrays (D_r,) of detected times, D_r >= 1.
+        reach: (R, T) largest distance.
 
     Returns:
         (R, T) int64.

@@ -108,5 +108,7 @@ class TargetConfig(Config):
     """What is reconstructed at masked tokens."""
 
     kind: Literal["pixels", "motion"] = Field("pixels", description="motion: pixels minus the mean frame of the clip")
-    normalize: bool = Field(True, description="pixels: per token and colour to mean 0, variance 1; motion: by one deviation per clip")
+    normalize: bool = Field(
+        True, description="pixels: per token and colour to mean 0, variance 1; motion: by one standard deviation per clip"
+    )
     loss: Literal["mse", "l1"] = "mse"

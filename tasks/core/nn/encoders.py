@@ -71,7 +71,8 @@ def saved_settings(saved: Mapping[str, Any], source: str) -> Any:
         source: named in errors.
 
     Raises:
-        UsageError: its task has no encoder of clips, or its family is unknown here. ValidationError: settings that the family lacks.
+        UsageError: its task has no encoder of clips, or its family is unknown here.
+        ValidationError: settings that the family lacks.
     """
     if "family" not in saved["architecture"] and saved["task"] not in FAMILY_BEFORE:
         raise UsageError(
@@ -90,7 +91,8 @@ def encoder_settings(architecture: Mapping[str, Any], source: str, otherwise: st
         otherwise: the family where it says none.
 
     Raises:
-        UsageError: the family is unknown here. ValidationError: settings that the family lacks.
+        UsageError: the family is unknown here.
+        ValidationError: settings that the family lacks.
     """
     family = architecture.get("family", otherwise)
     if not isinstance(family, str) or family not in FAMILIES:

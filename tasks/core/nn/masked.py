@@ -36,16 +36,18 @@ class ReconstructionLoss(nn.Module):
 
 
 EPS = 1e-6
-"""Added to the deviation of levels in [0, 1]."""
+"""Added to the standard deviation of levels in [0, 1]."""
 
 
 def normalize_cubes(
     cubes: torch.Tensor, pixels_dim: int = 2, eps: torch.Tensor | float = EPS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per token and colour: `(v - mean) / (std + eps)` with the unbiased deviation.
+    """Per token and colour: `(v - mean) / (std + eps)` with the unbiased standard deviation.
 
     Args:
-        cubes: `(B, n, pixels, C)` float32. pixels_dim: where the pixels are. eps: 1e-6 for levels in [0, 1].
+        cubes: `(B, n, pixels, C)` float32.
+        pixels_dim: where the pixels are.
+        eps: 1e-6 for levels in [0, 1].
 
     Returns:
         normalised cubes, mean `(B, n, 1, C)` and `std + eps` `(B, n, 1, C)`, with which a reconstruction can be brought back to pixels.
@@ -70,7 +72,8 @@ def masked_targets(
     `motion` subtracts the clip's mean frame, so that the still background carries no error and only what moves is to be predicted.
 
     Args:
-        video: `(B, T, C, H, W)`. mean, std: of its normalisation, `(1, 1, C, 1, 1)`; targets are made from levels in [0, 1].
+        video: `(B, T, C, H, W)`.
+        mean, std: of its normalisation, `(1, 1, C, 1, 1)`; targets are made from levels in [0, 1].
     """
     video = full_precision(video)
     if config.kind == "motion":
@@ -86,8 +89,8 @@ def masked_targets(
 
 
 def normalize_motion(cubes: torch.Tensor) -> torch.Tensor:
-    """Scales motion targets by one deviation per clip (over all given tokens), so that still tokens stay near zero instead of becoming
-    noise.
+    """Scales motion targets by one standard deviation per clip (over all given tokens), so that still tokens stay near zero instead of
+    becoming noise.
     """
     flat = cubes.flatten(1)
     std = ((flat - flat.mean(1, keepdim=True)).square().sum(1) / (flat.shape[1] - 1)).sqrt()[:, None, None, None]

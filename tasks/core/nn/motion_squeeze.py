@@ -104,7 +104,8 @@ def displacement(scores: torch.Tensor, sigma: float, temperature: float) -> torc
     """Kernel soft argmax: the mean displacement under a softmax of the scores, weighed down away from the best one.
 
     Args:
-        scores: (N, h, w, P, P) as `correlation` gives. sigma: width of the Gaussian around the best match, cells.
+        scores: (N, h, w, P, P) as `correlation` gives.
+        sigma: width of the Gaussian around the best match, cells.
 
     Returns:
         (N, 3, h, w): to the right and downwards over P // 2, and the best score.

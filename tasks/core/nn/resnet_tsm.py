@@ -14,7 +14,8 @@ def temporal_shift(features: torch.Tensor, segments: int, div: int) -> torch.Ten
     """TSM (Lin et al., ICCV 2019): the first C // div channels come from the frame before, the next C // div from the frame after.
 
     Args:
-        features: (n * T, C, h, w), the T = `segments` frames of a clip contiguous. div: 1 / share of the channels that move each way.
+        features: (n * T, C, h, w), the T = `segments` frames of a clip contiguous.
+        div: 1 / share of the channels that move each way.
 
     Returns:
         same shape; zero where a clip has no frame before or after.
@@ -31,7 +32,8 @@ class Block(nn.Module):
     """A residual block of ResNet whose branch sees shifted features; parameter names are torchvision's.
 
     Args:
-        inside: channels of the 3x3 convolutions. bottleneck: 1x1, 3x3, 1x1 with four times the channels; else 3x3, 3x3.
+        inside: channels of the 3x3 convolutions.
+        bottleneck: 1x1, 3x3, 1x1 with four times the channels; else 3x3, 3x3.
         shift_div: of `temporal_shift`; None: no shift.
     """
 
@@ -113,8 +115,8 @@ class MotionResNet(nn.Module):
         """The last feature map.
 
         Args:
-            frames: (N, 3, H, W) float, normalised. segments: None: a plain ResNet, TSM and MotionSqueeze are passed over; T: N = n * T,
-                the T frames of a clip contiguous.
+            frames: (N, 3, H, W) float, normalised.
+            segments: None: a plain ResNet, TSM and MotionSqueeze are passed over; T: N = n * T, the T frames of a clip contiguous.
 
         Returns:
             (N, channels, h, w), h = H / 32 and w = W / 32, rounded up.

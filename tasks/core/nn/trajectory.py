@@ -26,7 +26,8 @@ class TrajectoryAttention(nn.Module):
     """Trajectory attention over `(B, F*P, dim)` tokens, time-major.
 
     Args:
-        dim, heads: width and number of heads. frames: F.
+        dim, heads: width and number of heads.
+        frames: F.
         landmarks: None for exact attention, else the number of Orthoformer landmarks.
         raw_values: use ytil itself instead of vtil in the last sum, as the first public code did (its authors advise against it).
     """

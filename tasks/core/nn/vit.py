@@ -55,7 +55,8 @@ def cubes_at(video: torch.Tensor, index: torch.Tensor, tubelet: int, patch: int)
     """The pixels of chosen tokens only, without cutting up the rest.
 
     Args:
-        video: `(B, T, C, H, W)`, contiguous. index: `(B, n)` int64 token numbers, time-major, then row, then column.
+        video: `(B, T, C, H, W)`, contiguous.
+        index: `(B, n)` int64 token numbers, time-major, then row, then column.
 
     Returns:
         `(B, n, C, tubelet*patch*patch)`; within a colour frame by frame, row by row.
@@ -127,7 +128,7 @@ class DropPath(nn.Module):
 
 
 def check_heads(dim: int, heads: int) -> None:
-    """Raises UsageError where a width is no multiple of the number of heads."""
+    """Raises UsageError where a width is not a multiple of the number of heads."""
     if dim % heads:
         raise UsageError(f"width {dim} cannot be split into {heads} heads", "choose a number of heads that divides it")
 
@@ -215,9 +216,10 @@ class VideoTransformer(nn.Module):
     """The encoder: tubelet embedding, fixed positions, blocks, final norm.
 
     Args:
-        config: architecture. drop_path: stochastic depth, growing linearly from 0 to this rate over the blocks.
-        final_norm: VideoMAE normalises inside the encoder for pretraining and after pooling for fine-tuning; False leaves it to the
-            caller, and so does a config without one.
+        config: architecture.
+        drop_path: stochastic depth, growing linearly from 0 to this rate over the blocks.
+        final_norm: VideoMAE normalises inside the encoder for pretraining and after pooling for fine-tuning; False leaves it to the caller,
+            and so does a config without one.
     """
 
     output = "tokens"
@@ -293,12 +295,10 @@ QUIET_EMBED = 0.3
 @torch.no_grad()
 def start_local(module: nn.Module) -> None:
     """Starts attention where positions agree: queries equal keys, so that scores are inner products of the (normed) tokens, and token
-    content
-    starts small beside the position code.
+    content starts small beside the position code.
 
-    A masked autoencoder first has to find out that neighbours tell about a hidden token; with random queries and keys that takes a
-    small model
-    thousands of steps, from here a few dozen. In the spirit of Trockman and Kolter, "Mimetic initialization of self-attention layers"
+    A masked autoencoder first has to find out that neighbours tell about a hidden token; with random queries and keys that takes a small
+    model thousands of steps, from here a few dozen. In the spirit of Trockman and Kolter, "Mimetic initialization of self-attention layers"
     (2023).
     """
     for part in module.modules():

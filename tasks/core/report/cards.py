@@ -38,7 +38,8 @@ def cards(identity: str, contents: Sequence[tuple[Sequence[str], str]]) -> str:
     """One card per mark of the timeline.
 
     Args:
-        identity: card i (from 1) has the id `identity-i`. contents: per card the texts of its first line and markup below it.
+        identity: card i (from 1) has the id `identity-i`.
+        contents: per card the texts of its first line and markup below it.
     """
     found = []
     for i, (head, below) in enumerate(contents, start=1):
@@ -65,7 +66,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], targets: Sequenc
     """A row per mark of the timeline, with its number (a link to what it marks) in front; row i has the id `row-i`.
 
     Args:
-        header: names of the columns. rows: cells as text. targets: id of the element that each number leads to.
+        header: names of the columns.
+        rows: cells as text.
+        targets: id of the element that each number leads to.
     """
     body = ""
     for i, (row, target) in enumerate(zip(rows, targets, strict=True), start=1):

@@ -40,8 +40,12 @@ def write_page(
     """Writes the page of one video; it appears whole or not at all, and asks for nothing outside itself.
 
     Args:
-        record: as in the JSON file. nouns: singular and plural of what was found. count: how many there are.
-        drawing: the timeline. why_none: what stands in place of a list without entries. table: all of them.
+        record: as in the JSON file.
+        nouns: singular and plural of what was found.
+        count: how many there are.
+        drawing: the timeline.
+        why_none: what stands in place of a list without entries.
+        table: all of them.
         pictures: heading, what those that are shown have (`the highest scores`), their number, cards; None: a page without.
         facts: of the video and the method; the settings follow them.
     """

@@ -19,8 +19,11 @@ def finished(
     """The record of a video whose files are all there, younger than it and made with the same settings as far as its JSON file tells.
 
     Args:
-        wanted: the files. record_file: the JSON file that holds the record, looked at where there is one.
-        shown: the video as it was named. method, settings: what the record must have been made with. video: its path.
+        wanted: the files.
+        record_file: the JSON file that holds the record, looked at where there is one.
+        shown: the video as it was named.
+        method, settings: what the record must have been made with.
+        video: its path.
 
     Returns:
         the record (only `video` where there is no JSON file) with `files` and `"skipped": True`; None where there is work to do.

@@ -126,7 +126,8 @@ class Page:
         """HTML as it stands, for what the other methods cannot draw. Whoever calls escapes what comes from a user's data.
 
         Args:
-            html: elements. style: CSS for them.
+            html: elements.
+            style: CSS for them.
         """
         self._styles.append(style)
         return self._add(html)

@@ -58,8 +58,8 @@ def tile(rows: Sequence[tuple[str, np.ndarray]], columns: int = 8, frame_px: int
     """Several clips below each other, time from left to right, as in figure 5.4 of the TATS thesis.
 
     Args:
-        rows: (caption, uint8 (T, H, W, 3)); a row with fewer frames than the longest (one per tubelet) must divide it and is
-            stretched in time. A caption may have several lines.
+        rows: (caption, uint8 (T, H, W, 3)); a row with fewer frames than the longest (one per tubelet) must divide it and is stretched in
+            time. A caption may have several lines.
         columns: frames shown per row, evenly spread over the clip from its first to its last.
         frame_px: about the width of one frame in the picture: small frames are enlarged by a whole factor, large ones shrunk.
 

@@ -22,7 +22,9 @@ class Curve:
     """One line of the timeline; the first of several is the main one, the others can be switched on and off.
 
     Attributes:
-        name: in the legend. t: (N,) seconds, increasing. value: (N,).
+        name: in the legend.
+        t: (N,) seconds, increasing.
+        value: (N,).
         low, high: values at the bottom and the top of the drawing.
     """
 
@@ -38,7 +40,10 @@ class Mark:
     """A place on the timeline, or a stretch of it.
 
     Attributes:
-        t: seconds. name: what it says when it is chosen. target: id of the element to show then. end: seconds; None: a place.
+        t: seconds.
+        name: what it says when it is chosen.
+        target: id of the element to show then.
+        end: seconds; None: a place.
     """
 
     t: float
@@ -60,7 +65,8 @@ def peaks(t: np.ndarray, value: np.ndarray, start: float, length: float, buckets
     """The scores that a drawing of `buckets` columns can show: the highest of each column, so that no peak is lost.
 
     Args:
-        t, value: (N,) seconds and scores. start, length: the stretch of time that is drawn, seconds.
+        t, value: (N,) seconds and scores.
+        start, length: the stretch of time that is drawn, seconds.
 
     Returns:
         (n,) int64 positions, increasing; n <= buckets, and all of them where there are no more than `buckets`.
@@ -81,7 +87,9 @@ def timeline(
     Elements of the page that carry `data-mark="N"` (N from 1) are chosen together with mark N, by a click on either.
 
     Args:
-        curves: at least one. start, length: what is drawn, seconds. threshold: on the first curve's scale; not drawn outside it.
+        curves: at least one.
+        start, length: what is drawn, seconds.
+        threshold: on the first curve's scale; not drawn outside it.
         nouns: what a mark is, one and several of them.
     """
     length = max(length, 1e-6)

@@ -27,7 +27,10 @@ class VideoEncoder(nn.Module):
         saved: config.json of the model folder.
 
     Attributes:
-        network: as given. saved: as given. preprocessing: its part about the input. dim: width of what comes out.
+        network: as given.
+        saved: as given.
+        preprocessing: its part about the input.
+        dim: width of what comes out.
     """
 
     def __init__(self, network: nn.Module, saved: dict[str, Any]):

@@ -98,7 +98,8 @@ class SoundExtractor:
     Attributes:
         made_by: what features are and what they see, for the folder's sidecar.
         steps: stride and span of features, seconds.
-        described: the kind of features. settings: recorded with every result.
+        described: the kind of features.
+        settings: recorded with every result.
     """
 
     def __init__(self, config: SoundConfig):
@@ -115,8 +116,8 @@ class SoundExtractor:
         """Log-mel frames, `config.frames` of them stacked into a feature, as long as features begin before the sound or picture ends.
 
         Args:
-            sound: open, at the spectrogram's sample rate; the part start_s <= t < end_s of it counts. What the last features see beyond
-                the end of the file is silence.
+            sound: open, at the spectrogram's sample rate; the part start_s <= t < end_s of it counts. What the last features see beyond the
+                end of the file is silence.
             advance: called with the number of frames that are done.
 
         Returns:

@@ -68,10 +68,13 @@ def looked_at(path: str, refused: Path, look: Callable[[], Found]) -> Found:
     """What `look` finds out about a file, unless a decoder crashed or hung on it within a day.
 
     Args:
-        path: the file. refused: where such an end is remembered. look: see `tasks.core.video.guard.survive`.
+        path: the file.
+        refused: where such an end is remembered.
+        look: see `tasks.core.video.guard.survive`.
 
     Raises:
-        VideoError: as `look`. DecoderCrash: the decoder crashed or hung, now or before.
+        VideoError: as `look`.
+        DecoderCrash: the decoder crashed or hung, now or before.
     """
     try:
         if guarded() and time.time() - refused.stat().st_mtime < REFUSED_S:

@@ -15,14 +15,20 @@ class CheckResult:
     """What was found out about one row.
 
     Attributes:
-        row: its number; path, label: as in the manifest.
+        row: its number;
+        path, label: as in the manifest.
         ok: frames can be read from it.
         problems: what is wrong with the file, its part or its captions, in words; a row can be ok and have problems.
-        n_frames: really decodable; header_frames: claimed by the header, 0 where it claims none.
-        duration_s: from the first to the end of the last frame; fps: average; vfr: variable frame rate; b_frames: stored out of order.
+        n_frames: really decodable;
+        header_frames: claimed by the header, 0 where it claims none.
+        duration_s: from the first to the end of the last frame;
+        fps: average;
+        vfr: variable frame rate;
+        b_frames: stored out of order.
         sound: `codec`, `rate` (Hz), `channels` and `offset_s` (how much later than the pictures it begins) by the header; None: no sound.
         seek: reader -> {"wrong", "queries"} of random access compared with sequential decoding, or {"error"}.
-        sha256: of the content; duplicate_of: path of an earlier row with the same content.
+        sha256: of the content;
+        duplicate_of: path of an earlier row with the same content.
     """
 
     row: int

@@ -25,7 +25,7 @@ _POLL_S = 0.5
 
 NOTE, DONE, DIED = "note", "done", "died"
 _RAISED = "raised"
-_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # a full or closed disk is no fault of the file
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # a full or closed disk is not a fault of the file
 Work = Callable[[Any, Callable[[Any], None]], Any]
 
 

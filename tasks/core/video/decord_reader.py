@@ -1,4 +1,4 @@
-"""decord behind the reader interface, for those who ask for it by name: it is no faster than PyAV here, and exact on some files only."""
+"""decord behind the reader interface, for those who ask for it by name: it is not faster than PyAV here, and exact on some files only."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,8 @@ class DecordReader(VideoReader):
     """Frames through decord; numbers and times come from the exact index, which decord's own count must agree with.
 
     Args:
-        path: a video file. threads: of the decoder; None: decord's choice.
+        path: a video file.
+        threads: of the decoder; None: decord's choice.
 
     Raises:
         VideoError: decord cannot open the file or counts other frames than there are.
@@ -68,7 +69,7 @@ class DecordReader(VideoReader):
             raise self._objection(error) from None
         if (height, width) == (self.height, self.width):
             return pictures
-        # decord's own scaling fails for widths that are no multiple of 32
+        # decord's own scaling fails for widths that are not a multiple of 32
         for place, picture in zip(out, pictures, strict=True):
             place[:] = scaled(picture, height, width)
         return out

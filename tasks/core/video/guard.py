@@ -57,10 +57,12 @@ def survive(look: Callable[..., Any], path: str, *args: Any) -> Any:
 
     Args:
         look: importable function that decodes a file and says what it found; what it returns can be pickled.
-        path: the file. args: whatever else `look` takes.
+        path: the file.
+        args: whatever else `look` takes.
 
     Raises:
-        VideoError: as `look`, and where the decoder raises something unforeseen. DecoderCrash: it crashes or does not end.
+        VideoError: as `look`, and where the decoder raises something unforeseen.
+        DecoderCrash: it crashes or does not end.
         VidError: no process can be had to look at files.
     """
     if _own_risk:

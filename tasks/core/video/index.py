@@ -25,8 +25,10 @@ class VideoIndex:
         keys: (k,) int64, numbers of the frames at which decoding may start.
         seekable: whether frames can be found by their timestamp; else they are counted from the start.
         skip_to_key: whether packets before the first keyframe are left out.
-        height, width: as shown, px; rotation: degrees counter-clockwise that the decoded picture is turned by.
-        fps: average frame rate; header_frames: the count that the header claims, 0 where it claims none.
+        height, width: as shown, px;
+        rotation: degrees counter-clockwise that the decoded picture is turned by.
+        fps: average frame rate;
+        header_frames: the count that the header claims, 0 where it claims none.
         b_frames: whether frames are stored in another order than shown.
         verified: whether every frame was decoded when the index was made.
         damage: why frames are missing at the end, or None.

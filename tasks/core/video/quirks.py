@@ -18,7 +18,7 @@ class Trait(StrEnum):
     DECODE_TO_INDEX = "decode to index"
     """Packet times do not tell which frames there are and when: every frame is decoded once, however large the file is."""
     COUNTED_TIMES = "counted times"
-    """Times are counted by the demuxer, not stored: that they step back or stop is no sign of damage."""
+    """Times are counted by the demuxer, not stored: that they step back or stop is not a sign of damage."""
     STARTS_ANYWHERE = "starts anywhere"
     """The stream may begin in the middle of a group of pictures: packets before the first keyframe are left out."""
     ONE_PACKET_ONE_FRAME = "one packet, one frame"

@@ -16,7 +16,8 @@ class Choice:
     """Which tokens are seen.
 
     Attributes:
-        visible: `(B, n_visible)` int64 token indices, ascending. masked: `(B, N - n_visible)` the others, ascending.
+        visible: `(B, n_visible)` int64 token indices, ascending.
+        masked: `(B, N - n_visible)` the others, ascending.
         log_probs: `(B, N)` float32 log-probabilities of the policy that drew them; None for a fixed rule.
         extra: what the sampler wants back in `learn`.
     """
@@ -36,7 +37,8 @@ def draw(log_probs: torch.Tensor, visible: int, noise: torch.Tensor) -> tuple[to
     """Draws `visible` tokens without replacement from categorical distributions: the Gumbel top-k form of successive draws.
 
     Args:
-        log_probs: `(B, N)`. noise: `(B, N)` uniform in [0, 1).
+        log_probs: `(B, N)`.
+        noise: `(B, N)` uniform in [0, 1).
 
     Returns:
         visible and masked indices, sorted.

@@ -1,8 +1,7 @@
 """TATS: a trajectory-aware actor-critic chooses the visible tokens, trained with PPO on the reconstruction error.
 
 Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 1. Where the text contradicts itself: the masked set is
-stored and
-used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
+stored and used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
 """
 
 from collections import deque
@@ -117,9 +116,11 @@ def ppo_loss(
     """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8).
 
     Args:
-        log_probs: `(B, N)` of the current policy. value: `(B,)` of the current critic.
+        log_probs: `(B, N)` of the current policy.
+        value: `(B,)` of the current critic.
         numerator, old_log_probs: `(B, n_masked)` log-probabilities of the masked tokens under the current and the storing policy.
-        errors: `(B, n_masked)` reconstruction errors, the reward of each token; their mean is the reward R of a clip. old_value: `(B,)`.
+        errors: `(B, n_masked)` reconstruction errors, the reward of each token; their mean is the reward R of a clip.
+        old_value: `(B,)`.
 
     Returns:
         `loss`, and detached `policy`, `value_error`, `entropy`, `clipped` (share of ratios outside the clip range).

@@ -48,9 +48,10 @@ def write_sound(
     """Encode a wave, with 25 grey pictures a second.
 
     Args:
-        wave: from seconds since the first sample, (n,) or one row per channel. start_s: time of the first sample.
-        drop: numbers of packets of sound that are left out. move,
-            move_picture: from number and packet to what is added to its times, ticks.
+        wave: from seconds since the first sample, (n,) or one row per channel.
+        start_s: time of the first sample.
+        drop: numbers of packets of sound that are left out.
+        move, move_picture: from number and packet to what is added to its times, ticks.
     """
     t = np.arange(round(seconds * rate)) / rate
     with av.open(str(path), "w", format=container_format, options=container_options or {}) as out:

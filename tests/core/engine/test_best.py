@@ -57,7 +57,7 @@ def test_the_best_weights_are_kept_beside_the_last(tmp_path):
 
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_training_ends_after_patience_evaluations_without_a_better_one(tmp_path, ema):
-    """0.5 again is no better: with a patience of 2 the run ends at step 8 with the weights of step 4."""
+    """0.5 again is not better: with a patience of 2 the run ends at step 8 with the weights of step 4."""
     trainer, seen = train(tmp_path / "run", patience=2, ema=ema)
     assert (trainer.step, trainer.best.step) == (8, 4)
     assert torch.equal(trainer.best_model.layer[0].weight, seen[1])

@@ -1,4 +1,4 @@
-"""MotionSqueeze against a triple loop, a shift that is known, and finite differences (spec A10.1, A10.3, A10.4)."""
+"""MotionSqueeze against a triple loop, a shift that is known, and finite differences."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The encoder: shapes, TSM, and a plain ResNet where both are passed over (spec A10.1, A10.2)."""
+"""The encoder: shapes, TSM, and a plain ResNet where both are passed over."""
 
 import pytest
 import torch

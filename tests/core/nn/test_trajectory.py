@@ -1,4 +1,4 @@
-"""Trajectory attention against slow loops, and the Orthoformer factors (spec C12.4, C12.5)."""
+"""Trajectory attention against slow loops, and the Orthoformer factors."""
 
 import pytest
 import torch

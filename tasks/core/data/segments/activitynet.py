@@ -37,7 +37,8 @@ def read_activitynet(content: Any, where: str, choices: Choices) -> Annotations:
         choices: of these, `split`.
 
     Raises:
-        InputError: `content` is something else, or what stands for a video cannot be used. UsageError: the subset does not occur.
+        InputError: `content` is something else, or what stands for a video cannot be used.
+        UsageError: the subset does not occur.
     """
     if not is_activitynet(content):
         raise InputError(f"{where}: no videos with annotations in it", 'it should be {"database": {VIDEO: {"annotations": [...]}}}')

@@ -55,7 +55,7 @@ class Annotations:
             video: name of its video.
             times: (start, end), numbers or texts of seconds, or anything, which is then left out.
             duration: of the video in seconds, as its file states it; None where it does not.
-            extra: further columns by name; None is no value.
+            extra: further columns by name; None is not a value.
             values: `label`, `split` and `text`.
         """
         seconds = _seconds(times)
