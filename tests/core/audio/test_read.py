@@ -348,9 +348,7 @@ def test_a_header_that_makes_no_sense(tmp_path):
         open_sound(far)
 
 
-@pytest.mark.parametrize(
-    ("ending", "codec"), [("mkv", "flac"), ("mp4", "aac"), ("mp4", "libopus"), ("avi", "libmp3lame"), ("ts", "mp2")]
-)
+@pytest.mark.parametrize(("ending", "codec"), [("mkv", "flac"), ("mp4", "aac"), ("mp4", "libopus"), ("avi", "libmp3lame"), ("ts", "mp2")])
 def test_a_file_that_ends_early(tmp_path, ending, codec):
     """What is left is as it was; the last packet, of which a part is missing, is not decoded."""
     options = {"movflags": "faststart"} if ending == "mp4" else {}
