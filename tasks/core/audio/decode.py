@@ -99,8 +99,8 @@ def decoded(
             for frame in frames:
                 if frame.samples:
                     yield Chunk(frame.pts, frame.sample_rate, _mono(path, frame))
-    except (av.error.FFmpegError, OSError):
-        return  # the demuxer gives up: what came before counts
+    except (av.error.FFmpegError, OSError, IndexError):
+        return  # the demuxer gives up, or PyAV does at the end where a stream turned up on the way: what came before counts
 
 
 def _mono(path: str, frame: "av.AudioFrame") -> np.ndarray:
