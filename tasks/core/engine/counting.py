@@ -162,13 +162,8 @@ def counting() -> Iterator[Ledger]:
     """A ledger of what happens inside, where tensors are fake. Of real ones that come in only shape and dtype are used."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole layer, whose operations nobody knows
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), Ledger() as ledger, observing(ledger), GpuCasts():
-            yield ledger
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    with FakeTensorMode(allow_non_fake_inputs=True), Ledger() as ledger, observing(ledger), GpuCasts():
+        yield ledger
 
 
 def count_macs(run: nn.Module | Callable[..., Any], inputs: torch.Tensor | tuple[Any, ...]) -> int:
