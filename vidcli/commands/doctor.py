@@ -29,6 +29,7 @@ PACKAGES = {  # distribution: (needed for, whether nothing works without it)
     "opencv-contrib-python-headless": ("optical flow", False),
     "diffusers": ("pseudo-anomalies by inpainting", False),
     "transformers": ("text models: pip install 'vid-suite[text]'", False),
+    "h5py": ("features as h5: pip install 'vid-suite[h5]'", False),
     "tensorboard": ("TensorBoard logs: pip install 'vid-suite[tensorboard]'", False),
 }
 INSTEAD = {  # other distributions of the same module

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMAT = 7
+FORMAT = 8
 """Of what an index holds and how it is made; raised by hand where that changes in another way than by a line of the table."""
 
 

@@ -59,6 +59,36 @@ def test_times_that_no_clock_can_tell_apart_are_refused(tmp_path, rate):
         build_index(path)
 
 
+def with_silence(path, target, seconds):
+    """A video with a track of silence beside its pictures."""
+    with av.open(str(path)) as given, av.open(str(target), "w") as out:
+        pictures, sound = out.add_stream_from_template(given.streams.video[0]), out.add_stream("aac", rate=16000)
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                out.mux(packet)
+        for start in range(0, int(seconds * 16000), 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    return target
+
+
+def test_frames_that_all_have_one_time_are_spread_over_the_file(tmp_path):
+    """As a writer leaves them that gives its frames no times: 20 in the 2 s that the sound lasts, thousands a second by their table."""
+    made = write_video(tmp_path / "a.mp4", 20, rate=10, ticks=[*range(0, 1900, 100), 1950], options={"bf": "0"})
+    path = with_silence(made, tmp_path / "b.mp4", 2)
+    content = bytearray(path.read_bytes())
+    table = content.index(b"stts") + 12
+    for entry in range(struct.unpack(">I", content[table - 4 : table])[0] - 1):
+        content[table + 8 * entry + 4 : table + 8 * entry + 8] = bytes(4)
+    path.write_bytes(content)
+    index = build_index(path)
+    np.testing.assert_allclose(index.seconds, 0.1 * np.arange(20), atol=0.05)
+    assert index.fps == pytest.approx(10, rel=0.05)
+
+
 def test_times_that_step_back_end_the_video(tmp_path):
     path = write_video(tmp_path / "twice.mkv", 40, gop_size=10)
     whole = path.read_bytes()
