@@ -13,6 +13,7 @@ from tasks.core.video.scan import Packets, StreamFacts, fingerprint, increasing,
 from tasks.core.video.structure import Fault, find_fault
 
 FULL_DECODE_PX = 400_000_000  # up to this many pixels (about 3 s of one core) every frame is decoded once when a file is first met
+_FAR_OFF = 2  # a frame rate is not believed where the length of the file says one so many times higher or lower
 STEPS_S = (1e-5, 86_400.0)  # a usual time between two frames outside of this is a damaged header; no picture could be found by its time
 
 
@@ -168,13 +169,13 @@ def _average_rate(ticks: list[int], time_base: float) -> float:
 
 
 def _counted_rate(facts: StreamFacts) -> float:
-    """Frames a second where frames have no usable times: the header's rate, unless the file lasts at least twice as long, or less than
-    half as long, as it says (`Trait.EVEN_OVER_LENGTH`).
+    """Frames a second where frames have no usable times: the header's rate, unless the file lasts more than twice as long, or less than
+    half as long, as it says (`Trait.EVEN_OVER_LENGTH`); sound that is somewhat longer than the pictures is no reason to doubt it.
     """
     if not (applies(Trait.EVEN_OVER_LENGTH, facts.container) and facts.header_frames and facts.duration_s):
         return facts.fps
     lasts = facts.header_frames / facts.duration_s
-    return facts.fps if 0.5 < facts.fps / lasts < 2 else lasts
+    return facts.fps if 1 / _FAR_OFF < facts.fps / lasts < _FAR_OFF else lasts
 
 
 def _ends_decode(path: str, index: VideoIndex) -> bool:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Pts = list[int | None]
 
 _FAR = 32  # packets; no encoder stores a frame so far from its place in time
-_MOST_LONGER = 10  # a file is not so many times longer than its pictures, whatever sound it has
 _PROBED_KEYS = {2**i for i in range(6)}
 
 
@@ -263,26 +262,16 @@ def _end_at_broken_times(frames: Frames, container: str) -> None:
         frames.shorten(breaks[0] + 1, f"damaged: the times step back after frame {breaks[0]}")
 
 
-def _rate(container: "av.container.InputContainer") -> float:
-    """Frames a second by the header, for frames without times of their own.
-
-    A table in which all frames have the same time gives thousands: then they are spread evenly over the duration of the file.
-    """
-    stream = container.streams.video[0]
-    rate = float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
-    seconds = (container.duration or 0) / 1e6
-    return stream.frames / seconds if stream.frames and rate * seconds > _MOST_LONGER * stream.frames else rate
-
-
 def _facts(container: "av.container.InputContainer") -> StreamFacts:
     stream = container.streams.video[0]
     context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     return StreamFacts(
         codec=context.codec.canonical_name,
         container=container.format.name.split(",")[0],
         coded_height=context.height,
         coded_width=context.width,
-        fps=_rate(container),
+        fps=float(rate) if rate else 25.0,
         time_base=float(stream.time_base) if stream.time_base else 0.0,
         header_frames=int(stream.frames or 0),
         duration_s=(container.duration or 0) / 1e6,
