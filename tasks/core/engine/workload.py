@@ -26,7 +26,8 @@ class Example:
     """What is counted.
 
     Attributes:
-        method: on the meta device. batch: one micro-batch as the method takes it, on the meta device; tensors have the clips first.
+        method: on the meta device.
+        batch: one micro-batch as the method takes it, on the meta device; tensors have the clips first.
         moments: points of the run in [0, 1] at which its steps differ, each with the share of the run that is like it.
         picker: of the frames of a video, where they are not what `data.clip` says (`core.clips.loader.Picker`).
     """
@@ -47,13 +48,15 @@ class Workload:
     """One micro-batch of a method in one process.
 
     Attributes:
-        parameters: of everything that is trained or kept. trained: those with gradients.
+        parameters: of everything that is trained or kept.
+        trained: those with gradients.
         clips: of the micro-batch.
         forward: floating-point operations by part, of a forward pass of one clip; the parts are the spans of `vid ... --profile`.
         training: the same of a training step, forward and backward and what follows it, of one clip.
         held: bytes by part that the forward pass leaves for the backward pass, or a method for later steps; of all clips.
         temporary: bytes that the backward pass takes beyond `held` and all gradients, for a moment.
-        copies: bytes of 16-bit copies of weights. batch: bytes of the micro-batch as the method takes it.
+        copies: bytes of 16-bit copies of weights.
+        batch: bytes of the micro-batch as the method takes it.
     """
 
     parameters: int
@@ -119,7 +122,8 @@ class _StepCounter:
     """Takes steps without optimizers, inside `counting`.
 
     Attributes:
-        before: bytes that are there before the first step. forward: operations by part of the first forward pass.
+        before: bytes that are there before the first step.
+        forward: operations by part of the first forward pass.
         held: bytes by part behind the forward pass that leaves most.
     """
 
