@@ -1,8 +1,6 @@
 """`vid extract-features`: what a pretrained encoder makes of any number of videos, as arrays for other programs."""
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,89 +13,32 @@ from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, view_transform
 from tasks.core.data.feature_files import h5py
-from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
-from tasks.core.data.features import write_features
+from tasks.core.data.feature_sidecar import describe
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
+from tasks.core.data.rows import Row
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
-from tasks.core.report.outputs import finished, readable
+from tasks.core.inference.loop import Advance, still
 from tasks.core.reporter import Reporter
 from tasks.core.towers.config import ExtractConfig
 from tasks.core.towers.encoder import load_encoder
-from tasks.core.video.children import each
+from tasks.core.towers.produce import produce
 from tasks.core.video.open import open_video
-from tasks.core.video.reader import VideoError, VideoReader
+from tasks.core.video.reader import VideoReader
 
 
 def run(
     config: ExtractConfig, inputs: list[Input], out: Path, overwrite: bool, reporter: Reporter, among: Sequence[Input] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Features of every input, one after the other: a folder of features (`core.data.features`).
-
-    Args:
-        config: settings.
-        inputs: to do here.
-        out: the folder.
-        overwrite: do again what is there.
-        reporter: progress.
-        among: what all processes together do, where `inputs` is a share; of these alone may features of another model or grid be there.
-
-    Yields, in the order of the inputs:
-        the record of `one`; `{"video", "error"}` for an input that cannot be read; a record with `"skipped": True` where the files were
-        there already, made with the same model and settings.
+    """Features of every input, one after the other; arguments and records as `produce`.
 
     Raises:
-        UsageError: the folder holds features of another model or grid; h5py is not installed.
+        UsageError: no such model, or the folder holds features of another model or grid; h5py is not installed.
     """
     if config.format == "h5":
         h5py()  # before hours of work
-    extractor, redone = Extractor(config), {source.name for source in (among or inputs)}
-    overwrite = not check_folder(out, extractor.described, redone) or overwrite
-    work = partial(one, extractor, out, overwrite, redone)
-    yield from each(work, inputs, 0, reporter, "extracting", "video", lambda source, reason: {"video": source.shown, "error": reason})
-
-
-def one(
-    extractor: "Extractor",
-    out: Path,
-    overwrite: bool,
-    redone: Collection[str],
-    source: Input,
-    advance: Callable[[int], None] = lambda n: None,
-) -> dict[str, Any]:
-    """Features of one input, written.
-
-    Args:
-        redone: names of all inputs of the command.
-
-    Returns:
-        `video`, `method`, `settings`, `n` (features), `dim`, `n_frames` (of the file), `damage` (text or None), `grid` (of the windows, or
-        None), `id` (of the folder's kind of features), `files`.
-    """
-    row, config = source.row, extractor.config
-    wanted = [out / f"{source.name}{suffix}" for suffix in (RECORD, f".features.{config.format}")]
-    if not overwrite and (record := finished(wanted, wanted[0], source.shown, extractor.method, extractor.settings, row.path)):
-        return record
-    try:
-        with open_video(row.path, config.decoder) as reader:
-            features, grid, seen = extractor.features(reader, row.start_s, row.end_s, advance)
-            facts = {
-                "video": readable(source.shown),
-                "method": extractor.method,
-                "settings": extractor.settings,
-                "n_frames": reader.n_frames,
-                "damage": reader.damage,
-            }
-    except VideoError as error:
-        return {"video": source.shown, "error": error.reason}
-    with np.errstate(over="ignore"):
-        stored = features.astype(config.dtype)
-    if not np.isfinite(stored).all() and np.isfinite(features).all():
-        raise UsageError(f"{source.shown}: features up to {np.abs(features).max():.3g} do not fit {config.dtype}", "--dtype float32")
-    made = (extractor.made_by, config.format, seen, facts, extractor.steps, redone)
-    files = write_features(out, source.name, stored, grid, *made)
-    return {**json.loads(wanted[0].read_text(encoding="utf-8")), "files": [str(path) for path in files]}
+    yield from produce(Extractor(config), inputs, out, overwrite, reporter, among, "extracting")
 
 
 class Extractor:
@@ -117,7 +58,7 @@ class Extractor:
     def __init__(self, config: ExtractConfig):
         folder = find_model(config.model)
         device = usable_device(config.device)
-        self.config, self.method = config, config.model
+        self.config, self.method, self.format, self.dtype = config, config.model, config.format, config.dtype
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
         self.encoder = load_encoder(str(folder), device)
@@ -143,8 +84,14 @@ class Extractor:
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)
         self.settings = {"per": config.per, **chosen, "crops": config.crops, "model_hash": weights, "id": self.described["id"]}
 
+    def of_row(self, row: Row, advance: Advance) -> tuple[np.ndarray, Grid | None, np.ndarray | None, dict[str, Any]]:
+        """As `FeatureMaker`; the facts are `n_frames` (of the file) and `damage` (text or None)."""
+        with open_video(row.path, self.config.decoder) as reader:
+            found = self.features(reader, row.start_s, row.end_s, advance)
+            return *found, {"n_frames": reader.n_frames, "damage": reader.damage}
+
     def features(
-        self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Callable[[int], None] = lambda n: None
+        self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
     ) -> tuple[np.ndarray, Grid | None, np.ndarray | None]:
         """What the encoder's last layer says of a clip, averaged over its places and its squares.
 

@@ -1,9 +1,7 @@
 """`vid extract-features --audio`: log-mel spectrograms of any number of videos or sound files, as folders of features."""
 
-import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,14 @@ import torch
 
 from tasks.core.audio.logmel import LogMel, stack_patches
 from tasks.core.audio.read import SoundReader, open_sound
-from tasks.core.data.feature_sidecar import RECORD, check_folder, describe
-from tasks.core.data.features import write_features
+from tasks.core.data.feature_sidecar import describe
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
-from tasks.core.report.outputs import finished, readable
+from tasks.core.data.rows import Row
+from tasks.core.inference.loop import Advance, still
 from tasks.core.reporter import Reporter
 from tasks.core.towers.config import SoundConfig
-from tasks.core.video.children import each
+from tasks.core.towers.produce import produce
 from tasks.core.video.reader import VideoError
 
 _NEARLY = 1e-6
@@ -28,65 +26,8 @@ _NEARLY = 1e-6
 def run(
     config: SoundConfig, inputs: list[Input], out: Path, overwrite: bool, reporter: Reporter, among: Sequence[Input] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Features of the sound of every input, one after the other: a folder of features (`core.data.features`).
-
-    Args:
-        config: settings.
-        inputs: to do here.
-        out: the folder.
-        overwrite: do again what is there.
-        reporter: progress.
-        among: what all processes together do, where `inputs` is a share; of these alone may other features be there.
-
-    Yields, in the order of the inputs:
-        the record of `one`; `{"video", "error"}` for an input that cannot be read or has no sound; a record with `"skipped": True` where
-        the files were there already, made with the same settings.
-
-    Raises:
-        UsageError: the folder holds features of another kind or grid.
-    """
-    extractor, redone = SoundExtractor(config), {source.name for source in (among or inputs)}
-    overwrite = not check_folder(out, extractor.described, redone) or overwrite
-    work = partial(one, extractor, out, overwrite, redone)
-    yield from each(work, inputs, 0, reporter, "listening", "video", lambda source, reason: {"video": source.shown, "error": reason})
-
-
-def one(
-    extractor: "SoundExtractor",
-    out: Path,
-    overwrite: bool,
-    redone: Collection[str],
-    source: Input,
-    advance: Callable[[int], None] = lambda n: None,
-) -> dict[str, Any]:
-    """Features of the sound of one input, written.
-
-    Args:
-        redone: names of all inputs of the command.
-
-    Returns:
-        `video`, `method`, `settings`, `n` (features), `dim`, `grid`, `has_sound`, `damage` (text or None), `id` (of the folder's kind of
-        features), `files`.
-    """
-    row, config = source.row, extractor.config
-    wanted = [out / f"{source.name}{suffix}" for suffix in (RECORD, f".features.{config.format}")]
-    if not overwrite and (record := finished(wanted, wanted[0], source.shown, config.audio, extractor.settings, row.path)):
-        return record
-    try:
-        with open_sound(row.path, config.logmel.sample_rate, "silence" if config.silence else "error") as sound:
-            features, grid = extractor.features(sound, row.start_s, row.end_s, advance)
-            facts = {
-                "video": readable(source.shown),
-                "method": config.audio,
-                "settings": extractor.settings,
-                "has_sound": sound.has_sound,
-                "damage": sound.damage,
-            }
-    except VideoError as error:
-        return {"video": source.shown, "error": error.reason}
-    made = (extractor.made_by, config.format, None, facts, extractor.steps, redone)
-    files = write_features(out, source.name, features.astype(config.dtype), grid, *made)
-    return {**json.loads(wanted[0].read_text(encoding="utf-8")), "files": [str(path) for path in files]}
+    """Features of the sound of every input, one after the other; arguments, records and errors as `produce`."""
+    yield from produce(SoundExtractor(config), inputs, out, overwrite, reporter, among, "listening")
 
 
 class SoundExtractor:
@@ -96,6 +37,7 @@ class SoundExtractor:
         config: settings.
 
     Attributes:
+        method: the kind of spectrogram.
         made_by: what features are and what they see, for the folder's sidecar.
         steps: stride and span of features, seconds.
         described: the kind of features.
@@ -104,14 +46,21 @@ class SoundExtractor:
 
     def __init__(self, config: SoundConfig):
         self.config, self.logmel = config, LogMel(config.logmel).eval()
+        self.method, self.format, self.dtype = config.audio, config.format, config.dtype
         mel = config.logmel
         self.steps = {"stride_s": config.step * mel.stride_s, "span_s": (config.frames - 1) * mel.stride_s + mel.span_s}
         self.made_by = {"reference": config.audio, "weights_hash": None, "logmel": mel.model_dump(), "frames": config.frames}
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)
         self.settings = {"logmel": mel.model_dump(), "frames": config.frames, "step": config.step, "id": self.described["id"]}
 
+    def of_row(self, row: Row, advance: Advance) -> tuple[np.ndarray, Grid | None, np.ndarray | None, dict[str, Any]]:
+        """As `FeatureMaker`; the facts are `has_sound` and `damage` (text or None)."""
+        with open_sound(row.path, self.config.logmel.sample_rate, "silence" if self.config.silence else "error") as sound:
+            features, grid = self.features(sound, row.start_s, row.end_s, advance)
+            return features, grid, None, {"has_sound": sound.has_sound, "damage": sound.damage}
+
     def features(
-        self, sound: SoundReader, start_s: float | None = None, end_s: float | None = None, advance: Callable[[int], None] = lambda n: None
+        self, sound: SoundReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
     ) -> tuple[np.ndarray, Grid]:
         """Log-mel frames, `config.frames` of them stacked into a feature, as long as features begin before the sound or picture ends.
 
