@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import ClipConfig, DataConfig
+from tasks.core.clips.config import ClipConfig, DataConfig, FramesAlone
 from tasks.core.config import Config
 from tasks.core.engine.config import TrainConfig
 from tasks.core.flow.flow_config import TVL1Config
@@ -70,7 +70,7 @@ class PretrainConfig(Config):
     flow: FlowConfig = FlowConfig()
     semantic: SemanticConfig = SemanticConfig()
     weights: tuple[float, float, float] = Field((0.65, 0.25, 0.10), description="eta1, eta2, eta3 of the fusion, kept in the model")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
     optim: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig(epochs=25, batch_size=24)
     init: str | None = Field(None, description="start the autoencoders from this anomaly model: model folder, run folder or hf:// id")

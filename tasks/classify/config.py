@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, DataConfig, OneStream
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.nn.config import VitConfig
@@ -41,7 +41,7 @@ class FinetuneConfig(Config):
     model: VitConfig | None = Field(None, description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
     views: ViewConfig = ViewConfig()
-    data: DataConfig = DataConfig()
+    data: OneStream = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
@@ -57,7 +57,7 @@ class EvalConfig(Config):
     model: str
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
-    data: DataConfig = DataConfig(clip={})
+    data: OneStream = DataConfig(clip={})
     k: int = Field(20, ge=1, description="neighbours of knn")
     recall_at: list[int] = Field(default=[1, 5, 10, 20], description="R@k of retrieval")
     batch_size: int = Field(8, ge=1, description="videos per batch")

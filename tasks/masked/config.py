@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, DataConfig, OneStream
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.nn.config import TargetConfig, VitConfig
@@ -85,7 +85,7 @@ class PretrainConfig(Config):
     target: TargetConfig = TargetConfig()
     mask_ratio: float = Field(0.9, gt=0, lt=1)
     sampler: AnySampler = TATSSampler()
-    data: DataConfig = DataConfig()
+    data: OneStream = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()

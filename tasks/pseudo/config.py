@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FramesAlone
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig
 from tasks.core.flow.flow_config import TVL1Config
@@ -146,7 +146,7 @@ class PretrainConfig(Config):
     model: LatentConfig = LatentConfig()
     autoencoder_share: float = Field(0.4, gt=0, lt=1, description="share of the steps that train the autoencoder; the UNet has the rest")
     revive_every: int = Field(50, ge=1, description="steps after which codes that were not used take the place of a latent that was met")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=1))
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=1))
     augment: AugmentConfig = AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
