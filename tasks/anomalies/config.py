@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FramesAlone
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.flow.flow_config import TVL1Config
@@ -65,7 +65,7 @@ class PretrainConfig(Training):
     flow: FlowConfig = FlowConfig()
     semantic: SemanticConfig = SemanticConfig()
     weights: tuple[float, float, float] = Field((0.65, 0.25, 0.10), description="eta1, eta2, eta3 of the fusion, kept in the model")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
     augment: AugmentConfig = Field(whole_frames(), description="clips go in whole, as their pseudo-anomalies do: leave it as it is")
     optim: OptimConfig = Field(
         OptimConfig(name="adam", base_lr=1e-4, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=0.0),

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FramesAlone
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.nn.config import ResNetConfig
@@ -36,7 +36,7 @@ class PretrainConfig(Training):
 
     model: ResNetConfig = ResNetConfig()
     contrast: ContrastConfig = ContrastConfig()
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=4, stride_frames=1))
     augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.2, 1.0), flip=0.5, color=0.4, color_prob=0.8, gray=0.2, blur=0.5)
     optim: OptimConfig = OptimConfig(
         name="sgd",
@@ -106,7 +106,7 @@ class FinetuneConfig(Training):
     protocol: Literal["gebd", "tapos"] = Field("gebd", description="how validation counts; tapos: only videos with a boundary inside")
     min_consistency: float = Field(0.3, ge=0, le=1, description="validation drops videos whose annotators agree less than this")
     patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a better average F1; null: never")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=10), repeats=4)
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=10), repeats=4)
     augment: AugmentConfig = AugmentConfig(crop="none")
     optim: OptimConfig = OptimConfig(name="sgd", base_lr=7.5e-4, scale_lr=False, momentum=0.9, weight_decay=1e-4)
     train: TrainConfig = TrainConfig(epochs=8, batch_size=8, eval_every_epochs=1)

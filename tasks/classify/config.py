@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.clips.config import DataConfig
+from tasks.core.clips.config import DataConfig, OneStream
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.nn.encoders import AnyEncoder, family_given
@@ -86,7 +86,7 @@ class EvalConfig(Config):
     model: tuple[str, ...] = Field(min_length=1, description="model folders, run folders or hf:// ids; each sees videos in its own way")
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
-    data: DataConfig = DataConfig(clip={})
+    data: OneStream = DataConfig(clip={})
     k: int = Field(20, ge=1, description="neighbours of knn")
     recall_at: list[int] = Field(default=[1, 5, 10, 20], description="R@k of retrieval")
     center: Literal["gallery", "own", "none"] = Field(

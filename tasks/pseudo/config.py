@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FramesAlone
 from tasks.core.config import Config
 from tasks.core.engine.config import Training
 from tasks.core.flow.flow_config import TVL1Config
@@ -148,7 +148,7 @@ class PretrainConfig(Training):
     model: LatentConfig = LatentConfig()
     autoencoder_share: float = Field(0.4, gt=0, lt=1, description="share of the steps that train the autoencoder; the UNet has the rest")
     revive_every: int = Field(50, ge=1, description="steps after which codes that were not used take the place of a latent that was met")
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=1))
+    data: FramesAlone = DataConfig(clip=ClipConfig(frames=1))
     augment: AugmentConfig = AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     visualize: int = Field(6, ge=0, description="frames in the picture at the end of a run")
 

@@ -1,8 +1,8 @@
 """Settings of everything between a list of videos and a batch on the training device. Imports no torch."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.core.config import Config
 from tasks.core.flow.flow_config import FlowSettings
@@ -76,6 +76,24 @@ class DataConfig(Config):
         if self.preload and self.flow is not None and (self.flow.compute is not None or not self.flow.frames):
             raise ValueError("preload keeps frames, not flow: set preload to false, or read the flow from a folder beside the frames")
         return self
+
+
+def _one_stream(data: DataConfig) -> DataConfig:
+    if data.flow is not None and data.flow.frames:
+        raise ValueError("this method sees one stream: set data.flow.frames to false, for flow alone, or data.flow to null")
+    return data
+
+
+def _no_flow(data: DataConfig) -> DataConfig:
+    if data.flow is not None:
+        raise ValueError("this method sees colours: set data.flow to null")
+    return data
+
+
+OneStream = Annotated[DataConfig, AfterValidator(_one_stream)]
+"""The data of methods that see frames or flow, not both."""
+FramesAlone = Annotated[DataConfig, AfterValidator(_no_flow)]
+"""The data of methods that cannot be shown flow in this way."""
 
 
 class AugmentConfig(Config):

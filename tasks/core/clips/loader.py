@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.config import DataConfig
-from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.store import FrameStore
 from tasks.core.data.feed import data_loader
 from tasks.core.data.rows import Row, Rows
@@ -90,7 +89,11 @@ class ClipDataset(Dataset):
         self._numbers = {name: number for number, name in enumerate(labels or [])}
         self._sampler = ClipSampler.from_config(data.clip)
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
-        self._flow = FlowSource(data.flow) if data.flow else None
+        self._flow = None
+        if data.flow is not None:
+            from tasks.core.clips.flow_source import FlowSource
+
+            self._flow = FlowSource(data.flow)
         self._modality = "flow" if data.flow and not data.flow.frames else "rgb"
         self.store = FrameStore(self.rows.values("path"), data.short_side, self._open) if data.preload else None
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, DataConfig, OneStream
 from tasks.core.config import Config
 
 
@@ -74,7 +74,7 @@ class Training(Config):
 
     draws: ClassVar[bool] = False
 
-    data: DataConfig = DataConfig()
+    data: OneStream = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()

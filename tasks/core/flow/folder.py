@@ -11,6 +11,7 @@ Names carry the fingerprint of the video's content. So a folder stays right when
 version has no flow, and any number of processes may write without telling each other what is done.
 """
 
+import glob
 import hashlib
 import io
 import json
@@ -30,6 +31,7 @@ from tasks.core.files import replacing, write_json
 from tasks.core.flow.flow_config import FlowSettings
 from tasks.core.flow.levels import flow_of_frames, n_flows
 from tasks.core.locks import one_at_a_time
+from tasks.core.report.outputs import readable
 from tasks.core.video.fingerprint import fingerprint
 from tasks.core.video.reader import VideoError
 
@@ -96,7 +98,7 @@ def write_video(file: Path, facts: dict[str, Any], parts: Iterable[np.ndarray]) 
 
     Args:
         file: of `file_for`.
-        facts: JSON-able; `n_frames` of the video among them.
+        facts: JSON-able; `n_frames` of the video and its absolute path, `source`, among them.
         parts: `(k, h, w, 3)` uint8 pictures each, in order; one picture at least.
 
     Returns:
@@ -206,9 +208,10 @@ class FlowFolder:
 
     def _missing(self, video: str) -> str:
         shelf, stem = _shelf(self.folder, video)
-        length = len(stem) + 1 + 16 + len(SUFFIX)
-        if shelf.is_dir() and any(len(other) == length and other.startswith(f"{stem}-") for other in os.listdir(shelf)):
-            return f"its flow in {self.folder} is stale: of an earlier version of the file, or of another file of this name"
+        here = readable(os.path.abspath(video))
+        for other in shelf.glob(f"{glob.escape(stem)}-*{SUFFIX}"):
+            if (read_facts(other) or {}).get("source") == here:
+                return f"its flow in {self.folder} is stale: the file has changed since; vid data flow makes it again"
         return f"no flow of it in {self.folder}"
 
 

@@ -1,6 +1,7 @@
 """`vid data flow`: the optical flow of any number of videos, computed once and kept in a folder."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +76,7 @@ def one(job: Job, source: Input, advance: Callable[[int], None] = lambda n: None
             return {"video": source.shown, "files": [str(file)], **facts, "skipped": True}
         with open_video(path) as reader:
             facts = {
-                "source": readable(source.shown),
+                "source": readable(os.path.abspath(path)),
                 "fingerprint": mark,
                 "n_frames": reader.n_frames,
                 **job.settings.model_dump(mode="json"),

@@ -14,6 +14,7 @@ from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.clips.loader import ClipDataset, Picked, collate, make_eval_loader, make_train_loader
 from tasks.core.clips.motion_crop import boxes_around, motion_squares
 from tasks.core.clips.prepare import flow_for_model, flow_input, flow_of, modality_of, read_pictures, read_views
+from tasks.core.config import build, defaults
 from tasks.core.data.inputs import gather
 from tasks.core.data.manifest import Row
 from tasks.core.errors import UsageError
@@ -25,6 +26,7 @@ from tasks.core.reporter import Quiet
 from tasks.core.shard import Shard
 from tasks.core.video.frames_reader import FramesReader
 from tasks.core.video.open import open_video
+from tasks.registry import schema
 
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 GEOMETRY = {"scale": (0.2, 1.0), "flip": 0.5, "time_reverse": 0.5, "flip_u": False, **UNIT}
@@ -365,6 +367,25 @@ def test_videos_without_flow_are_skipped_with_the_reason(rows, flow_folder, tmp_
 def test_contradictions_are_told(settings, message):
     with pytest.raises(ValueError, match=message):
         data(**settings)
+
+
+@pytest.mark.parametrize(
+    ("task", "verb", "flow", "message"),
+    [
+        ("masked", "pretrain", {"folder": "x"}, "sees one stream"),
+        ("classify", "finetune", {"folder": "x"}, "sees one stream"),
+        ("boundaries", "pretrain", {"folder": "x", "frames": False}, "sees colours"),
+        ("anomalies", "pretrain", {"folder": "x", "frames": False}, "sees colours"),
+    ],
+)
+def test_methods_refuse_the_stream_that_they_would_not_look_at(task, verb, flow, message):
+    known = schema(task, verb)
+    given = defaults(known)
+    given["data"]["flow"] = flow
+    with pytest.raises(UsageError, match=message):
+        build(known, given)
+    given["data"]["flow"] = None
+    build(known, given)
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_read(rows):

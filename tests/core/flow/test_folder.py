@@ -158,6 +158,9 @@ def test_stale_missing_and_damaged_flow_are_told_apart(tmp_path, videos):
     write_sliding(videos / "v1", [2, 2, 2], seed=9)
     with pytest.raises(VideoError, match="is stale"):
         folder.pictures(path, 4, frames)  # although the old one was open
+    write_sliding(tmp_path / "elsewhere" / "v1", [1, 1, 1], seed=4)
+    with pytest.raises(VideoError, match="no flow of it in"):
+        folder.pictures(str(tmp_path / "elsewhere" / "v1"), 4, frames)  # of the same name
     assert "skipped" not in write(tmp_path / "flow", [videos / "v1"])[0]
     folder.pictures(path, 4, frames)
 
