@@ -2,9 +2,11 @@
 
 import colorsys
 import math
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,7 +228,10 @@ def test_frames_that_do_not_fit_are_named():
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on the CPU needs a C++ compiler")
-def test_compiled_is_the_same():
+def test_compiled_is_the_same(monkeypatch):
+    """In a cache of its own for every instruction set: inductor would take a kernel made for another from it, which does not compile."""
+    cache = Path(tempfile.gettempdir()) / f"inductor-{os.getuid()}-{torch.backends.cpu.get_cpu_capability()}"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
     first, second = (torch.cat(frames) for frames in zip(moved(40, 52, 2.0, 1.0), moved(40, 52, 0.1, 0.0, 1), strict=True))
     short = TVL1Config(scales=2, warps=2)
     assert off(tvl1(first, second, short, compiled=True, batch=2), tvl1(first, second, short)).mean() < 5e-4
