@@ -251,8 +251,8 @@ def test_the_encoder_comes_from_the_model_given(truth, tmp_path):
         LearnedScorer(str(tmp_path / "pre"))
     with pytest.raises(UsageError, match=r"another architecture.* width 8, .* width 16"):
         finetune.check(settings(truth, model=ResNetConfig(**{**MODEL.model_dump(), "width": 16}), init=str(tmp_path / "pre")))
-    save_model(tmp_path / "vit", weights, {**saved, "task": "masked"}, "")
-    with pytest.raises(UsageError, match="task 'masked'"):
+    save_model(tmp_path / "vit", weights, {**saved, "task": "masked", "architecture": {"size": "tiny"}}, "")
+    with pytest.raises(UsageError, match="of the family 'vit'; boundaries need a ResNet"):
         finetune.check(settings(truth, model=None, init=str(tmp_path / "vit")))
 
 

@@ -61,13 +61,13 @@ def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):
     assert code == 0
     assert json.loads(out) == json.loads((tmp_path / "r.json").read_text()) == {"top1": 50.0, "n": 4, "n_skipped": 0, "views": "2x1"}
     config = seen[0]
-    assert (config.model, config.protocol, config.k, config.batch_size, config.strict) == ("m", "knn", 3, 5, True)
+    assert (config.model, config.protocol, config.k, config.batch_size, config.strict) == (("m",), "knn", 3, 5, True)
     assert (config.data.val, config.data.train, config.data.workers, config.data.decoder) == (["v@val"], ["t"], 0, "pyav")
     assert (config.views.clips, config.views.crops, config.save_scores) == (2, 1, "s.csv")
     assert vid("eval", "classify", "--model", "m", "--data", "v")[0] == 4
     code, _, err = vid("eval", "classify", "--model", "m", "--data", "v", "--crops", "2")
     assert code == 2
-    assert "views.crops: got 2 (from --crops), expected one of 1, 3" in err
+    assert "views.crops: got 2 (from --crops), expected one of 1, 3, 10" in err
 
 
 def test_every_flag_of_eval_is_an_option():
