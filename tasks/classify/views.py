@@ -143,8 +143,9 @@ def collect(
 
 def parts_of(batch: dict[str, Any], clips: int) -> Iterator[dict[str, Any]]:
     """What is needed to cut views, of at most `clips` clips at a time: many windows of a video would not fit beside each other."""
-    for start in range(0, len(batch["video"]), clips):
-        yield {name: batch[name][start : start + clips] for name in ("video", "size", "seed") if name in batch}
+    whole = {name: batch[name] for name in ("main", "modality") if name in batch}
+    for start in range(0, size_of(batch), clips):
+        yield {**whole, **{name: batch[name][start : start + clips] for name in (batch["main"], "size", "seed") if name in batch}}
 
 
 def classify_views(

@@ -76,7 +76,7 @@ def micro_batches(start: int, accumulate: int, unreadable: tuple[int, ...] = ())
     """The rows of every step in `accumulate` equal parts; the parts `unreadable` have none."""
     while True:
         rows = rows_of_step(start // accumulate).chunk(accumulate)[start % accumulate]
-        yield {"video": rows[: 0 if start in unreadable else None], "path": [f"video-{start}"], "skipped": []}
+        yield {"main": "video", "video": rows[: 0 if start in unreadable else None], "path": [f"video-{start}"], "skipped": []}
         start += 1
 
 
@@ -96,7 +96,7 @@ def fit(
         lambda start: micro_batches(start, accumulate, unreadable),
         lambda batch, device: {"video": batch["video"].to(device)},
         PER_EPOCH * accumulate,
-        evaluate=lambda module, stop: {name: float(p.detach().sum()) for name, p in module.named_parameters()},
+        evaluate=lambda trainer, stop: {name: float(p.detach().sum()) for name, p in trainer.evaluated_model.named_parameters()},
     )
     try:
         trainer.fit()
