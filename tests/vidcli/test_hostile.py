@@ -227,7 +227,7 @@ def giants():
         "masked": (
             weights,
             {**vit, "task": "masked", "decoder": {"depth": 1000}, "architecture": VIT},
-            ["convert", "--to", "onnx", "-o", "x"],
+            ["convert", "--to", "transformers", "-o", "x"],
         ),
         "finetune": (weights, vit, ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", "--data", "v.csv", "--from"]),
         "boundaries": (weights, wide, ["detect-boundaries", "v.mp4", "--out", "x", "--model"]),
