@@ -20,7 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.encoders import build_for, saved_settings, usable_weights
+from tasks.core.nn.encoders import FAMILIES, build_for, saved_settings, usable_weights
 from tasks.core.profile import moved
 
 
@@ -30,13 +30,17 @@ def architecture(config: FinetuneConfig) -> Any:
         if config.model is None:
             raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
         return config.model
-    found = saved_settings(load_config(find_model(config.init)), config.init)
+    saved = load_config(find_model(config.init))
+    found = saved_settings(saved, config.init)
     if config.model is not None and config.model != found:
         a, b = config.model.model_dump(), found.model_dump()
         wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if k in b and a[k] != b[k])
         raise UsageError(
             f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
         )
+    whole = saved.get("head", {}).get("mode") == "finetune"
+    if whole and config.head.mode != "finetune" and "final_norm" in FAMILIES[found.family].options:
+        return found.model_copy(update={"final_norm": False})  # there the head had it
     return found
 
 

@@ -259,6 +259,19 @@ def test_frozen_protocols_run_on_a_pretraining_run(chain, protocol):
     assert 0 <= found["top1" if protocol == "knn" else "r@1"] <= 100
 
 
+def test_a_probe_on_a_fine_tuned_transformer_does_without_its_final_norm(chain):
+    from tasks.classify.finetune import architecture, build
+    from tasks.core.towers import load_encoder
+
+    folder, _, _, _ = chain
+    config = FinetuneConfig(head={"mode": "linear"}, init=str(folder / "ft"))
+    method = build(config, architecture(config), 10)
+    video = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(method.classifier.encoder(video), load_encoder(folder / "ft")(video)["tokens"])
+    assert architecture(config.model_copy(update={"init": str(folder / "pre")})).final_norm
+
+
 def test_two_models_average_their_probabilities(chain, tmp_path):
     """The second is the first with its classes in reverse: what is averaged are the same numbers."""
     import csv

@@ -13,7 +13,7 @@ Network, an `nn.Module` built from the settings and those keyword arguments of `
     outputs(video): normalised `(B, T, 3, S, S)` float clips to a dict with that, and with what the family adds (`context`, `projection`).
         `pooled` `(B, dim)` is the mean over tokens or places unless the family gives it.
     layer_of(name): of a parameter: 0 where the frames come in, 1 to depth the layers, depth + 1 what follows them.
-    norm.*: the names of a final norm that `final_norm=False` leaves to the head, where the family has this option.
+    norm.*: the names of a final norm that `final_norm=False`, as an option or a setting, leaves to the head; where the family has it.
 """
 
 from collections.abc import Mapping

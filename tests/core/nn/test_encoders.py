@@ -3,6 +3,7 @@
 import pytest
 import torch
 from encoder_toys import FRAMES, SIZE, TINY, encoder_folder, tiny_encoder, tiny_settings
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2 import functional as F
 
 from tasks.classify.config import FinetuneConfig
@@ -12,6 +13,7 @@ from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.errors import UsageError
 from tasks.core.nn.encoders import FAMILIES, build_encoder, encoder_settings, pooled_of, saved_settings, tokens_of, usable_weights
+from tasks.core.nn.shared_norm import SharedBatchNorm
 from tasks.core.towers import load_encoder
 
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -86,6 +88,8 @@ def test_every_head_on_every_family(family, mode):
     losses = method({"video": clips(3), "target": torch.eye(5)[:3]}, BatchRandom(0, 0, rows=3), Progress(0, 0, 1, 1))
     losses["loss"].backward()
     whole = mode == "finetune"
+    norms = [m for m in method.modules() if isinstance(m, _BatchNorm)]
+    assert all(isinstance(norm, SharedBatchNorm) for norm in norms)
     assert all((p.grad is not None) == whole for p in method.classifier.encoder.parameters())
     assert all(p.grad is not None for p in method.classifier.head.parameters())
     if not whole:  # running statistics of a frozen encoder do not move either

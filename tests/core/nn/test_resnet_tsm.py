@@ -97,3 +97,17 @@ def test_every_parameter_gets_a_gradient_from_a_clip():
     model = MotionResNet(ResNetConfig(size="resnet18", width=8))
     model(torch.randn(4, 3, 64, 64), 2).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_layers_for_layer_wise_learning_rates():
+    model = MotionResNet(ResNetConfig(size="resnet18", width=8))
+    names = (
+        "conv1.weight",
+        "bn1.bias",
+        "layer1.0.conv1.weight",
+        "layer2.1.bn2.bias",
+        "motion.transform.0.0.weight",
+        "layer4.0.conv1.weight",
+    )
+    assert [model.layer_of(name) for name in names] == [0, 0, 1, 2, 2, 4]
+    assert all(model.layer_of(name) in range(model.depth + 1) for name, _ in model.named_parameters())
