@@ -11,7 +11,7 @@ from tasks.core.engine.workload import Example
 def example(config: FinetuneConfig, classes: int) -> Example:
     """A micro-batch of clips with their soft targets."""
     clips, model = config.train.batch_size * config.data.repeats, architecture(config)
-    video = torch.empty(clips, model.frames, 3, model.image_size, model.image_size)
+    video = torch.empty(clips, config.data.clip.frames, 3, model.image_size, model.image_size)
     return Example(Classification(config, model, classes), {"video": video, "target": torch.empty(clips, classes)})
 
 

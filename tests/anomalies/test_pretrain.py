@@ -234,7 +234,7 @@ def test_a_model_of_one_part(videos, tmp_path):
 
 def test_models_of_other_tasks_are_refused(tmp_path):
     save_model(tmp_path / "model", {}, {"task": "masked", "architecture": {}}, "")
-    with pytest.raises(UsageError, match="no anomaly model"):
+    with pytest.raises(UsageError, match="not an anomaly model"):
         LearnedScorer(str(tmp_path / "model"), DetectConfig())
 
 

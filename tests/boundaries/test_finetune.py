@@ -247,7 +247,7 @@ def test_the_encoder_comes_from_the_model_given(truth, tmp_path):
     config = settings(truth, model=None, init=str(tmp_path / "pre"))
     method = finetune.build(config, finetune.architecture(config))
     assert all(torch.equal(a, b) for a, b in zip(given.encoder.parameters(), method.classifier.encoder.parameters(), strict=True))
-    with pytest.raises(UsageError, match="no detector of event boundaries"):
+    with pytest.raises(UsageError, match="not a detector of event boundaries"):
         LearnedScorer(str(tmp_path / "pre"))
     with pytest.raises(UsageError, match=r"another architecture.* width 8, .* width 16"):
         finetune.check(settings(truth, model=ResNetConfig(**{**MODEL.model_dump(), "width": 16}), init=str(tmp_path / "pre")))

@@ -96,7 +96,13 @@ def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, cro
 def test_views_go_through_the_network_in_parts(max_clips):
     """A video of five clips and one of two, ten crops each."""
     sizes, values, uid = [], torch.rand(7), torch.tensor([0, 0, 0, 0, 0, 1, 1])
-    batch = {"video": values.view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4), "size": torch.full((7, 2), 4), "uid": uid, "label": uid}
+    batch = {
+        "main": "video",
+        "video": values.view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4),
+        "size": torch.full((7, 2), 4),
+        "uid": uid,
+        "label": uid,
+    }
     batch |= {"path": [f"v{u}" for u in uid], "skipped": []}
 
     def forward(views: torch.Tensor) -> torch.Tensor:

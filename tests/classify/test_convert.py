@@ -236,7 +236,7 @@ def change(folder, key, value):
         ("use_mean_pooling", False, "first token"),
         ("num_attention_heads", 5, "multiple of heads"),
         ("id2label", {"1": "a", "2": "b", "3": "c"}, "from 0"),
-        ("id2label", ["a", "b", "c"], "no mapping from numbers"),
+        ("id2label", ["a", "b", "c"], "not a mapping from numbers"),
         ("architectures", ["VideoMAEForPreTraining"], "not VideoMAEForVideoClassification"),
         ("architectures", 3, "not VideoMAEForVideoClassification"),
     ],

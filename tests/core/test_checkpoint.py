@@ -193,7 +193,7 @@ def test_a_configuration_that_is_none(folder, text):
 
 def test_an_unfinished_run_and_nothing_at_all(tmp_path):
     assert "does not exist" in refused(find_model, str(tmp_path / "absent"))
-    assert "is no model folder" in refused(find_model, str(tmp_path))
+    assert "is not a model folder" in refused(find_model, str(tmp_path))
     (tmp_path / "config.yaml").write_text("task: toy\n")
     assert "has not finished" in refused(find_model, str(tmp_path))
 

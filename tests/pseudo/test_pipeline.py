@@ -57,10 +57,10 @@ def test_training_starts_from_a_latent_model_on_the_hub(tmp_path, stable_diffusi
         names = ["hf://org/own", "hf://org/text", "hf://org/own/unet", "hf://org/none", str(stable_diffusion)]
         told = json.loads(python(START, env, tmp_path, str(video), *names).splitlines()[-1])
     assert told[0] == pytest.approx(float(tiny_models.parts(3)[1].conv_in.weight.detach().sum()), abs=1e-5)
-    assert "is no latent inpainting model" in told[1]
+    assert "is not a latent inpainting model" in told[1]
     assert "give the repository" in told[2]
     assert "there is no hf://org/none" in told[3]
-    assert "is no latent inpainting model" in told[4]
+    assert "is not a latent inpainting model" in told[4]
 
 
 def test_pipelines_on_the_hub(tmp_path, stable_diffusion):  # noqa: F811

@@ -47,7 +47,7 @@ PRESETS = {
     "verb.yaml": ("task: ../../x\nverb: pretrain\n", "unknown task"),
     "bytes.yaml": (b"\xff\xfe\x00\x01", "not UTF-8"),
     "control.yaml": (GOOD + "# \x1b[2J\n", "special characters are not allowed"),
-    "weights.safetensors": ("x", "is no preset: a preset is a .yaml file"),
+    "weights.safetensors": ("x", "is not a preset: a preset is a .yaml file"),
     **{f"far{n}.yaml": (f"extends: far{n + 1}.yaml\n", "more than 16 ancestors" if n == 0 else None) for n in range(20)},
 }
 

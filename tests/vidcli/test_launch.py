@@ -167,7 +167,7 @@ def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
         ("distributed_type: MULTI_GPU\nnum_machines: true", "num_machines is True"),
         ("distributed_type: MULTI_GPU\nnum_machines: 2\nmachine_rank: 2\nmain_process_ip: 10.0.0.1", "machine_rank is 2 of 2"),
         ("a: [", "cannot be read"),
-        ("- 1", "no configuration of accelerate"),
+        ("- 1", "not a configuration of accelerate"),
         ("!!python/object/apply:os.getpid []", "cannot be read"),
     ],
 )

@@ -50,7 +50,7 @@ ODD = {  # place in config.json -> (value, None: the key is missing; what is sai
     },
     "boundaries": {
         "merge": [(None, "lacks merge"), ("x", "'merge' must be a mapping")],
-        "window": [(None, "is no detector"), (3, "'window' must be a mapping")],
+        "window": [(None, "is not a detector"), (3, "'window' must be a mapping")],
         "preprocessing": [(None, "lacks preprocessing")],
         "preprocessing.crop": [(None, "lacks preprocessing.crop"), ({"a": 1}, "AugmentConfig.crop")],
         "preprocessing.short_side": [(None, "lacks preprocessing.short_side")],
