@@ -233,9 +233,8 @@ def train(
         run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **facts)
     size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
     counted = "" if rows is None else f", {len(rows)} videos"
-    run.reporter.info(
-        f"{what}: {size}{counted}, {accelerator.device}, {'fp32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision}"
-    )
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {precision}")
     trainer = Trainer(
         method,
         run,

@@ -24,10 +24,9 @@ def check_start(reference: str, wanted: Any, but: tuple[str, ...] = ()) -> None:
             f"start from a model of the family '{wanted.family}', or set model.family={found.family} where the preset allows it",
         )
     if wrong := differences(wanted, found, but):
-        raise UsageError(
-            f"the encoder in {reference} has another architecture than this run: {'; '.join(f'{k} is {a}, there {b}' for k, a, b in wrong)}",
-            "take it over: " + " ".join(f"--set {k}={b}" for k, _, b in wrong),
-        )
+        told = "; ".join(f"{key} is {own}, there {other}" for key, own, other in wrong)
+        hint = "take it over: " + " ".join(f"--set {key}={other}" for key, _, other in wrong)
+        raise UsageError(f"the encoder in {reference} has another architecture than this run: {told}", hint)
 
 
 def differences(own: Any, other: Any, but: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
