@@ -20,7 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.encoders import FAMILIES, build_for, saved_settings, usable_weights
+from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights
 from tasks.core.profile import moved
 
 
@@ -32,6 +32,8 @@ def architecture(config: FinetuneConfig) -> Any:
         return config.model
     saved = load_config(find_model(config.init))
     found = saved_settings(saved, config.init)
+    if config.head.mode == "finetune":
+        found = finetuned_settings(found)
     if config.model is not None and config.model != found:
         a, b = config.model.model_dump(), found.model_dump()
         wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if k in b and a[k] != b[k])
