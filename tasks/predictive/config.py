@@ -50,9 +50,7 @@ class PretrainConfig(Training):
     )
     data: OneStream = DataConfig(clip=ClipConfig(frames=40, stride_s=0.1))
     augment: AugmentConfig = AugmentConfig(crop="resized", scale=(0.5, 1.0), flip=0.5, color=0.5, gray=0.5, color_per="frame")
-    optim: OptimConfig = OptimConfig(
-        name="adam", base_lr=1e-3, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=1e-5
-    )
+    optim: OptimConfig = OptimConfig(name="adam", base_lr=1e-3, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=1e-5)
     train: TrainConfig = TrainConfig(epochs=300, batch_size=64)
     visualize: int = Field(0, ge=0, description="memdpc: clips of which the picture of the memory's use is made; 0: no picture")
 
@@ -62,7 +60,9 @@ class PretrainConfig(Training):
         if frames % length:
             raise ValueError(f"data.clip.frames ({frames}) must be a multiple of model.block_frames ({length})")
         if frames // length <= self.model.predict:
-            raise ValueError(f"a clip of {frames // length} blocks leaves nothing to predict model.predict ({self.model.predict}) blocks from")
+            raise ValueError(
+                f"a clip of {frames // length} blocks leaves nothing to predict model.predict ({self.model.predict}) blocks from"
+            )
         return self
 
     @model_validator(mode="after")

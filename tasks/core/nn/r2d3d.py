@@ -182,7 +182,9 @@ class BlockEncoder(nn.Module):
         """
         frames = self.config.block_frames
         if video.shape[1] % frames:
-            raise UsageError(f"clips of {video.shape[1]} frames cannot be cut into blocks of {frames}", "set data.clip.frames to a multiple")
+            raise UsageError(
+                f"clips of {video.shape[1]} frames cannot be cut into blocks of {frames}", "set data.clip.frames to a multiple"
+            )
         blocks = video.unflatten(1, (-1, frames)).transpose(2, 3)
         return self.backbone(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
 
