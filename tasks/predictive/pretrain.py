@@ -90,7 +90,12 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
 
     def result() -> dict[str, Any]:
         publish(run, config, trainer.evaluated_model, rows)
-        return setup.numbers(run, "loss", "top1", "address_entropy", "memory_entropy", method=config.method.name)
+        found = setup.numbers(run, "loss", "top1", "address_entropy", "memory_entropy", method=config.method.name)
+        if config.visualize:
+            from tasks.predictive.visualize import visualize
+
+            found["picture"] = str(visualize(trainer.evaluated_model.coder, config, rows, run))
+        return found
 
     return setup.conclude(run, trainer, result)
 
