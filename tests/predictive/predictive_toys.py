@@ -29,6 +29,7 @@ def config(method: str = "dpc", **changes: Any) -> PretrainConfig:
     train = {"epochs": 5, "batch_size": 2, "log_every_steps": 1, "precision": "fp32", **changes.pop("train", {})}
     data = {"clip": {"frames": 8, "stride_frames": 1}, "workers": 0, **changes.pop("data", {})}
     optim = {"name": "adam", "base_lr": 1e-3, "scale_lr": False, "schedule": "constant", "betas": (0.9, 0.999), "weight_decay": 1e-5}
+    optim |= changes.pop("optim", {})
     return PretrainConfig(**{"method": given, "model": model, "train": train, "data": data, "optim": optim, **changes})
 
 

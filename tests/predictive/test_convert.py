@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_named(layout, change, message, tmp_path):
 
 def test_anything_but_numbers_is_refused_by_name(tmp_path):
     file = save(tmp_path / "c.pth.tar", public("dpc"), best_model=Stranger())
-    with pytest.raises(InputError, match="asks for .*Stranger"):
+    with pytest.raises(InputError, match=r"asks for .*Stranger"):
         convert(file, "dpc", tmp_path / "model", Quiet())
 
 
