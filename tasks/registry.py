@@ -34,6 +34,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
+        Task("predictive", "predicting the future in feature space: DPC, MemDPC", {"pretrain": "pretrain"}),
         Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
         Task(
             "boundaries",

@@ -23,6 +23,7 @@ for folder in (
     "boundaries",
     "anomalies",
     "pseudo",
+    "predictive",
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))

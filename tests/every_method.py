@@ -16,6 +16,7 @@ from typing import Any
 
 import anomaly_toys
 import masked_helpers
+import predictive_toys
 import pretrain_helpers
 import tiny_models
 import torch
@@ -74,6 +75,10 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
             **shared,
         ),
     )
+    everywhere = {"negatives": "all", "norm": "sync"}
+    for name in predictive_toys.METHODS:
+        small = {"model": {"image_size": 32}, "method_settings": everywhere, "data": videos, "augment": {"flip": 0.5}}
+        yield name, "predictive", "pretrain", predictive_toys.config(name, **small, **shared)
     parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}
     semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}
     anomalies = anomaly_toys.config(data / "footage", semantic=semantic, train={"batch_size": rows, "max_steps": STEPS}, **parts)

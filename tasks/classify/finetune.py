@@ -20,7 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.encoders import FAMILIES, build_for, saved_settings, usable_weights
+from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights
 from tasks.core.profile import moved
 from tasks.core.towers.start import differences
 
@@ -33,6 +33,8 @@ def architecture(config: FinetuneConfig) -> Any:
         return config.model
     saved = load_config(find_model(config.init))
     found = saved_settings(saved, config.init)
+    if config.head.mode == "finetune":
+        found = finetuned_settings(found)
     if config.model is not None and config.model != found:
         wrong = ", ".join(f"{k} is {a}, there {b}" for k, a, b in differences(config.model, found))
         raise UsageError(

@@ -104,6 +104,29 @@ class ResNetConfig(Config):
     motion: MotionConfig | None = Field(MotionConfig(), description="null: without the MotionSqueeze layer")
 
 
+class R2D3DConfig(Config):
+    """A 2D3D-ResNet with a ConvGRU over the blocks of a clip (DPC, MemDPC)."""
+
+    frames: ClassVar[None] = None
+    """It takes any number of blocks."""
+
+    family: Literal["r2d3d"] = "r2d3d"
+    size: Literal["resnet18", "resnet34"] = Field("resnet18", description="blocks per stage: [2, 2, 2, 2] or [3, 4, 6, 3]")
+    width: int = Field(64, ge=2, description="channels of the first convolution; 64 is the standard network, whose maps have 256")
+    image_size: int = Field(128, ge=32, description="side of the square input, px")
+    block_frames: int = Field(5, ge=1, description="L: frames of a block; a clip has data.clip.frames / L blocks")
+    predict: int = Field(3, ge=1, description="q: blocks at the end of a clip that pretraining predicts from those before")
+    bidirectional: bool = Field(False, description="a second aggregator that takes the blocks backwards (MemDPC)")
+    statistics: Literal["running", "batch"] = Field(
+        "running", description="of batch norm in evaluation mode; batch: those of the blocks at hand, as DPC is pretrained"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the aggregators' state, at every step")
+
+    def finetuned(self) -> "R2D3DConfig":
+        """What a classifier that trains the whole network makes of it: norms have running statistics (DPC's public code)."""
+        return self.model_copy(update={"statistics": "running"})
+
+
 class TargetConfig(Config):
     """What is reconstructed at masked tokens."""
 

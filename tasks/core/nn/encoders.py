@@ -6,12 +6,14 @@ relies on:
 Settings, a `Config`:
     family: `Literal[NAME] = NAME`, the key of the table; a saved architecture without it is from before there was a choice.
     image_size: side of the square input, px. frames: length of its clips, or None (a ClassVar) where any length will do.
+    finetuned(): the settings with which a classifier trains the whole network, where they are others.
 
 Network, an `nn.Module` built from the settings and those keyword arguments of `build_encoder` that the family lists in `options`:
     config: the settings. dim: width of what comes out. depth: layers, for layer-wise learning rates.
     output: `tokens`, `(B, N, dim)`, or `map`, `(B, dim, t, h, w)`: what it makes of clips.
     outputs(video): normalised `(B, T, 3, S, S)` float clips to a dict with that, and with what the family adds (`context`, `projection`).
-        `pooled` `(B, dim)` is the mean over tokens or places unless the family gives it.
+        `pooled` `(B, dim)` is the mean over tokens or places unless the family gives it. A family whose map is not what a classifier
+        should see gives tokens beside it, and its map may have a shape of its own (r2d3d: `(B, N, D, h, w)` of N blocks).
     layer_of(name): of a parameter: 0 where the frames come in, 1 to depth the layers, depth + 1 what follows them.
     norm.*: the names of a final norm that `final_norm=False`, as an option or a setting, leaves to the head; where the family has it.
 """
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from tasks.core.config import Config
 from tasks.core.errors import UsageError
-from tasks.core.nn.config import ResNetConfig, VitConfig
+from tasks.core.nn.config import R2D3DConfig, ResNetConfig, VitConfig
 from tasks.core.nn.precision import full_precision
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Family:
 FAMILIES = {
     "vit": Family(VitConfig, "vit.VideoTransformer", ("drop_path", "final_norm")),
     "resnet": Family(ResNetConfig, "resnet_tsm.MotionResNet"),
+    "r2d3d": Family(R2D3DConfig, "r2d3d.BlockEncoder"),
 }
 DEFAULT_FAMILY = "vit"
 FAMILY_BEFORE = {"masked": "vit", "classify": "vit", "boundaries": "resnet"}
@@ -80,6 +83,11 @@ def saved_settings(saved: Mapping[str, Any], source: str) -> Any:
             "encoders come from vid pretrain and vid finetune",
         )
     return encoder_settings(saved["architecture"], source, FAMILY_BEFORE.get(saved["task"], DEFAULT_FAMILY))
+
+
+def finetuned_settings(settings: Any) -> Any:
+    """The settings with which a classifier trains the whole network: the same, unless the family says otherwise."""
+    return settings.finetuned() if hasattr(settings, "finetuned") else settings
 
 
 def encoder_settings(architecture: Mapping[str, Any], source: str, otherwise: str = DEFAULT_FAMILY) -> Any:

@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tasks.core.nn.precision import full_precision
@@ -25,7 +26,13 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm of (N, C, ...) whose statistics are those of all processes together; processes may differ in N."""
+    """Batch norm of (N, C, ...) whose statistics are those of all processes together; processes may differ in N.
+
+    Attributes:
+        of_batch: in evaluation mode too it takes the statistics of its own batch (`core.nn.r2d3d.BlockNorm`).
+    """
+
+    of_batch = False
 
     def _check_input_dim(self, x: torch.Tensor) -> None:
         if x.ndim < 2:
@@ -37,6 +44,8 @@ class SharedBatchNorm(_BatchNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, ...) -> same shape and type; statistics in float32."""
+        if self.of_batch and not self.training:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if not self.shares():
             return super().forward(x)
         values = full_precision(x)
@@ -62,6 +71,7 @@ def share_norms(module: nn.Module) -> None:
         if isinstance(child, _BatchNorm):
             shared = SharedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             shared.load_state_dict(child.state_dict())
+            shared.of_batch = getattr(child, "of_batch", False)
             setattr(module, name, shared)
         else:
             share_norms(child)

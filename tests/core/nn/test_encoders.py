@@ -41,7 +41,7 @@ def test_forward_and_backward(family):
     encoder = build_encoder(tiny_settings(family)).train()
     out = encoder.outputs(clips(3))
     found = out[encoder.output]
-    assert set(out) & {"tokens", "map"} == {encoder.output}
+    assert encoder.output == ("tokens" if "tokens" in out else "map")
     assert found.ndim == (3 if encoder.output == "tokens" else 5)
     assert tokens_of(out).shape[::2] == (3, encoder.dim)
     assert pooled_of(out).shape == (3, encoder.dim)
