@@ -19,6 +19,7 @@ for folder in (
     "masked",
     "classify",
     "boundaries",
+    "contrastive",
     "anomalies",
     "pseudo",
     "vidcli",
