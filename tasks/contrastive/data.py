@@ -67,10 +67,11 @@ class PairViews:
     Args:
         config: of the run.
         sources: (rows,) int64, the source video of each row, as `source_numbers` gives.
+        labelled: whether rows have labels.
     """
 
-    def __init__(self, config: PretrainConfig, sources: np.ndarray):
-        self.full = config.pairs.full
+    def __init__(self, config: PretrainConfig, sources: np.ndarray, labelled: bool = False):
+        self.full, self.labelled = config.pairs.full, labelled
         self.sources = torch.from_numpy(sources)
         bare = config.augment.model_copy(update={"color": 0.0, "gray": 0.0, "blur": 0.0})
         self.transforms = [TrainTransform(augment, config.model.image_size) for augment in (bare, config.augment)]
@@ -83,7 +84,8 @@ class PairViews:
                 `flow_size`.
 
         Returns:
-            `video` (N, 2, T, C, S, S) float32, normalised, and `flow` likewise where it came in; `source`, `label` (N,) int64.
+            `video` (N, 2, T, C, S, S) float32, normalised, and `flow` likewise where it came in; `source` (N,) int64; of labelled rows
+            `label` (N,) int64, -1 for those that have none.
         """
         batch = moved(batch, device)
         streams = [name for name in ("video", "flow") if name in batch]
@@ -92,7 +94,7 @@ class PairViews:
         seeds = [derive_seed(seed, side) for seed in batch["seed"].tolist() for side in range(2)]
         whole = {**pairs, **twice, "seed": torch.tensor(seeds, dtype=torch.int64), "modality": batch.get("modality", "rgb")}
         out = self._augmented(whole, self.chosen(batch["seed"].tolist(), batch["one_clip"].tolist()).flatten(), streams)
-        numbers = {"source": self.sources[batch["uid"]].to(device), "label": batch["label"].to(device)}
+        numbers = {"source": self.sources[batch["uid"]].to(device)} | ({"label": batch["label"].to(device)} if self.labelled else {})
         return {**{name: tensor.unflatten(0, (-1, 2)) for name, tensor in out.items()}, **numbers}
 
     def chosen(self, seeds: list[int], one_clip: list[bool]) -> torch.Tensor:

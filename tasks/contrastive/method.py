@@ -17,7 +17,8 @@ Losses = dict[str, torch.Tensor]
 class InfoNCE(Method):
     """Query and key of one video against the queue (equation 4.1).
 
-    A batch has what `data.PairViews` makes: `video` (B, 2, T, 3, S, S), the clips of query and key; `source` and `label`, (B,) int64.
+    A batch has what `data.PairViews` makes: `video` (B, 2, T, 3, S, S), the clips of query and key; `source` (B,) int64 and, of labelled
+    videos, `label` (B,) int64.
     In training the keys join the queue behind the loss, so that keys of the same batch are no negatives.
     """
 
@@ -98,7 +99,7 @@ class CoCLR(InfoNCE):
     """Positives are mined in the other view by its frozen encoder (equations 4.2 to 4.5).
 
     A batch has `flow` beside `video`, the same frames. The numbers in the queue of keys are those of source videos, the numbers in the
-    miner's are labels, which are only logged. No optimizer steps before the queue is full.
+    miner's are labels, -1 without, which only tell how well it mines. No optimizer steps before the queue is full.
     """
 
     def __init__(self, config: PretrainConfig):
@@ -119,14 +120,15 @@ class CoCLR(InfoNCE):
         mined, own = objective.mine(other @ self.miner.queue.keys.T, batch["source"], queue.videos, method.topk)
         positive = torch.cat([torch.ones_like(own[:, :1]), mined | own], 1)
         found = hits(scores, positive)
-        alike = mined & (batch["label"][:, None] == self.miner.queue.videos)
+        if "label" in batch:
+            alike = mined & (batch["label"][:, None] == self.miner.queue.videos)
+            found["mining_precision"] = (alike.sum() / mined.sum().clamp(min=1)).to(scores.dtype)
         if self.training:
-            self.miner.queue.enqueue(gather_rows(other, counts), gather_rows(batch["label"], counts))
+            label = batch.get("label", torch.full_like(batch["source"], -1))
+            self.miner.queue.enqueue(gather_rows(other, counts), gather_rows(label, counts))
         self._enqueue(key, batch["source"], counts)
         drop = torch.rand((), generator=rng.generator, device=rng.device) < method.self_mask_prob
-        loss = objective.inside_log(scores, objective.without_own_key(positive, drop))
-        precision = alike.sum() / mined.sum().clamp(min=1)
-        return {"loss": loss, **found, "mining_precision": precision.to(scores.dtype)}
+        return {"loss": objective.inside_log(scores, objective.without_own_key(positive, drop)), **found}
 
 
 def hits(scores: torch.Tensor, positive: torch.Tensor) -> Losses:

@@ -123,7 +123,7 @@ def build(config: PretrainConfig, *stream: int) -> InfoNCE:
 def feed(config: PretrainConfig, rows: Rows) -> setup.Feed:
     """Pairs of clips of all rows; labels where there are any."""
     names = rows.codes("label")[1]
-    views = PairViews(config, source_numbers(rows, getattr(config.method, "siblings", False)))
+    views = PairViews(config, source_numbers(rows, getattr(config.method, "siblings", False)), bool(names))
     return setup.clip_feed(rows, config, views, names or None, PairPicker.from_config(config))
 
 

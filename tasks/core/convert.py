@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
+import numpy as np
 import torch
 
 from tasks.core.checkpoint import check_fits
@@ -22,25 +24,42 @@ Names = dict[str, tuple[str, ...]]
 
 
 def read_pth(file: Path) -> dict[str, Any]:
-    """What a `.pth` file holds. Only tensors, plain values and `argparse.Namespace` (the settings that training scripts save) are read.
+    """What a `.pth` file holds. Only tensors, plain values, numpy's numbers (the best accuracy that training scripts save) and
+    `argparse.Namespace` (their settings) are read.
 
-    Tensors stay in the file until they are used, unless torch before 1.6 wrote it. Raises InputError.
+    Tensors stay in the file until they are used, unless torch before 1.6 wrote it or it was compressed. Raises InputError, which names what else is in it.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+        with torch.serialization.safe_globals([argparse.Namespace, *_numpy_numbers()]):
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=_mappable(file))
     except Exception as error:  # torch raises many kinds: damaged archives, forbidden types, short reads
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         if isinstance(error, UnpicklingError):  # torch's words advise to read the file unsafely
-            reason = "it is damaged, or holds something else"
+            asked = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.\w+)", str(error))
+            reason = f"it asks for {asked[1]}" if asked else "it is damaged, or holds something else"
         raise InputError(
             f"{file} cannot be read as tensors: {reason}", "give the file as published; files that hold code are not opened"
         ) from None
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no state dict: names with tensors")
     return found
+
+
+def _mappable(file: Path) -> bool:
+    """Whether tensors lie in a file as they lie in memory."""
+    if not is_zipfile(file):
+        return False
+    with ZipFile(file) as archive:
+        return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickled numpy scalar names, as numpy 1 and 2 call it."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
 
 
 def state_dict(found: dict[str, Any], file: Path, keys: tuple[str, ...] = ("state_dict", "model", "module")) -> Tensors:

@@ -11,8 +11,8 @@ from vidcli.console import console
 HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
-torchvision-resnet50 (for event boundaries). To: transformers (opens with from_pretrained and the video-classification pipeline) or
-onnx (a classifier, or the encoder of any other model). Files are read as tensors only, every tensor must have its place in the model,
+torchvision-resnet50 (for event boundaries), coclr (.pth.tar of pretraining or of a classifier). To: transformers (opens with from_pretrained and the video-classification pipeline) or
+onnx (a classifier, or the encoder of any other model), coclr (a .pth.tar for its public code). Files are read as tensors only, every tensor must have its place in the model,
 and what was written is compared with the model. Weights keep the licence they were published under."""
 
 EXAMPLES = options.examples(
@@ -21,24 +21,28 @@ EXAMPLES = options.examples(
     "vid convert moco_v2_200ep_pretrain.pth.tar --from moco-v2 -o models/moco-v2",
     "vid convert runs/mine-ssv2 --to transformers -o mine-transformers",
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
+    "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
 )
 
-KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50")
+CONTRASTIVE = ("coclr",)
+KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *CONTRASTIVE)
 ARCHITECTURES = {"VideoMAEForPreTraining": "masked", "VideoMAEForVideoClassification": "classify"}
 MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "encoder.patch_embed.proj.weight": ("videomae-pth", "masked"),
     "patch_embed.proj.weight": ("videomae-pth", "classify"),
     "encoder_q.conv1.weight": ("moco-v2", "boundaries"),
     "layer1.0.conv1.weight": ("torchvision-resnet50", "boundaries"),
+    "encoder_q.0.Conv_1a.conv1.weight": ("coclr", "contrastive"),
+    "backbone.Conv_1a.conv1.weight": ("coclr", "contrastive"),
 }
-TO = ("vid", "transformers", "onnx")
+TO = ("vid", "transformers", "onnx", *CONTRASTIVE)
 
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or folder as published, hf://org/repo, or a model folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write.")],
     kind: Annotated[str, typer.Option("--from", metavar="KIND", help=f"auto, vid, {', '.join(KINDS)}.")] = "auto",
-    to: Annotated[str | None, typer.Option(metavar="KIND", help="vid, transformers or onnx [default: vid, for weights of others].")] = None,
+    to: Annotated[str | None, typer.Option(metavar="KIND", help=f"{', '.join(TO)} [default: vid, for weights of others].")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -63,6 +67,8 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
+        if to in CONTRASTIVE:
+            return converter("contrastive").export(path, to, out, reporter)
         return export_transformers(path, out, reporter) if to == "transformers" else export_onnx(path, out, reporter)
     if kind == "vid":
         raise UsageError(f"{source} is not a model folder of this tool", "leave --from out to have it recognised")
