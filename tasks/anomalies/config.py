@@ -47,6 +47,17 @@ class SemanticConfig(Config):
     batch_size: int = Field(16, ge=1, description="frames per process")
 
 
+class AutoencoderOptim(OptimConfig):
+    """Optimizer of the two autoencoders: Adam without decay at a constant learning rate (the public code of LNTRA, Astrid et al. 2021)."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adam"
+    base_lr: float = Field(1e-4, gt=0)
+    scale_lr: bool = False
+    schedule: Literal["cosine", "constant", "steps"] = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+
+
 def whole_frames() -> AugmentConfig:
     """The whole picture squeezed to the square, levels / 127.5 - 1."""
     return AugmentConfig(crop="none", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -67,10 +78,7 @@ class PretrainConfig(Training):
     weights: tuple[float, float, float] = Field((0.65, 0.25, 0.10), description="eta1, eta2, eta3 of the fusion, kept in the model")
     data: FramesAlone = DataConfig(clip=ClipConfig(frames=16, stride_frames=1))
     augment: AugmentConfig = Field(whole_frames(), description="clips go in whole, as their pseudo-anomalies do: leave it as it is")
-    optim: OptimConfig = Field(
-        OptimConfig(name="adam", base_lr=1e-4, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=0.0),
-        description="of the two autoencoders",
-    )
+    optim: AutoencoderOptim = AutoencoderOptim()
     train: TrainConfig = TrainConfig(epochs=25, batch_size=24)
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ class Reconstruction(Method):
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
         optim = self.optim
-        return {MAIN: OptimizerSpec(_all(self, optim.weight_decay), optim.base_lr, optim.betas, optim.clip_grad)}
+        return {MAIN: OptimizerSpec.of(_all(self, optim.weight_decay), optim)}
 
 
 class Discrimination(Method):

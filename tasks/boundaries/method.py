@@ -134,4 +134,4 @@ class ClipContrast(Method):
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
         optim = self.config.optim
-        return {MAIN: OptimizerSpec(make_groups(self.named_parameters(), optim.weight_decay), optim.base_lr, optim.betas, optim.clip_grad)}
+        return {MAIN: OptimizerSpec.of(make_groups(self.named_parameters(), optim.weight_decay), optim)}

@@ -6,7 +6,7 @@ from tasks.boundaries.config import PretrainConfig
 from tasks.boundaries.data import PretrainViews, TuplePicker
 from tasks.boundaries.method import TASKS, ClipContrast
 from tasks.boundaries.weights import check_encoder, load_encoder
-from tasks.core.checkpoint import load_strict
+from tasks.core.checkpoint import find_model, load_config, load_strict
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
@@ -42,7 +42,8 @@ def build(config: PretrainConfig) -> ClipContrast:
     method = ClipContrast(config)
     if config.init:
         head = {name.removeprefix("head."): tensor for name, tensor in load_encoder(method.encoder, config.init).items()}
-        if head.keys() == next(iter(method.heads.values())).state_dict().keys():  # a detector's head is of another kind
+        own_kind = load_config(find_model(config.init))["task"] == "boundaries"
+        if own_kind and head.keys() == next(iter(method.heads.values())).state_dict().keys():  # a detector's head is of another kind
             for own in method.heads.values():
                 load_strict(own, head, config.init)
         method.copy_to_keys()

@@ -22,6 +22,7 @@ from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.encoders import FAMILIES, build_for, saved_settings, usable_weights, without_projection
 from tasks.core.profile import moved
+from tasks.core.towers.start import differences
 
 
 def architecture(config: FinetuneConfig) -> Any:
@@ -33,8 +34,7 @@ def architecture(config: FinetuneConfig) -> Any:
     saved = load_config(find_model(config.init))
     found = without_projection(saved_settings(saved, config.init))
     if config.model is not None and config.model != found:
-        a, b = config.model.model_dump(), found.model_dump()
-        wrong = ", ".join(f"model.{k} is {a[k]}, there {b[k]}" for k in a if k in b and a[k] != b[k])
+        wrong = ", ".join(f"{k} is {a}, there {b}" for k, a, b in differences(config.model, found))
         raise UsageError(
             f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
         )

@@ -41,4 +41,4 @@ class Classification(Method):
             return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
 
         groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
-        return {MAIN: OptimizerSpec(groups, optim.base_lr, optim.betas, optim.clip_grad)}
+        return {MAIN: OptimizerSpec.of(groups, optim)}

@@ -72,7 +72,7 @@ class MaskedPretraining(Method):
         own = self.sampler.optimizer_groups()
         main = self.autoencoder.named_parameters(prefix="autoencoder") if own else self.named_parameters()
         optim = self.config.optim
-        specs = {MAIN: OptimizerSpec(make_groups(main, optim.weight_decay), optim.base_lr, optim.betas, optim.clip_grad)}
+        specs = {MAIN: OptimizerSpec.of(make_groups(main, optim.weight_decay), optim)}
         if own:
             groups = make_groups(self.sampler.named_parameters(), own["weight_decay"])
             specs[POLICY] = OptimizerSpec(groups, own["base_lr"], own["betas"], own["clip_grad"])

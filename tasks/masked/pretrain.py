@@ -2,16 +2,10 @@
 
 from typing import Any
 
-import torch
-
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
-from tasks.core.data.batch import Batch
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
-from tasks.core.nn.config import VitConfig
-from tasks.core.nn.encoders import saved_settings
-from tasks.core.profile import moved
+from tasks.core.towers.start import check_start, start_from
 from tasks.masked.config import PretrainConfig
 from tasks.masked.method import MaskedPretraining
 
@@ -33,13 +27,7 @@ def check(config: PretrainConfig) -> None:
     setup.training_rows(config.data)
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
-        found = saved_settings(load_config(find_model(config.init)), config.init)
-        if not isinstance(found, VitConfig):
-            raise UsageError(f"the encoder in {config.init} is of the family '{found.family}'; masked pretraining needs a transformer, vit")
-        if found.model_copy(update={"start": config.model.start}) != config.model:
-            raise UsageError(
-                f"the encoder in {config.init} has another architecture than this run", "take over its model settings with --config"
-            )
+        check_start(config.init, config.model, but=("start",))
 
 
 def past_warmup(config: PretrainConfig) -> PretrainConfig:
@@ -53,23 +41,16 @@ def build(config: PretrainConfig) -> MaskedPretraining:
     setup.seed_weights(config)
     method = MaskedPretraining(config)
     if config.init:
-        folder = find_model(config.init)
-        load_strict(method.autoencoder.encoder, encoder_weights(load_weights(folder)), str(folder))
+        start_from(method.autoencoder.encoder, config.init)
     return method
 
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Trains, writes `model/` and the pictures; returns the result."""
-    from tasks.core.clips.augment import TrainTransform
-
     check(config)
     rows = setup.training_rows(config.data)
-    transform = TrainTransform(config.augment, config.model.image_size)
-
-    def prepare(batch: Batch, device: torch.device) -> Batch:
-        return {"video": transform(moved(batch, device))}
-
-    trainer = setup.train(run, config, build(config), setup.clip_feed(rows, config, prepare), config.sampler.name, rows)
+    feed = setup.clip_feed(rows, config, setup.augmented(config, config.model.image_size))
+    trainer = setup.train(run, config, build(config), feed, config.sampler.name, rows)
 
     def result() -> dict[str, Any]:
         publish(run, config, trainer.evaluated_model, rows)

@@ -123,7 +123,7 @@ class LatentInpainting(Method):
     def optimizers(self) -> dict[str, OptimizerSpec]:
         optim = self.config.optim
         groups = make_groups(self.named_parameters(), optim.weight_decay)
-        return {MAIN: OptimizerSpec(groups, optim.base_lr, optim.betas, optim.clip_grad)}
+        return {MAIN: OptimizerSpec.of(groups, optim)}
 
 
 def normal(rng: BatchRandom, n: int, *shape: int) -> Tensor:

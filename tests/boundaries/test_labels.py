@@ -148,7 +148,7 @@ def test_a_manifest_with_boundaries(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "error", "says"),
     [
-        ("t.json", "[1]", UsageError, "not an annotation"),
+        ("t.json", "[1]", UsageError, "no annotation"),
         ("t.json", "{nonsense", UsageError, "not JSON"),
         ("t.json", '{"a": {"substages_timestamps": [["x"]]}}', UsageError, "entry 'a'"),
         ("t.json", '{"a": {"substages_timestamps": [[1]], "f1_consis": [1, 1]}}', UsageError, "entry 'a'"),

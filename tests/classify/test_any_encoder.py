@@ -127,7 +127,7 @@ def test_masked_pretraining_says_that_it_needs_a_transformer(place, capsys):
     folder, manifest = place
     words = ["pretrain", "--preset", "masked/tats-tiny", "--from", str(folder / "pre"), "--data", str(manifest), "--dry-run"]
     assert main(words) == 2
-    assert "of the family 'resnet'; masked pretraining needs a transformer" in capsys.readouterr().err
+    assert "of the family 'resnet', this run has 'vit'" in capsys.readouterr().err
 
 
 def test_a_video_of_too_many_windows_is_skipped_with_the_reason(place, monkeypatch, capsys):

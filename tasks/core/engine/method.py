@@ -1,11 +1,11 @@
 """The contract between the training loop and a method: what a method must offer, and what the loop tells it."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from tasks.core.engine.config import OptimConfig
 from tasks.core.engine.optim import Group
 from tasks.core.engine.random import BatchRandom
 
@@ -36,11 +36,18 @@ class OptimizerSpec:
     base_lr: float
     betas: tuple[float, float]
     clip_grad: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, groups: list[Group], optim: OptimConfig) -> "OptimizerSpec":
+        """The optimizer of a configuration's `optim` section over ready groups (`core.engine.optim.make_groups`)."""
+        return cls(groups, optim.base_lr, optim.betas, optim.clip_grad)
 
 
 class Method(nn.Module):
     """Base of everything the loop trains.
+
+    What a method draws at random comes from `rng`, so that a run repeats itself and two processes draw what one would. Batch norms are
+    shared between processes (`core.nn.shared_norm.share_norms`), unless a paper normalises each process by itself.
 
     The main phase runs once per micro-batch; further phases named by `phases_after` run after the main optimizer step, each with an
     optimizer step of its own (key `optimizers()[phase]`).

@@ -26,6 +26,7 @@ from tasks.core.engine.run import Run, hash_rows, last_logged
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
+from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
 from tasks.core.world import world
 
@@ -136,6 +137,22 @@ def clip_feed(
     return Feed(loader, prepare, micro_per_epoch(len(rows), config), config.data.repeats)
 
 
+def augmented(config: Any, size: int) -> Callable[[Batch, torch.device], Batch]:
+    """What prepares a batch of clips for a method that takes `video` alone.
+
+    Args:
+        config: has `augment`.
+        size: side of the square, px.
+
+    Returns:
+        from a CPU batch and a device to `video`, `(N, T, 3, size, size)` float32, augmented and normalised on the device.
+    """
+    from tasks.core.clips.augment import TrainTransform
+
+    transform = TrainTransform(config.augment, size)
+    return lambda batch, device: {"video": transform(moved(batch, device))}
+
+
 def micro_per_epoch(n: int, config: Any) -> int:
     """Batches in which a process of this world sees its share of `n` rows once."""
     return StepSampler(n, config.train.batch_size, *world(), config.train.seed).steps_per_epoch
@@ -216,7 +233,8 @@ def train(
         run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **facts)
     size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
     counted = "" if rows is None else f", {len(rows)} videos"
-    run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {accelerator.mixed_precision}")
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {precision}")
     trainer = Trainer(
         method,
         run,

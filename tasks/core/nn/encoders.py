@@ -79,7 +79,7 @@ def saved_settings(saved: Mapping[str, Any], source: str) -> Any:
     if "family" not in saved["architecture"] and saved["task"] not in FAMILY_BEFORE:
         raise UsageError(
             f"{source} is a model of task '{saved['task']}', which has no encoder of clips",
-            "encoders come from vid pretrain (masked/..., boundaries/...) and vid finetune",
+            "encoders come from vid pretrain and vid finetune",
         )
     return encoder_settings(saved["architecture"], source, FAMILY_BEFORE.get(saved["task"], DEFAULT_FAMILY))
 

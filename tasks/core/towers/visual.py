@@ -87,7 +87,7 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if architecture.get("input") == "motion" or any(config["preprocessing"].get(name) for name in ("flow", "flow_input")):
         raise UsageError(
             f"{reference} cannot describe single frames: it must be an encoder that sees colours",
-            "give a CLIP folder, or a model of vid pretrain --preset masked/... or vid finetune",
+            "give a CLIP folder, or a model of vid pretrain or vid finetune that was trained on frames",
         )
     weights = encoder_weights(load_weights(folder))
     prepared = config["preprocessing"]
