@@ -82,7 +82,9 @@ AnyMethod = Annotated[InfoNCEConfig | UberNCEConfig | CoCLRConfig | CyclesConfig
 class PairConfig(Config):
     """The two clips of a video (thesis section 4.4; shares from the public code)."""
 
-    one_clip: float = Field(0.5, ge=0, le=1, description="probability that query and key see the same frames, one of them in full augmentation")
+    one_clip: float = Field(
+        0.5, ge=0, le=1, description="probability that query and key see the same frames, one of them in full augmentation"
+    )
     full: float = Field(0.3, ge=0, le=1, description="of two different clips: probability of full augmentation, of each by itself")
     min_share: float = Field(
         0.5, ge=0, le=1, description="videos with fewer frames than this share of a clip are skipped; shorter ones end in a still"

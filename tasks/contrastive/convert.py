@@ -66,7 +66,9 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     use = "vid eval classify --model {} --data VAL" if classifier else "vid finetune --preset classify/... --from {} --data TRAIN --val VAL"
     save_model(out, weights, saved, card("CoCLR video encoder", facts, use.format(out.name), {"tags": ["video", "contrastive-learning"]}))
     reporter.info(f"wrote {out}; {'test it with --model' if classifier else 'start from it with --from'} {out}")
-    parameters = sum(tensor.numel() for name, tensor in weights.items() if not name.rpartition(".")[2].startswith(("running_", "num_batches")))
+    parameters = sum(
+        tensor.numel() for name, tensor in weights.items() if not name.rpartition(".")[2].startswith(("running_", "num_batches"))
+    )
     return {"model": str(out), "task": saved["task"], "source": source, "tensors": len(weights), "parameters": parameters}
 
 

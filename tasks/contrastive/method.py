@@ -5,6 +5,7 @@ import torch
 from tasks.contrastive import objective
 from tasks.contrastive.config import PretrainConfig
 from tasks.contrastive.model import KeyedEncoder, Miner
+from tasks.core.checkpoint import load_strict
 from tasks.core.engine.exchange import encode_shuffled, gather_rows, row_counts
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
@@ -73,15 +74,17 @@ class InfoNCE(Method):
             self._followed = step
             self.keyed.follow(self.config.method.momentum)
 
-    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Loads an encoder, with or without a projection head, into query and key encoder."""
+    def start_from(self, weights: dict[str, torch.Tensor], source: str) -> None:
+        """Loads an encoder, with or without a projection head, into query and key encoder; UsageError, naming `source`, where it does not
+        fit.
+        """
         own = {name: tensor for name, tensor in self.encoder.state_dict().items() if name.startswith("projection.")}
-        self.encoder.load_state_dict(own | weights)
+        load_strict(self.encoder, own | weights, source)
         self.keyed.copy_to_keys()
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
-        optim = self.config.optim
-        return {MAIN: OptimizerSpec(make_groups(self.named_parameters(), optim.weight_decay), optim.base_lr, optim.betas, optim.clip_grad)}
+        groups = make_groups(self.named_parameters(), self.config.optim.weight_decay)
+        return {MAIN: OptimizerSpec.of(groups, self.config.optim)}
 
 
 class UberNCE(InfoNCE):

@@ -15,7 +15,8 @@ from tasks.core.engine import setup
 from tasks.core.engine.description import preprocessing
 from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
-from tasks.core.nn.encoders import saved_settings, without_projection
+from tasks.core.nn.encoders import saved_settings
+from tasks.core.towers.start import differences
 from tasks.core.world import world
 
 
@@ -62,22 +63,20 @@ def check_encoder(reference: str, config: PretrainConfig, view: str, use: str, h
     """
     saved = load_config(find_model(reference))
     found = saved_settings(saved, reference)
-    same = found == config.model or (not head and without_projection(found) == without_projection(config.model))
-    if not same:
-        raise UsageError(
-            f"the encoder in {reference}, to {use} with, has another architecture than this run: {_named(found)}, not {_named(config.model)}",
-            "take over its model settings with --set model.KEY=VALUE",
-        )
+    if found.family != config.model.family:
+        raise UsageError(f"the encoder in {reference}, to {use} with, is of the family '{found.family}'; this run needs an S3D")
+    if wrong := differences(config.model, found, () if head else ("projection",)):
+        told = "; ".join(f"{key} is {own}, there {other}" for key, own, other in wrong)
+        hint = "take it over: " + " ".join(f"--set {key}={other}" for key, _, other in wrong)
+        raise UsageError(f"the encoder in {reference}, to {use} with, has another architecture than this run: {told}", hint)
     there = saved.get("preprocessing", {}).get("flow_input")
     seen = "flow" if there else "rgb"
     if seen != view:
         raise UsageError(f"{reference} was trained on {seen}; to {use} here it must have been trained on {view}")
     if view == "flow" and there["compute"] != flow_input(config.data.flow)["compute"]:
-        raise UsageError(f"{reference} was trained on flow that was computed otherwise than data.flow says", f"it has {dict(there['compute'])}")
-
-
-def _named(settings: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.model_dump().items())
+        raise UsageError(
+            f"{reference} was trained on flow that was computed otherwise than data.flow says", f"it has {dict(there['compute'])}"
+        )
 
 
 def labels(rows: Rows) -> list[str]:
@@ -113,7 +112,7 @@ def build(config: PretrainConfig, *stream: int) -> InfoNCE:
     setup.seed_weights(config, *stream)
     method = METHODS[config.method.name](config)
     if config.init:
-        method.start_from(encoder_weights(load_weights(find_model(config.init))))
+        method.start_from(encoder_weights(load_weights(find_model(config.init))), config.init)
     if isinstance(config.method, CoCLRConfig):
         weights = encoder_weights(load_weights(find_model(config.method.miner)))
         load_strict(method.miner.encoder, weights, config.method.miner)

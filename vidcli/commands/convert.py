@@ -11,9 +11,10 @@ from vidcli.console import console
 HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
-torchvision-resnet50 (for event boundaries), coclr (.pth.tar of pretraining or of a classifier). To: transformers (opens with from_pretrained and the video-classification pipeline) or
-onnx (a classifier, or the encoder of any other model), coclr (a .pth.tar for its public code). Files are read as tensors only, every tensor must have its place in the model,
-and what was written is compared with the model. Weights keep the licence they were published under."""
+torchvision-resnet50 (for event boundaries), coclr (.pth.tar of pretraining or of a classifier). To: transformers (opens with
+from_pretrained and the video-classification pipeline), onnx (a classifier, or the encoder of any other model) or coclr (a .pth.tar for
+its public code). Files are read as tensors only, every tensor must have its place in the model, and what was written is compared with
+the model. Weights keep the licence they were published under."""
 
 EXAMPLES = options.examples(
     "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",

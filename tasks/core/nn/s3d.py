@@ -40,8 +40,8 @@ class SeparableConv(nn.Module):
         super().__init__()
         pad = kernel // 2
         self.conv1 = nn.Conv3d(channels, out, (1, kernel, kernel), (1, stride, stride), (0, pad, pad), bias=False)
-        self.bn1 = nn.BatchNorm3d(out)
         self.conv2 = nn.Conv3d(out, out, (kernel, 1, 1), (stride, 1, 1), (pad, 0, 0), bias=False)
+        self.bn1 = nn.BatchNorm3d(out)
         self.bn2 = nn.BatchNorm3d(out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -103,7 +103,9 @@ class S3D(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
         self.projection = None
         if config.projection is not None:
-            self.projection = nn.Sequential(nn.Conv3d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv3d(channels, config.projection, 1))
+            self.projection = nn.Sequential(
+                nn.Conv3d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv3d(channels, config.projection, 1)
+            )
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """The last feature map.
