@@ -34,7 +34,7 @@ def config(name: str = "infonce", **changes: Any) -> PretrainConfig:
         **changes.pop("data", {}),
     }
     train = {"epochs": 5, "batch_size": 2, "log_every_steps": 1, "precision": "fp32", **changes.pop("train", {})}
-    optim = {"name": "sgd", "base_lr": 1e-3, "scale_lr": False, "schedule": "constant", "weight_decay": 0.0, **changes.pop("optim", {})}
+    optim = {"name": "sgd", "base_lr": 1e-7, "scale_lr": False, "schedule": "constant", "weight_decay": 0.0, **changes.pop("optim", {})}
     return PretrainConfig(method=method, data=data, train=train, optim=optim, **{"model": MODEL, **changes})
 
 
@@ -70,7 +70,7 @@ def batches(start: int, rows: int, rank: int, uneven: bool) -> Iterator[dict[str
         start += 1
 
 
-def train(folder: Path, name: str, rows: int, uneven: bool = False, steps: int = 6) -> InfoNCE:
+def train(folder: Path, name: str, rows: int, uneven: bool = False, steps: int = 4) -> InfoNCE:
     """Trains in float64 and saves the state of the method as `RANK.pt`."""
     settings = config(name, method={"norm": "sync", "queue": 8}, train={"batch_size": rows, "max_steps": steps})
     made = METHODS[name](settings)
