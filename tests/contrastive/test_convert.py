@@ -86,7 +86,7 @@ def test_a_classifier_comes_with_its_head(theirs, linear, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda t: t | {"encoder_q.0.Conv_9z.weight": torch.zeros(1)}, "Conv_9z"),
+        (lambda t: t | {"encoder_q.0.Conv_9z.weight": torch.zeros(1)}, "conv_9z"),
         (lambda t: t | {"something": torch.zeros(1)}, "'something'"),
         (lambda t: {k: v for k, v in t.items() if "Mixed_5c.branch3" not in k and "block5.2.branch3" not in k}, "missing"),
         (lambda t: t | {"encoder_q.0.block1.0.bn1.bias": torch.ones(64)}, "two different tensors"),

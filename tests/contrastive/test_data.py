@@ -50,10 +50,10 @@ def batch(rows: int = 2, frames: int = 4, flow: bool = False, one_clip: bool = F
     video = torch.from_numpy(draws.integers(0, 256, (rows, 2 * frames, 3, 40, 50), dtype=np.uint8))
     if one_clip:
         video[:, frames:] = video[:, :frames]
-    sizes = torch.tensor([[40, 50]] * rows)
+    sizes = torch.tensor([[40, 50]] * rows, dtype=torch.int64).reshape(-1, 2)
     streams = {"flow": video.clone(), "flow_size": sizes.clone()} if flow else {}
     seeds = torch.arange(rows) + 7
-    numbers = {"uid": torch.arange(rows), "label": torch.arange(rows), "one_clip": torch.tensor([one_clip] * rows)}
+    numbers = {"uid": torch.arange(rows), "label": torch.arange(rows), "one_clip": torch.tensor([one_clip] * rows, dtype=torch.bool)}
     return {"main": "video", "video": video, "size": sizes, "seed": seeds, "modality": "rgb", **streams, **numbers}
 
 

@@ -251,7 +251,7 @@ def test_queues_stay_aligned_where_processes_have_unequal_batches(tmp_path, floa
     made = METHODS["coclr"](config("coclr"))
     made.miner.encoder.load_state_dict({k.removeprefix("miner.encoder."): t for k, t in first.items() if k.startswith("miner.encoder.")})
     by_number = {}
-    for step, given in zip(range(4), batches(0, 4, 0, False), strict=False):
+    for _, given in zip(range(4), batches(0, 4, 0, False), strict=False):
         with torch.no_grad():
             features = made.miner.encoder.outputs(given["flow"][:, 1].double())["projection"]
         by_number |= dict(zip(given["source"].tolist(), features, strict=True))
