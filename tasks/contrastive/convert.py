@@ -121,8 +121,8 @@ def _classifier(weights: Tensors, file: Path) -> dict[str, Any]:
 
 
 def preprocessing() -> dict[str, Any]:
-    """How the public code shows videos to its networks: 32 frames at 30 per second, a square of 128 px."""
-    clip = {"frames": FRAMES, "sampling": "dense", "stride_frames": None, "stride_s": STRIDE_S, "stretch": False}
+    """How the public code shows videos to its networks: 32 consecutive frames, about 30 per second, a square of 128 px."""
+    clip = {"frames": FRAMES, "sampling": "dense", "stride_frames": 1, "stride_s": STRIDE_S, "stretch": False}
     look = {"crop": "center", "motion_margin": 1.4, "flow": None, "flow_input": None, "short_side": None, "color": "RGB"}
     return {"image_size": IMAGE, **clip, **look, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
