@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.contrastive import pretrain
+from tasks.contrastive import stage
 from tasks.contrastive.config import CyclesConfig, PretrainConfig, StageConfig, View
 from tasks.core.checkpoint import CONFIG, WEIGHTS
 from tasks.core.data.rows import Rows
@@ -81,11 +81,11 @@ def _finished(folder: Path) -> bool:
 
 def _train(run: Run, number: int, name: str, settings: PretrainConfig, rows: Rows) -> None:
     """One stage to its end, and its model."""
-    pretrain.check(settings)
+    stage.check(settings)
     what = f"stage {name}, {settings.train.epochs} epochs"
-    trained = setup.train(run.part(name), settings, pretrain.build(settings, number), pretrain.feed(settings, rows), what)
+    trained = setup.train(run.part(name), settings, stage.build(settings, number), stage.feed(settings, rows), what)
     if run.main:
-        pretrain.publish(run, settings, trained.evaluated_model, rows, run.folder / name / "model")
+        stage.publish(run, settings, trained.evaluated_model, rows, run.folder / name / "model")
 
 
 def summary(run: Run, method: CyclesConfig, names: list[str]) -> dict[str, Any]:

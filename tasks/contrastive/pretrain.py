@@ -3,127 +3,33 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tasks.contrastive.config import CoCLRConfig, CyclesConfig, MiningConfig, PretrainConfig
-from tasks.contrastive.data import PairPicker, PairViews, source_numbers
-from tasks.contrastive.method import METHODS, InfoNCE
-from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
-from tasks.core.clips.prepare import flow_input
-from tasks.core.data.rows import Rows
+from tasks.contrastive import stage
+from tasks.contrastive.config import CyclesConfig, PretrainConfig
+from tasks.contrastive.cycles import stages, train_cycles
+from tasks.contrastive.method import METHODS
 from tasks.core.engine import setup
-from tasks.core.engine.description import preprocessing
 from tasks.core.engine.run import Run
-from tasks.core.errors import InputError, UsageError
-from tasks.core.nn.encoders import saved_settings
-from tasks.core.towers.start import differences
-from tasks.core.world import world
+from tasks.core.errors import UsageError
 
 
 def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
-    rows = setup.training_rows(config.data)
-    method = config.method
-    clips = config.train.batch_size * config.data.repeats * world().size
-    if method.queue % clips:
-        near = max(1, round(method.queue / clips)) * clips
-        raise UsageError(f"method.queue ({method.queue}) is not a multiple of the {clips} clips of a batch", f"--set method.queue={near}")
-    if config.data.clip.sampling != "dense":
-        raise UsageError("data.clip.sampling must be dense: query and key are windows of a video")
-    if method.name == "ubernce":
-        labels(rows)
-    if isinstance(method, MiningConfig):
-        if config.data.flow is None:
-            raise UsageError(f"{method.name} needs flow beside the frames", "--set data.flow.folder=FOLDER (of vid data flow)")
-        if method.topk >= method.queue:
-            raise UsageError(f"method.topk ({method.topk}) must be below method.queue ({method.queue})")
-    if config.init:
-        if isinstance(method, CyclesConfig):
-            raise UsageError("coclr-cycles starts both views from random weights", "leave --from out, or run its stages one by one")
-        check_encoder(config.init, config, config.view, "train", head=False)
-    if isinstance(method, CoCLRConfig):
-        if method.miner is None:
-            raise UsageError("coclr needs a frozen encoder of the other view", "--set method.miner=RUN (of contrastive/infonce-...)")
-        check_encoder(method.miner, config, other_view(method), "mine", head=True)
-
-
-def other_view(method: CoCLRConfig) -> str:
-    """The view that the miner sees."""
-    return "flow" if method.view == "rgb" else "rgb"
-
-
-def check_encoder(reference: str, config: PretrainConfig, view: str, use: str, head: bool) -> None:
-    """UsageError unless a model has the architecture of this run and was trained on a view, with flow as it is here.
-
-    Args:
-        reference: model folder, run folder or hf:// id.
-        view: `rgb` or `flow`.
-        use: what for, named in errors.
-        head: whether it needs the projection head.
-    """
-    saved = load_config(find_model(reference))
-    found = saved_settings(saved, reference)
-    if found.family != config.model.family:
-        raise UsageError(f"the encoder in {reference}, to {use} with, is of the family '{found.family}'; this run needs an S3D")
-    if wrong := differences(config.model, found, () if head else ("projection",)):
-        told = "; ".join(f"{key} is {own}, there {other}" for key, own, other in wrong)
-        hint = "take it over: " + " ".join(f"--set {key}={other}" for key, _, other in wrong)
-        raise UsageError(f"the encoder in {reference}, to {use} with, has another architecture than this run: {told}", hint)
-    there = saved.get("preprocessing", {}).get("flow_input")
-    seen = "flow" if there else "rgb"
-    if seen != view:
-        raise UsageError(f"{reference} was trained on {seen}; to {use} here it must have been trained on {view}")
-    if view == "flow" and there["compute"] != flow_input(config.data.flow)["compute"]:
-        raise UsageError(
-            f"{reference} was trained on flow that was computed otherwise than data.flow says", f"it has {dict(there['compute'])}"
-        )
-
-
-def labels(rows: Rows) -> list[str]:
-    """Label names; InputError where a row has none."""
-    numbers, names = rows.codes("label")
-    if (numbers < 0).any():
-        raise InputError(f"{(numbers < 0).sum()} of {len(rows)} videos have no label, which ubernce needs", "add a label column")
-    return names
+    if config.init and isinstance(config.method, CyclesConfig):
+        raise UsageError("coclr-cycles starts both views from random weights", "leave --from out, or run its stages one by one")
+    stage.check(config)
 
 
 def plan(config: PretrainConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     rows, settings = setup.training_rows(config.data), config
-    stages = {}
+    several = {}
     if isinstance(config.method, CyclesConfig):
-        from tasks.contrastive.cycles import stages as all_stages
-
-        named = all_stages(config, Path("RUN"))
-        stages = {"stages": [name for name, _ in named]}
+        named = stages(config, Path("RUN"))
+        several = {"stages": [name for name, _ in named]}
         settings = named[-1][1]
     planned = setup.plan(lambda: METHODS[settings.method.name](settings), settings, rows)
-    return {**planned, "method": config.method.name, "view": settings.view, "queue": config.method.queue, **stages}
-
-
-def build(config: PretrainConfig, *stream: int) -> InfoNCE:
-    """The method with seeded weights, or with the encoder of `config.init`; with the miner's weights in place.
-
-    Args:
-        config: of the run, or of a stage.
-        stream: tells apart networks that are made one after the other.
-    """
-    setup.seed_weights(config, *stream)
-    method = METHODS[config.method.name](config)
-    if config.init:
-        method.start_from(encoder_weights(load_weights(find_model(config.init))), config.init)
-    if isinstance(config.method, CoCLRConfig):
-        weights = encoder_weights(load_weights(find_model(config.method.miner)))
-        load_strict(method.miner.encoder, weights, config.method.miner)
-    return method
-
-
-def feed(config: PretrainConfig, rows: Rows) -> setup.Feed:
-    """Pairs of clips of all rows; labels where there are any."""
-    names = rows.codes("label")[1]
-    views = PairViews(config, source_numbers(rows, getattr(config.method, "siblings", False)), bool(names))
-    return setup.clip_feed(rows, config, views, names or None, PairPicker.from_config(config))
+    return {**planned, "method": config.method.name, "view": settings.view, "queue": config.method.queue, **several}
 
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
@@ -131,43 +37,12 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     check(config)
     rows = setup.training_rows(config.data)
     if isinstance(config.method, CyclesConfig):
-        from tasks.contrastive.cycles import train_cycles
-
         return train_cycles(config, run, rows)
     what = f"{config.method.name} on {config.view}"
-    trainer = setup.train(run, config, build(config), feed(config, rows), what, rows)
+    trainer = setup.train(run, config, stage.build(config), stage.feed(config, rows), what, rows)
 
     def result() -> dict[str, Any]:
-        publish(run, config, trainer.evaluated_model, rows)
+        stage.publish(run, config, trainer.evaluated_model, rows)
         return setup.numbers(run, "loss", "top1", "top5", "mining_precision", method=config.method.name, view=config.view)
 
     return setup.conclude(run, trainer, result)
-
-
-def publish(run: Run, config: PretrainConfig, method: InfoNCE, rows: Rows, folder: Path | None = None) -> None:
-    """Writes the model folder: the query encoder with its projection head. Key encoder, miner and queues stay in the checkpoints."""
-    weights: dict[str, torch.Tensor] = {f"encoder.{name}": tensor for name, tensor in method.encoder.state_dict().items()}
-    model = config.model
-    saved = {
-        "task": "contrastive",
-        "method": config.method.name,
-        "view": config.view,
-        "architecture": model.model_dump(),
-        "contrast": config.method.model_dump(mode="json"),
-        "preprocessing": preprocessing(one_view(config), rows),
-    }
-    facts = {
-        "method": f"{config.method.name}, queue of {config.method.queue} keys",
-        "view": {"rgb": "RGB", "flow": "optical flow"}[config.view],
-        "encoder": f"S3D, width {model.width:g}, clips of {config.data.clip.frames} frames of {model.image_size} px",
-    }
-    use = "vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
-    card = setup.Card("Contrastive video encoder", facts, use, ["video", "contrastive-learning"])
-    setup.publish(run, config, weights, saved, card, rows, folder)
-
-
-def one_view(config: PretrainConfig) -> PretrainConfig:
-    """The configuration with the data that the published encoder takes: one of the two streams of CoCLR."""
-    flow = config.data.flow if config.view == "flow" else None
-    data = config.data.model_copy(update={"flow": flow and flow.model_copy(update={"frames": False})})
-    return config.model_copy(update={"data": data})
