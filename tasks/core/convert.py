@@ -27,7 +27,8 @@ def read_pth(file: Path) -> dict[str, Any]:
     """What a `.pth` file holds. Only tensors, plain values, numpy's numbers (the best accuracy that training scripts save) and
     `argparse.Namespace` (their settings) are read.
 
-    Tensors stay in the file until they are used, unless torch before 1.6 wrote it or it was compressed. Raises InputError, which names what else is in it.
+    Tensors stay in the file until they are used, unless torch before 1.6 wrote it or it was compressed. Raises InputError, which names
+    what else is in it.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
