@@ -1,5 +1,6 @@
 """Makes the helpers that lie beside the tests importable, and finds the real videos."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder is talkative
 for folder in (
     ".",
     "../scripts",
@@ -25,6 +27,18 @@ for folder in (
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes of test files stay out of the user's cache."""
+    before = os.environ.get("VID_CACHE")
+    os.environ["VID_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["VID_CACHE"]
+    else:
+        os.environ["VID_CACHE"] = before
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def test_check_finds_nothing_wrong_with_the_everyday_clips(real_data):
     assert all(row["ok"] and row["n_frames"] > 30 for row in rows)
 
 
+@pytest.mark.slow
 def test_gestures_from_videos_to_a_number(real_data, tmp_path):
     manifest = real_data / "gestures" / "manifest.csv"
     small = ["--set", "train.max_steps=3", "--batch-size", 4, "--set", "data.preload=false", "--workers", 0, "--json"]

@@ -56,6 +56,7 @@ METHODS = [name for name, *_ in every_method.methods(Path(), 8)]
     + [pytest.param(m, "4", marks=pytest.mark.skipif(not FOUR, reason="needs 4 cores, or VID_TEST_WORLDS_OF_4 set")) for m in METHODS]
     + [(m, w) for m in every_method.SHARDED for w in ("2-shard", "2-split", "2-whole")],
 )
+@pytest.mark.slow
 def test_many_processes_give_what_one_gives(worlds, method, world):
     """Split weights too, and runs that go from whole to split weights or back before their last step."""
     one, many = losses(worlds["1"] / method), losses(worlds[world] / method)

@@ -1,4 +1,4 @@
-"""Output, progress, --json: the only place that prints. stdout is data, stderr is talk."""
+"""Output, progress, --json: the only place that prints. stdout is data, stderr is for people."""
 
 import json
 import os
@@ -36,7 +36,7 @@ class Console:
         self._log: TextIO | None = None
         self._live: Any = None
 
-    # talk: stderr and log.txt
+    # stderr and log.txt
 
     def info(self, text: str) -> None:
         """Say something on stderr; silent with -q."""

@@ -11,10 +11,11 @@ from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.fusion import common_labels, fuse_similarities, fuse_values
 from tasks.classify.model import Classifier
 from tasks.classify.similarity import cosine
-from tasks.classify.views import Outputs, check_views, classify_views, collect, view_batches
+from tasks.classify.views import Outputs, check_views, classify_views, collect, rounds_of, view_batches
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
 from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.clips.prepare import clip_of, flow_for_model, short_side_of, squares_of, view_transform
+from tasks.core.engine.exchange import agree
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.errors import InputError, UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
@@ -22,7 +23,7 @@ from tasks.core.nn.encoders import saved_settings
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
 from tasks.core.towers.encoder import VideoEncoder, load_encoder
-from tasks.core.world import join
+from tasks.core.world import join, world
 
 
 def load_classifier(reference: str, device: torch.device | str = "cpu") -> tuple[Classifier, dict[str, Any]]:
@@ -79,8 +80,8 @@ def run(config: EvalConfig, reporter: Reporter) -> dict[str, Any]:
     with StopFlag() as flag:
 
         def stop() -> None:
-            if flag.received:
-                raise exit_for(flag.received)("evaluation stopped by a signal; nothing was written", "run the same command again")
+            if number := agree(flag.received, device=device)[0]:
+                raise exit_for(number)("evaluation stopped by a signal; nothing was written", "run the same command again")
 
         if config.protocol == "finetuned":
             result, skipped = _test(config, rows, device, stop, reporter)
@@ -111,7 +112,7 @@ def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, repor
     found = [_probabilities(config, model, labels, rows, device, stop, reporter) for model in config.model]
     outputs = fuse_values(found)
     _some(outputs)
-    if config.save_scores:
+    if config.save_scores and world().main:
         write_predictions(Path(config.save_scores), outputs, labels)
     return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels)}, outputs.skipped
 
@@ -172,7 +173,8 @@ def features(
             return encoder(clip)["pooled"]
 
     batches = view_batches(rows, data, labels, config.batch_size, config.views)
-    return collect(forward, batches, transform, config.views.crops, device, stop, reporter, len(rows)).gathered()
+    rounds = rounds_of(rows, config.batch_size, config.views)
+    return collect(forward, batches, transform, config.views.crops, device, stop, reporter, len(rows), rounds=rounds).gathered()
 
 
 def _some(outputs: Outputs) -> None:

@@ -44,6 +44,7 @@ def normal(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_what_is_odd_scores_higher(normal, tmp_path):
     pseudo = anomaly_toys.pseudo(tmp_path / "pseudo", normal, ("frames",))
     settings = anomaly_toys.config(

@@ -43,6 +43,7 @@ def tuned(truth, tmp_path_factory) -> tuple[Path, dict]:
     return folder, train(folder, settings(truth))
 
 
+@pytest.mark.slow
 def test_eight_videos_are_learned_by_heart(tuned):
     """Spec A10.10."""
     folder, result = tuned
@@ -215,6 +216,7 @@ def records(folder: Path) -> list[dict]:
     return [{k: v for k, v in r.items() if k not in ("clips_per_s", "wait_share")} for r in read_metrics(folder / "metrics.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(truth, tmp_path):
     config = settings(truth, epochs=6, every=2, patience=50)
     train(tmp_path / "whole", config)
@@ -229,6 +231,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(truth, tmp_path):
     assert a["best_step"] == b["best_step"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_with_the_double_batch(truth, tmp_path):
     train_in_world(2, finetune_toy.__file__, tmp_path / "two", truth, "epochs=3", "batch_size=4", "every=3")
     train(tmp_path / "one", settings(truth, epochs=3, every=3, model=PLAIN))

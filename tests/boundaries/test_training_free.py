@@ -87,9 +87,9 @@ def test_a_dissolve_is_one_boundary_near_its_middle():
 
 def test_times_are_presentation_times_and_frames_are_exact_at_any_rate():
     pictures = walk(80, 0, 5, 0.1, 0) + walk(80, 14, 12, 0, 0.1)
-    steady = np.arange(160) / 60 + 7.25
+    even = np.arange(160) / 60 + 7.25
     uneven = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04], 160)) + 3
-    for pts in (steady, uneven):
+    for pts in (even, uneven):
         (boundary,) = found(pictures, pts)
         assert boundary.frame == 80  # not the nearest sampled one
         assert boundary.t == pts[80]

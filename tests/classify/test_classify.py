@@ -412,3 +412,38 @@ def test_two_processes_fine_tune_and_test_with_unequal_shares(chain, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["n"] == 9
+
+
+@pytest.mark.parametrize("protocol", [("finetuned",), ("knn", "--gallery")])
+def test_testing_is_shared_by_the_processes_of_a_world(chain, tmp_path, protocol):
+    """Two processes with unequal shares give the numbers of one; the main one alone reports."""
+    import os
+    import subprocess
+    import sys
+
+    from worlds import free_port, variables
+
+    folder, manifest, _, _ = chain
+    name, *gallery = protocol
+    words = ["eval", "classify", "--model", folder / "ft", "--data", manifest, "--protocol", name, *gallery, *([manifest] * len(gallery))]
+    words += ["--clips", 2, "--crops", 1, "--json"]
+    alone, port = vid(*words), free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "vidcli", *map(str, words)],
+            env={**os.environ, **variables(rank, 2, port)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said[1][0] == ""
+    found = json.loads(said[0][0])
+    assert found.keys() == alone.keys()
+    assert {k: v for k, v in found.items() if isinstance(v, float)} == pytest.approx(
+        {k: v for k, v in alone.items() if isinstance(v, float)}
+    )
+    assert found["n"] == alone["n"]

@@ -107,6 +107,7 @@ def test_every_share_and_every_batch_makes_the_same_pictures(videos, tmp_path):
     assert all(other[name] != data for name, data in whole.items() if name.startswith("frames"))
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_as_one(videos, tmp_path):
     make(videos, tmp_path / "here", temporal={"kind": "flow-mixup"})
     config = GenerateConfig(spatial="telea", masks={"kind": "random"}, device="cpu")

@@ -181,6 +181,7 @@ def test_places_in_text(text, clean):
     assert scrub(text) == clean
 
 
+@pytest.mark.slow
 def test_publish_use_and_publish_again(hub, run, tmp_path):
     env = environment(hub, tmp_path / "home")
     publish = ["publish", "runs/mine", "--repo", "org/name"]

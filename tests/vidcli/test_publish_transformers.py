@@ -77,6 +77,7 @@ def opened(hub, tmp_path, kind):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_published_classifier_opens_with_both_programs(tmp_path):
     module = classifier(tmp_path / "model")
     publish = ["publish", "model", "--repo", "org/name", "--json"]
@@ -106,6 +107,7 @@ def test_a_published_classifier_opens_with_both_programs(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_published_masked_model_opens_with_transformers(tmp_path):
     module = autoencoder(tmp_path / "model")
     with Hub() as hub:

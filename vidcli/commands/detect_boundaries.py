@@ -10,7 +10,7 @@ from vidcli.console import console
 from vidcli.inference import inputs_of, output_to, own_share, report, short
 
 EXAMPLES = options.examples(
-    "vid detect-boundaries talk.mp4",
+    "vid detect-boundaries lecture.mp4",
     "vid detect-boundaries videos/ --out found --write json,csv,edl,html",
     "vid detect-boundaries videos/ --out found --save-scores",
     "vid detect-boundaries --from-scores found/ --threshold 0.7 --out found --overwrite",

@@ -12,7 +12,7 @@ from vidcli.inference import own_share, report, short
 
 EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
-    "vid extract-features talk.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
+    "vid extract-features lecture.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
     "vid extract-features data.csv --model runs/mine --out features --per window --hop 0.5 --format npy --dtype float16",
     "vid extract-features videos/ --audio logmel --out sound",
     "vid extract-features videos/ --audio logmel --span 0.96 --hop 0.48 --silence --out sound",

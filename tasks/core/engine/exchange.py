@@ -13,6 +13,15 @@ from torch.nn import functional as F
 from tasks.core.world import world
 
 
+def agree(*values: int, device: torch.device | str = "cpu") -> list[int]:
+    """The largest of each value over all processes: a flag that one has set, the signal that one has received."""
+    if world().size == 1:
+        return list(values)
+    largest = torch.tensor([int(value) for value in values], device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.tolist()
+
+
 def row_counts(rows: int, device: torch.device) -> list[int]:
     """Rows of every process, by rank."""
     if world().size == 1:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tasks.core.data.batch import Batch, size_of
 from tasks.core.engine.accelerator import compile_regions
 from tasks.core.engine.config import OptimConfig, TrainConfig
+from tasks.core.engine.exchange import agree
 from tasks.core.engine.method import MAIN, Method, Progress
 from tasks.core.engine.optim import make_optimizer
 from tasks.core.engine.random import BatchRandom, seed_global
@@ -287,11 +288,7 @@ class Trainer:
 
     def _agree(self, *values: int) -> list[int]:
         """The largest of each value over all processes: a flag that one has set, the signal that one has received."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        told = torch.tensor([int(value) for value in values], device=self.accelerator.device)
-        torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-        return told.tolist()
+        return agree(*values, device=self.accelerator.device)
 
     def _stop_here(self, number: int, saved: bool = False) -> None:
         if not saved:

@@ -81,13 +81,13 @@ def one(job: Job, source: Input, advance: Callable[[int], None] = lambda n: None
                 "n_frames": reader.n_frames,
                 **job.settings.model_dump(mode="json"),
             }
-            facts = write_video(file, facts, _told(stream_pictures(reader, job.settings, job.device), advance))
+            facts = write_video(file, facts, _counted(stream_pictures(reader, job.settings, job.device), advance))
             return {"video": source.shown, "files": [str(file)], **facts, "damage": reader.damage}
     except VideoError as error:
         return {"video": source.shown, "error": error.reason}
 
 
-def _told(parts: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:
+def _counted(parts: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:
     for part in parts:
         yield part
         advance(len(part))

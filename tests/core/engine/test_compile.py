@@ -34,6 +34,7 @@ def step(trained: torch.nn.Module) -> tuple[dict[str, torch.Tensor], list[torch.
 
 
 @pytest.mark.parametrize("settings", SAMPLERS[:6], ids=lambda s: "-".join(str(v) for v in s.values()))
+@pytest.mark.slow
 def test_a_compiled_method_gives_the_same_numbers(settings, traced):
     plain, compiled = method(settings), method(settings)
     compile_regions(compiled)
@@ -48,6 +49,7 @@ def test_a_compiled_method_gives_the_same_numbers(settings, traced):
     assert traced["stats"]["unique_graphs"] >= 3  # encoder, decoder, loss
 
 
+@pytest.mark.slow
 def test_landmarks_that_begin_elsewhere_need_no_graph_of_their_own(traced):
     trained = method(SAMPLERS[4])
     compile_regions(trained)

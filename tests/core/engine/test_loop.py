@@ -235,6 +235,7 @@ def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):
     assert two == pytest.approx(one, rel=1e-6)  # logged in float32
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path):
     """Either of them, in an evaluation and while a checkpoint is written; the curve is that of two processes that nobody stopped."""
     settings = ("eval_every_epochs=2", "epochs=4")

@@ -160,6 +160,7 @@ def test_settings_mean_what_they_mean_in_opencv(change):
 
 @pytest.mark.real
 @pytest.mark.parametrize("folder", ["ped2/test", "gestures", "fights", "clips"])
+@pytest.mark.slow
 def test_agrees_with_opencv_on_real_frames(real_data, folder):
     pytest.importorskip("cv2")
     videos = sorted(path for path in (real_data / folder).rglob("*") if path.suffix in (".mp4", ".mkv", ".webm"))
@@ -171,6 +172,7 @@ def test_agrees_with_opencv_on_real_frames(real_data, folder):
         assert difference.mean() < 0.1, path
 
 
+@pytest.mark.slow
 def test_a_pair_does_not_depend_on_its_batch():
     pairs = [moved(40, 52, u, v, seed) for seed, (u, v) in enumerate([(0.2, 0.0), (3.0, -2.0), (0.0, 0.0), (-1.0, 6.0), (1.0, 1.0)])]
     first, second = (torch.cat(frames) for frames in zip(*pairs, strict=True))
@@ -228,6 +230,7 @@ def test_frames_that_do_not_fit_are_named():
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on the CPU needs a C++ compiler")
+@pytest.mark.slow
 def test_compiled_is_the_same(monkeypatch):
     """In a cache of its own for every instruction set: inductor would take a kernel made for another from it, which does not compile."""
     cache = Path(tempfile.gettempdir()) / f"inductor-{os.getuid()}-{torch.backends.cpu.get_cpu_capability()}"
@@ -323,6 +326,7 @@ def test_pictures_of_flow():
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_bench_prints_both_numbers(real_data):
     bench = Path(__file__).parents[3] / "scripts/bench"
     words = ["flow", "--data", real_data / "sequences", "--size", "64x48", "--pairs", "2", "--repeats", "1", "--device", "cpu"]
