@@ -77,7 +77,8 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     )
     for name in ("infonce", "ubernce"):
         settings = {"norm": "sync", "queue": 16, "temperature": 1.0}  # 30 batch norms over few clips: sharper scores show rounding
-        given = {"data": {**videos, "clip": {"frames": 4, "stride_frames": 1}}, "train": train, "optim": {**slow, "base_lr": 1e-9}}  # gradients of 1e4 on weights of 1e-2
+        given = {"data": {**videos, "clip": {"frames": 4, "stride_frames": 1}}, "train": train}
+        given["optim"] = {**slow, "base_lr": 1e-9}  # gradients of 1e4 on weights of 1e-2
         yield name, "contrastive", "pretrain", contrastive_helpers.config(name, method=settings, **given)
     parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}
     semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}

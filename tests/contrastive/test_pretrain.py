@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,26 @@ def test_what_cannot_work_is_refused_before_training(trained, videos, flow, tmp_
     assert "flow that was computed otherwise" in told("coclr-rgb-tiny", "method.topk=1", f"method.miner={by_flow}", *computed)
     assert "set data.flow.frames to false" in told("infonce-flow-tiny", "data.flow.frames=true")
     assert "coclr-cycles starts both views from random weights" in told("coclr-tiny", both, *MINING, f"init={rgb}")
+
+
+def test_flow_of_other_videos_is_refused_before_training(flow, videos, tmp_path, capsys):
+    other = render_motion_set(tmp_path / "other", 1, 1, size=32, splits={"train": 1.0})
+    capsys.readouterr()
+    assert vid("infonce-flow-tiny", other, tmp_path / "never", f"data.flow.folder={flow}") == 3
+    assert "is not of these videos" in capsys.readouterr().err
+    copy = tmp_path / "flow"
+    shutil.copytree(flow, copy)
+    for file in copy.rglob("*.flow.zip"):
+        with zipfile.ZipFile(file) as store:
+            pictures = {name: store.read(name) for name in store.namelist()}
+        facts = json.loads(pictures["video.json"])
+        pictures["video.json"] = json.dumps({**facts, "n_frames": facts["n_frames"] + 1}).encode()
+        with zipfile.ZipFile(file, "w") as store:
+            for name, data in pictures.items():
+                store.writestr(name, data)
+    assert vid("infonce-flow-tiny", videos, tmp_path / "never", f"data.flow.folder={copy}") == 3
+    assert "is of 25 frames, and 24 can be decoded here" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
 
 
 def test_labels_are_needed_where_they_teach(videos, tmp_path, capsys):
