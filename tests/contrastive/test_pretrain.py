@@ -15,6 +15,7 @@ from tasks.core.data.synthetic import render_motion_set
 from tasks.core.engine.run import read_metrics
 from tasks.core.towers import load_encoder
 from vidcli.app import main
+from vidcli.resolve import Given, resolve
 
 STAGES = ("1-infonce-rgb", "2-infonce-flow", "3-coclr-rgb", "4-coclr-flow")
 TINY = ["model.width=0.05", "model.image_size=32", "model.projection=8", "data.clip.frames=4", "data.workers=0", "data.short_side=32"]
@@ -202,3 +203,21 @@ def test_a_dry_run_names_the_stages(videos, flow, tmp_path, capsys):
     given = [word for key in (*TINY, *MINING, f"data.flow.folder={flow}") for word in ("--set", key)]
     assert main(["pretrain", "--preset", "contrastive/coclr-tiny", "--data", str(videos), *given, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stages"] == list(STAGES)
+
+
+@pytest.mark.parametrize(("data", "queue", "siblings"), [("ucf101", 2048, True), ("k400", 16384, False), ("tiny", 256, False)])
+def test_presets_of_one_data_set_agree(data, queue, siblings):
+    """A preset that names another method takes over nothing of the one that it extends."""
+    single = "" if data == "tiny" else "-rgb"
+    presets = {name: resolve(Given(f"contrastive/{name}", (), {}, ()), "pretrain").config for name in names(data, single)}
+    for name, config in presets.items():
+        assert config.method.queue == queue, name
+        assert config.method.momentum == (0.99 if data == "tiny" else 0.999), name
+        assert config.method.temperature == 0.07, name
+        assert getattr(config.method, "siblings", siblings) == siblings, name
+        assert config.optim.base_lr == 1e-3, name
+
+
+def names(data: str, single: str) -> list[str]:
+    found = [f"infonce{single}-{data}", f"infonce-flow-{data}", f"coclr-rgb-{data}", f"coclr-flow-{data}", f"coclr-{data}"]
+    return found + ([] if data == "k400" else [f"ubernce{single}-{data}"])
