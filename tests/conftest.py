@@ -21,6 +21,7 @@ for folder in (
     "masked",
     "classify",
     "boundaries",
+    "contrastive",
     "anomalies",
     "pseudo",
     "predictive",

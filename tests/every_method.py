@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anomaly_toys
+import contrastive_helpers
 import masked_helpers
 import predictive_toys
 import pretrain_helpers
@@ -79,6 +80,11 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     for name in predictive_toys.METHODS:
         small = {"model": {"image_size": 32}, "method_settings": everywhere, "data": videos, "augment": {"flip": 0.5}}
         yield name, "predictive", "pretrain", predictive_toys.config(name, **small, **shared)
+    for name in ("infonce", "ubernce"):
+        settings = {"norm": "sync", "queue": 16, "temperature": 1.0}  # 30 batch norms over few clips: sharper scores show rounding
+        given = {"data": {**videos, "clip": {"frames": 4, "stride_frames": 1}}, "train": train}
+        given["optim"] = {**slow, "base_lr": 1e-9}  # gradients of 1e4 on weights of 1e-2
+        yield name, "contrastive", "pretrain", contrastive_helpers.config(name, method=settings, **given)
     parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}
     semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}
     anomalies = anomaly_toys.config(data / "footage", semantic=semantic, train={"batch_size": rows, "max_steps": STEPS}, **parts)

@@ -20,7 +20,7 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights
+from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights, without_projection
 from tasks.core.profile import moved
 from tasks.core.towers.start import differences
 
@@ -32,7 +32,7 @@ def architecture(config: FinetuneConfig) -> Any:
             raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
         return config.model
     saved = load_config(find_model(config.init))
-    found = saved_settings(saved, config.init)
+    found = without_projection(saved_settings(saved, config.init))
     if config.head.mode == "finetune":
         found = finetuned_settings(found)
     if config.model is not None and config.model != found:
@@ -109,7 +109,8 @@ def build(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
     if config.init:
         folder = find_model(config.init)
         weights = encoder_weights(load_weights(folder))
-        check_fits(lambda: build_for(model, weights), weights, str(folder))
+        there = saved_settings(load_config(folder), config.init)
+        check_fits(lambda: build_for(there, weights), weights, str(folder))
     setup.seed_weights(config)
     method = Classification(config, model, n_classes)
     if config.init:

@@ -11,8 +11,8 @@ from vidcli.console import console
 HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
-torchvision-resnet50 (for event boundaries), dpc and memdpc (.pth.tar of pretraining or of a classifier). To: transformers (opens with
-from_pretrained and the video-classification pipeline), onnx (a classifier, or the encoder of any other model), dpc or memdpc
+torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier). To: transformers (opens
+with from_pretrained and the video-classification pipeline), onnx (a classifier, or the encoder of any other model), dpc, memdpc or coclr
 (a .pth.tar for their public code). Files are read as tensors only, every tensor must have its place in the model,
 and what was written is compared with the model. Weights keep the licence they were published under."""
 
@@ -23,10 +23,12 @@ EXAMPLES = options.examples(
     "vid convert runs/mine-ssv2 --to transformers -o mine-transformers",
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
+    "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
 )
 
-PREDICTIVE = ("dpc", "memdpc")
-KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PREDICTIVE)
+PUBLIC = {"dpc": "predictive", "memdpc": "predictive", "coclr": "contrastive"}
+"""Layouts of public code that are read and written: the task that knows them."""
+KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PUBLIC)
 ARCHITECTURES = {"VideoMAEForPreTraining": "masked", "VideoMAEForVideoClassification": "classify"}
 MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "encoder.patch_embed.proj.weight": ("videomae-pth", "masked"),
@@ -36,8 +38,10 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "agg.cell_list.0.reset_gate.weight": ("dpc", "predictive"),
     "convrnn.cell_list.0.reset_gate.weight": ("dpc", "predictive"),
     "agg_f.cell_list.0.reset_gate.weight": ("memdpc", "predictive"),
+    "encoder_q.0.Conv_1a.conv1.weight": ("coclr", "contrastive"),
+    "backbone.Conv_1a.conv1.weight": ("coclr", "contrastive"),
 }
-TO = ("vid", "transformers", "onnx", *PREDICTIVE)
+TO = ("vid", "transformers", "onnx", *PUBLIC)
 
 
 def command(
@@ -69,8 +73,8 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
-        if to in PREDICTIVE:
-            return converter("predictive").export(path, to, out, reporter)
+        if to in PUBLIC:
+            return converter(PUBLIC[to]).export(path, to, out, reporter)
         return export_transformers(path, out, reporter) if to == "transformers" else export_onnx(path, out, reporter)
     if kind == "vid":
         raise UsageError(f"{source} is not a model folder of this tool", "leave --from out to have it recognised")

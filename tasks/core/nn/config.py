@@ -135,3 +135,15 @@ class TargetConfig(Config):
         True, description="pixels: per token and colour to mean 0, variance 1; motion: by one standard deviation per clip"
     )
     loss: Literal["mse", "l1"] = "mse"
+
+
+class S3DConfig(Config):
+    """S3D without gating (Xie et al., ECCV 2018): Inception with separable 3-D convolutions, as CoCLR uses it."""
+
+    frames: ClassVar[None] = None
+    """It takes clips of any length."""
+
+    family: Literal["s3d"] = "s3d"
+    width: float = Field(1.0, gt=0, le=4, description="factor on all channels; 1 is the published network")
+    image_size: int = Field(128, ge=32, description="side of the square input, px")
+    projection: int | None = Field(None, ge=2, description="length of what a projection head gives beside the features; null: no head")

@@ -16,6 +16,7 @@ Network, an `nn.Module` built from the settings and those keyword arguments of `
         should see gives tokens beside it, and its map may have a shape of its own (r2d3d: `(B, N, D, h, w)` of N blocks).
     layer_of(name): of a parameter: 0 where the frames come in, 1 to depth the layers, depth + 1 what follows them.
     norm.*: the names of a final norm that `final_norm=False`, as an option or a setting, leaves to the head; where the family has it.
+    projection.*: the names of a head of pretraining, there where the setting `projection` is not None; `without_projection` leaves it out.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from tasks.core.config import Config
 from tasks.core.errors import UsageError
-from tasks.core.nn.config import R2D3DConfig, ResNetConfig, VitConfig
+from tasks.core.nn.config import R2D3DConfig, ResNetConfig, S3DConfig, VitConfig
 from tasks.core.nn.precision import full_precision
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ FAMILIES = {
     "vit": Family(VitConfig, "vit.VideoTransformer", ("drop_path", "final_norm")),
     "resnet": Family(ResNetConfig, "resnet_tsm.MotionResNet"),
     "r2d3d": Family(R2D3DConfig, "r2d3d.BlockEncoder"),
+    "s3d": Family(S3DConfig, "s3d.S3D"),
 }
 DEFAULT_FAMILY = "vit"
 FAMILY_BEFORE = {"masked": "vit", "classify": "vit", "boundaries": "resnet"}
@@ -130,11 +132,16 @@ def build_for(settings: Any, weights: Mapping[str, Any]) -> "nn.Module":
     return build_encoder(settings, final_norm=_has_norm(weights))
 
 
+def without_projection(settings: Any) -> Any:
+    """Settings of an encoder without the projection head that only its pretraining, and what mines with it, has use for."""
+    return settings.model_copy(update={"projection": None}) if getattr(settings, "projection", None) else settings
+
+
 def usable_weights(encoder: "nn.Module", weights: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoder's weights without a final norm that this encoder leaves to its head."""
-    if _has_norm(encoder.state_dict()):
-        return dict(weights)
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("norm.")}
+    """An encoder's weights without a final norm that this encoder leaves to its head, and without a projection head that it lacks."""
+    own = encoder.state_dict()
+    left_out = tuple(part for part in ("norm.", "projection.") if not any(name.startswith(part) for name in own))
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}
 
 
 def tokens_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":

@@ -1,0 +1,1 @@
+"""Contrastive pretraining with a queue of keys: InfoNCE, UberNCE, CoCLR."""

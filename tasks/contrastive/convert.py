@@ -1,0 +1,175 @@
+"""Checkpoints of the public code of CoCLR as model folders, and back. Files are read as tensors only: nothing is executed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.core import convert as files
+from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_config, load_weights, save_model
+from tasks.core.convert import Tensors
+from tasks.core.engine.description import card
+from tasks.core.errors import InputError, UsageError
+from tasks.core.files import replacing_folder
+from tasks.core.nn.config import S3DConfig
+from tasks.core.nn.encoders import saved_settings
+from tasks.core.nn.s3d import S3D
+from tasks.core.reporter import Reporter
+
+SOURCES = {"coclr": "TengdaHan/CoCLR: a checkpoint of InfoNCE, UberNCE or CoCLR with S3D, or its classifier"}
+FILE = "checkpoint.pth.tar"
+"""What `export` writes into its folder."""
+WRAPPED = "module."
+"""Begins every name of a network that was trained on several GPUs."""
+PRETRAINED = {"encoder_q.0.": "encoder.", "encoder_q.2.": "encoder.projection.0.", "encoder_q.4.": "encoder.projection.2."}
+CLASSIFIER = {"backbone.": "encoder.", "final_bn.": "head.norm.", "final_fc.0.": "head.linear.", "final_fc.1.": "head.linear."}
+TRAINING = ("encoder_k.", "sampler.", "queue")
+"""Begins what only training goes on with."""
+BLOCKS = {  # the modules of S3D go by two names there
+    **{"block1.0.": "Conv_1a.", "block2.1.": "Conv_2b.", "block2.2.": "Conv_2c."},
+    **{"block3.1.": "Mixed_3b.", "block3.2.": "Mixed_3c."},
+    **{f"block4.{number}.": f"Mixed_4{letter}." for number, letter in enumerate("bcdef", 1)},
+    **{"block5.1.": "Mixed_5b.", "block5.2.": "Mixed_5c."},
+}
+FRAMES, STRIDE_S, IMAGE = 32, 1 / 30, 128
+DROPOUT = 0.9
+"""Of the public classifier when all of it is trained."""
+
+
+def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Writes a model folder: of a pretraining checkpoint one that `--from` takes, of a classifier one that `--model` takes.
+
+    Args:
+        file: as published.
+        source: a key of `SOURCES`.
+        out: the model folder; an existing model folder is replaced.
+        reporter: told what was written.
+
+    Returns:
+        where the model is, and how many tensors and parameters it has.
+
+    Raises:
+        UsageError: unknown source, or `out` holds something else.
+        InputError: the file is not what `source` says.
+    """
+    if source not in SOURCES:
+        raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
+    files.check_out(out, file, (WEIGHTS, CONFIG))
+    tensors = {name.removeprefix(WRAPPED): tensor for name, tensor in files.state_dict(files.read_pth(file), file).items()}
+    classifier = any(name.startswith("final_fc.") for name in tensors)
+    weights = _renamed(tensors, CLASSIFIER if classifier else PRETRAINED, () if classifier else TRAINING, file)
+    saved = {"library": "vid", **(_classifier(weights, file) if classifier else _pretrained(weights, file))}
+    saved |= {"preprocessing": preprocessing(), "provenance": {"source": source, "file": file.name}}
+    facts = {"converted from": file.name, "source": SOURCES[source], "encoder": "S3D", "licence": "that of the source"}
+    use = "vid eval classify --model {} --data VAL" if classifier else "vid finetune --preset classify/... --from {} --data TRAIN --val VAL"
+    save_model(out, weights, saved, card("CoCLR video encoder", facts, use.format(out.name), {"tags": ["video", "contrastive-learning"]}))
+    reporter.info(f"wrote {out}; {'test it with --model' if classifier else 'start from it with --from'} {out}")
+    parameters = sum(
+        tensor.numel() for name, tensor in weights.items() if not name.rpartition(".")[2].startswith(("running_", "num_batches"))
+    )
+    return {"model": str(out), "task": saved["task"], "source": source, "tensors": len(weights), "parameters": parameters}
+
+
+def _renamed(tensors: Tensors, places: Mapping[str, str], left_out: tuple[str, ...], file: Path) -> Tensors:
+    """Tensors under our names; InputError where one has no place here, or two names of one tensor disagree."""
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        start = next((start for start in places if name.startswith(start)), None)
+        if start is None and name.startswith(left_out):
+            continue
+        if start is None:
+            raise InputError(f"{file} is not a checkpoint of coclr: it has {name!r:.80}", f"known: {', '.join((*places, *left_out))}")
+        ours = places[start] + _module(name.removeprefix(start))
+        if ours in found and not torch.equal(found[ours], tensor):
+            raise InputError(f"{file} has two different tensors for {ours}", "they are one in the public code")
+        found[ours] = tensor.float() if tensor.is_floating_point() else tensor
+    return found
+
+
+def _module(name: str) -> str:
+    """Our name of a tensor of the backbone; others stay."""
+    block = next((block for block in BLOCKS if name.startswith(block)), None)
+    if block is not None:
+        name = BLOCKS[block] + name.removeprefix(block)
+    return name[0].lower() + name[1:] if name.startswith(("Conv_", "Mixed_")) else name
+
+
+def _pretrained(weights: Tensors, file: Path) -> dict[str, Any]:
+    head = weights.get("encoder.projection.2.bias")
+    model = S3DConfig(image_size=IMAGE, projection=None if head is None else len(head))
+    files.check_source(lambda: nn.ModuleDict({"encoder": S3D(model)}), weights, file)
+    return {"task": "contrastive", "method": "coclr", "architecture": model.model_dump()}
+
+
+def _classifier(weights: Tensors, file: Path) -> dict[str, Any]:
+    """Trained whole it has no norm; a linear probe has unit length and batch norm before its layer (the public code's two settings)."""
+    classes, model, normed = len(weights["head.linear.bias"]), S3DConfig(image_size=IMAGE), "head.norm.weight" in weights
+
+    def build() -> nn.Module:
+        encoder = S3D(model)
+        norm = {"norm": nn.BatchNorm1d(encoder.dim)} if normed else {}
+        return nn.ModuleDict({"encoder": encoder, "head": nn.ModuleDict({**norm, "linear": nn.Linear(encoder.dim, classes)})})
+
+    files.check_source(build, weights, file)
+    head = {"mode": "linear", "norm": "l2-batch", "affine": True, "norm_eps": 1e-5} if normed else {"mode": "finetune", "norm": "none"}
+    head |= {"dropout": 0.0 if normed else DROPOUT, "smoothing": 0.0}
+    labels = [str(number) for number in range(classes)]
+    described = {"head": head, "labels": labels, "metrics": {}}
+    return {"task": "classify", "method": head["mode"], "architecture": model.model_dump(), **described}
+
+
+def preprocessing() -> dict[str, Any]:
+    """How the public code shows videos to its networks: 32 consecutive frames, about 30 per second, a square of 128 px."""
+    clip = {"frames": FRAMES, "sampling": "dense", "stride_frames": 1, "stride_s": STRIDE_S, "stretch": False}
+    look = {"crop": "center", "motion_margin": 1.4, "flow": None, "flow_input": None, "short_side": None, "color": "RGB"}
+    return {"image_size": IMAGE, **clip, **look, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Writes a checkpoint with the names of the public code.
+
+    Args:
+        reference: model folder, run folder or `hf://` id, of this task or of a classifier on its encoder.
+        kind: a key of `SOURCES`.
+        out: the folder to write `checkpoint.pth.tar` into.
+        reporter: told what was written.
+
+    Raises:
+        UsageError: the model is of another kind, or `out` holds something else.
+    """
+    folder = find_model(str(reference))
+    files.check_out(out, folder, (FILE,))
+    saved, weights = load_config(folder), load_weights(folder)
+    model = saved_settings(saved, str(reference)) if saved["task"] in ("contrastive", "classify") else None
+    if not isinstance(model, S3DConfig) or model.width != 1:
+        raise UsageError(f"{reference} is not an S3D of {kind} at its published width", "--to onnx takes any encoder")
+    tensors = _public_names(weights, saved["task"] == "classify", str(reference))
+    with replacing_folder(out) as partial:
+        torch.save({"epoch": 0, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, partial / FILE)
+    reporter.info(f"wrote {out / FILE}")
+    return {"file": str(out / FILE), "tensors": len(tensors), "network": "s3d"}
+
+
+def _public_names(weights: Tensors, classifier: bool, reference: str) -> Tensors:
+    """The tensors of a model under the names of a public checkpoint; UsageError where it has none of them."""
+    places = {ours: theirs for theirs, ours in (CLASSIFIER if classifier else PRETRAINED).items()}
+    if classifier and "head.norm.weight" in weights:
+        places["head.linear."] = "final_fc.0."  # a linear probe has no dropout before its layer
+    starts = sorted(places, key=len, reverse=True)
+    aliases = {theirs: block for block, theirs in BLOCKS.items()}
+    found: Tensors = {}
+    for name, tensor in weights.items():
+        start = next((start for start in starts if name.startswith(start)), None)
+        if start is None:
+            raise UsageError(f"{reference} has {name}, which coclr has not")
+        rest = name.removeprefix(start)
+        if start != "encoder.":
+            found[places[start] + rest] = tensor
+            continue
+        theirs = rest[0].upper() + rest[1:]
+        module = theirs.partition(".")[0] + "."
+        for own in (module, aliases[module]):
+            found[places[start] + own + theirs.removeprefix(module)] = tensor
+    return found

@@ -1,0 +1,97 @@
+"""All of CoCLR in one run: InfoNCE on RGB and on flow, then cycles in which each learns from what the other mines (thesis section 4.3).
+
+Every stage is a run of the loop in a folder of its own, `1-infonce-rgb`, `2-infonce-flow`, `3-coclr-rgb`, ..., with its own `model/`.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tasks.contrastive import stage
+from tasks.contrastive.config import CyclesConfig, PretrainConfig, StageConfig, View
+from tasks.core.checkpoint import CONFIG, WEIGHTS
+from tasks.core.data.rows import Rows
+from tasks.core.engine import setup
+from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.engine.run import Run, last_logged
+from tasks.core.files import replacing_folder
+
+Stage = tuple[str, PretrainConfig]
+VIEWS: tuple[View, View] = ("rgb", "flow")
+
+
+def stages(config: PretrainConfig, folder: Path) -> list[Stage]:
+    """(name, settings) of every stage in order.
+
+    Args:
+        config: with `method` of kind coclr-cycles.
+        folder: of the run; a stage starts from the models of those before, which lie in there.
+    """
+    method = config.method
+    shared = {key: getattr(method, key) for key in ("queue", "momentum", "temperature", "norm")}
+    mining = {key: getattr(method, key) for key in ("topk", "siblings", "self_mask_prob")}
+    found: list[Stage] = []
+    newest: dict[View, str] = {}
+    for number in range(2 * (1 + method.cycles)):
+        view: View = VIEWS[number % 2]
+        kind, length = ("infonce", method.first) if number < 2 else ("coclr", method.then)
+        name = f"{number + 1}-{kind}-{view}"
+        if kind == "infonce":
+            chosen: dict[str, Any] = {"name": kind, **shared}
+        else:
+            chosen = {"name": kind, **shared, **mining, "view": view, "miner": newest[VIEWS[1 - number % 2]]}
+        found.append((name, _settings(config, chosen, view, length, newest.get(view))))
+        newest[view] = str(folder / name)
+    return found
+
+
+def _settings(config: PretrainConfig, method: dict[str, Any], view: View, length: StageConfig, init: str | None) -> PretrainConfig:
+    """The settings of one stage: one stream for InfoNCE, both for CoCLR."""
+    values = config.model_dump(exclude={"method", "init"})
+    if method["name"] == "infonce":
+        values["data"]["flow"] = None if view == "rgb" else {**values["data"]["flow"], "frames": False}
+    values["train"]["epochs"] = length.epochs
+    if length.milestones:
+        values["optim"] |= {"schedule": "steps", "milestones": length.milestones}
+    return PretrainConfig(**values, method=method, init=init)
+
+
+def train_cycles(config: PretrainConfig, run: Run, rows: Rows) -> dict[str, Any]:
+    """Trains every stage that has no model yet, each from its newest checkpoint; `model/` is the last of RGB, `model-flow/` of flow."""
+    accelerator = make_accelerator(config.train, run)
+    run.record_data(rows)
+    run.record(device=str(accelerator.device), seed=config.train.seed)
+    named = stages(config, run.folder)
+    for number, (name, settings) in enumerate(named):
+        if not _finished(run.folder / name):
+            _train(run, number, name, settings, rows)
+        accelerator.wait_for_everyone()
+    if run.main:
+        for (name, _), target in zip(named[-2:], ("model", "model-flow"), strict=True):
+            with replacing_folder(run.folder / target) as partial:
+                shutil.copytree(run.folder / name / "model", partial, dirs_exist_ok=True)
+        run.finish(summary(run, config.method, [name for name, _ in named]))
+    accelerator.wait_for_everyone()
+    return run.result
+
+
+def _finished(folder: Path) -> bool:
+    return all((folder / "model" / name).is_file() for name in (WEIGHTS, CONFIG))
+
+
+def _train(run: Run, number: int, name: str, settings: PretrainConfig, rows: Rows) -> None:
+    """One stage to its end, and its model."""
+    stage.check(settings)
+    what = f"stage {name}, {settings.train.epochs} epochs"
+    trained = setup.train(run.part(name), settings, stage.build(settings, number), stage.feed(settings, rows), what)
+    if run.main:
+        stage.publish(run, settings, trained.evaluated_model, rows, run.folder / name / "model")
+
+
+def summary(run: Run, method: CyclesConfig, names: list[str]) -> dict[str, Any]:
+    """Last logged numbers of every stage."""
+    told: dict[str, Any] = {"run": str(run.folder), "model": str(run.folder / "model"), "model_flow": str(run.folder / "model-flow")}
+    for name in names:
+        last = last_logged(run.folder / name / "metrics.jsonl")
+        told |= {f"{name}_{key}": last[key] for key in ("loss", "top1", "mining_precision") if key in last}
+    return {**told, "cycles": method.cycles, "n_skipped": len(run.skipped)}
