@@ -19,8 +19,7 @@ class InfoNCE(Method):
     """Query and key of one video against the queue (equation 4.1).
 
     A batch has what `data.PairViews` makes: `video` (B, 2, T, 3, S, S), the clips of query and key; `source` (B,) int64 and, of labelled
-    videos, `label` (B,) int64.
-    In training the keys join the queue behind the loss, so that keys of the same batch are no negatives.
+    videos, `label` (B,) int64. In training the keys join the queue behind the loss, so that keys of the same batch are no negatives.
     """
 
     def __init__(self, config: PretrainConfig):
