@@ -61,13 +61,13 @@ def test_four_pinned_losses(float64, name):
 def test_six_clips_are_learnt_by_heart(name):
     trained, video = method(name, model={"width": 16, "predict": 1}, method_settings={}), clips(6)
     optimizer = torch.optim.Adam(trained.optimizers()["main"].groups, lr=2e-3)
-    for _ in range(150):
+    for _ in range(600):  # about 150 suffice; how many exactly differs between processors
         out = forward(trained, video)
+        if float(out["loss"].detach()) < 0.25 and float(out["top1"]) > 95:
+            break
         optimizer.zero_grad()
         out["loss"].backward()
         optimizer.step()
-        if float(out["loss"].detach()) < 0.1:
-            break
     assert out["loss"] < 0.3
     assert out["top1"] > 95
 
