@@ -31,9 +31,9 @@ def test_an_inherited_value_names_the_ancestor(toy):
     assert origins(resolve(Given("toy/small")))["train.batch_size"] == "preset toy/base (presets/toy/base.yaml), extended by toy/small"
 
 
-def test_an_encoder_of_another_family_forgets_the_settings_of_the_one_it_was():
+def test_an_encoder_of_another_family_forgets_the_settings_of_the_one_it_was(tmp_path):
     """A preset from before families were named: its settings are those of a transformer."""
-    mine = Path("mine.yaml")
+    mine = tmp_path / "mine.yaml"
     given = {"task": "classify", "model": {"size": "tiny", "dim": 96, "image_size": 32}}
     mine.write_text(yaml.safe_dump(given))
     models = [
