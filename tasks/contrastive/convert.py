@@ -1,6 +1,5 @@
 """Checkpoints of the public code of CoCLR as model folders, and back. Files are read as tensors only: nothing is executed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,10 @@ import torch
 from torch import nn
 
 from tasks.core import convert as files
-from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_config, load_weights, save_model
+from tasks.core.checkpoint import find_model, load_config, load_weights, save_model
 from tasks.core.convert import Tensors
 from tasks.core.engine.description import card
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import UsageError
 from tasks.core.files import replacing_folder
 from tasks.core.nn.config import S3DConfig
 from tasks.core.nn.encoders import saved_settings
@@ -21,8 +20,6 @@ from tasks.core.reporter import Reporter
 SOURCES = {"coclr": "TengdaHan/CoCLR: a checkpoint of InfoNCE, UberNCE or CoCLR with S3D, or its classifier"}
 FILE = "checkpoint.pth.tar"
 """What `export` writes into its folder."""
-WRAPPED = "module."
-"""Begins every name of a network that was trained on several GPUs."""
 PRETRAINED = {"encoder_q.0.": "encoder.", "encoder_q.2.": "encoder.projection.0.", "encoder_q.4.": "encoder.projection.2."}
 CLASSIFIER = {"backbone.": "encoder.", "final_bn.": "head.norm.", "final_fc.0.": "head.linear.", "final_fc.1.": "head.linear."}
 TRAINING = ("encoder_k.", "sampler.", "queue")
@@ -54,12 +51,10 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         UsageError: unknown source, or `out` holds something else.
         InputError: the file is not what `source` says.
     """
-    if source not in SOURCES:
-        raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
-    files.check_out(out, file, (WEIGHTS, CONFIG))
-    tensors = {name.removeprefix(WRAPPED): tensor for name, tensor in files.state_dict(files.read_pth(file), file).items()}
+    tensors = files.read_published(file, source, SOURCES, out)
     classifier = any(name.startswith("final_fc.") for name in tensors)
-    weights = _renamed(tensors, CLASSIFIER if classifier else PRETRAINED, () if classifier else TRAINING, file)
+    places, left_out = (CLASSIFIER, ()) if classifier else (PRETRAINED, TRAINING)
+    weights = files.place_tensors(tensors, places, source, file, _module, left_out)
     saved = {"library": "vid", **(_classifier(weights, file) if classifier else _pretrained(weights, file))}
     saved |= {"preprocessing": preprocessing(), "provenance": {"source": source, "file": file.name}}
     facts = {"converted from": file.name, "source": SOURCES[source], "encoder": "S3D", "licence": "that of the source"}
@@ -70,22 +65,6 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         tensor.numel() for name, tensor in weights.items() if not name.rpartition(".")[2].startswith(("running_", "num_batches"))
     )
     return {"model": str(out), "task": saved["task"], "source": source, "tensors": len(weights), "parameters": parameters}
-
-
-def _renamed(tensors: Tensors, places: Mapping[str, str], left_out: tuple[str, ...], file: Path) -> Tensors:
-    """Tensors under our names; InputError where one has no place here, or two names of one tensor disagree."""
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        start = next((start for start in places if name.startswith(start)), None)
-        if start is None and name.startswith(left_out):
-            continue
-        if start is None:
-            raise InputError(f"{file} is not a checkpoint of coclr: it has {name!r:.80}", f"known: {', '.join((*places, *left_out))}")
-        ours = places[start] + _module(name.removeprefix(start))
-        if ours in found and not torch.equal(found[ours], tensor):
-            raise InputError(f"{file} has two different tensors for {ours}", "they are one in the public code")
-        found[ours] = tensor.float() if tensor.is_floating_point() else tensor
-    return found
 
 
 def _module(name: str) -> str:

@@ -12,7 +12,7 @@ from zipfile import ZIP_STORED, ZipFile, is_zipfile
 import numpy as np
 import torch
 
-from tasks.core.checkpoint import check_fits
+from tasks.core.checkpoint import CONFIG, WEIGHTS, check_fits
 from tasks.core.errors import InputError, UsageError
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -140,6 +140,55 @@ def check_out(out: Path, source: Path, marks: tuple[str, ...]) -> None:
         raise UsageError(f"{out} holds the source, and is replaced whole", "choose another --out")
     if out.resolve() == Path.cwd():
         raise UsageError(f"{out} is the folder you are in, and is replaced whole", "choose another --out")
+
+
+def read_published(file: Path, source: str, sources: Mapping[str, str], out: Path) -> Tensors:
+    """The tensors of a checkpoint of public code, their names without the `module.` of training on several GPUs.
+
+    Args:
+        file: as published.
+        source: what it is.
+        sources: the kinds that a task knows.
+        out: the model folder to write; an existing model folder may be replaced.
+
+    Raises:
+        UsageError: unknown source, or `out` holds something else.
+        InputError: the file cannot be read.
+    """
+    if source not in sources:
+        raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(sources)}")
+    check_out(out, file, (WEIGHTS, CONFIG))
+    return {name.removeprefix("module."): tensor for name, tensor in state_dict(read_pth(file), file).items()}
+
+
+def place_tensors(
+    tensors: Tensors, places: Mapping[str, str], source: str, file: Path, inner: Callable[[str], str], left_out: tuple[str, ...] = ()
+) -> Tensors:
+    """Tensors of public code under our names, in float32.
+
+    Args:
+        tensors: by their names there.
+        places: how a name begins there: how it begins here.
+        source: what the file is said to be.
+        file: named in errors.
+        inner: from the rest of a name there to that here.
+        left_out: beginnings of names that only training needs.
+
+    Raises:
+        InputError: a tensor has no place here, or two names of one tensor disagree.
+    """
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        start = next((start for start in places if name.startswith(start)), None)
+        if start is None and left_out and name.startswith(left_out):
+            continue
+        if start is None:
+            raise InputError(f"{file} is not a checkpoint of {source}: it has {name!r:.80}", f"known: {', '.join((*places, *left_out))}")
+        ours = places[start] + inner(name.removeprefix(start))
+        if ours in found and not torch.equal(found[ours], tensor):
+            raise InputError(f"{file} has two different tensors for {ours}", "they are one in the public code")
+        found[ours] = tensor.float() if tensor.is_floating_point() else tensor
+    return found
 
 
 def check_source(build: Callable[[], Any], weights: Tensors, source: Path) -> None:

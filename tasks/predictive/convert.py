@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tasks.core import convert as files
-from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_config, load_weights, save_model
+from tasks.core.checkpoint import find_model, load_config, load_weights, save_model
 from tasks.core.convert import Tensors
 from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
@@ -70,12 +70,10 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         UsageError: unknown source, or `out` holds something else.
         InputError: the file is not what `source` says.
     """
-    if source not in SOURCES:
-        raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(SOURCES)}")
-    files.check_out(out, file, (WEIGHTS, CONFIG))
-    tensors = {name.removeprefix(WRAPPED): tensor for name, tensor in files.state_dict(files.read_pth(file), file).items()}
+    tensors = files.read_published(file, source, SOURCES, out)
     classifier = "final_fc.1.weight" in tensors
-    weights = _renamed(tensors, source, classifier, file)
+    places = {**PLACES[source, classifier], **(HEAD if classifier else {})}
+    weights = files.place_tensors(tensors, places, source, file, _inner)
     model = _architecture(weights, file)
     weights = _with_statistics(weights)
     saved = {"library": "vid", "architecture": model.model_dump(), "preprocessing": _preprocessing(model)}
@@ -90,21 +88,9 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     return {"model": str(out), "task": saved["task"], "source": source, "tensors": len(weights), "parameters": parameters}
 
 
-def _renamed(tensors: Tensors, source: str, classifier: bool, file: Path) -> Tensors:
-    """Tensors under our names; InputError where one has no place here, or two names of one tensor disagree."""
-    places = {**PLACES[source, classifier], **(HEAD if classifier else {})}
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        start = next((start for start in places if name.startswith(start)), None)
-        if start is None:
-            raise InputError(f"{file} is not a checkpoint of {source}: it has {name!r:.80}", f"it has no place in: {', '.join(places)}")
-        rest = name.removeprefix(start)
-        cell = next((cell for cell in CELLS if rest.startswith(cell)), "")
-        ours = places[start] + rest.removeprefix(cell)
-        if ours in found and not torch.equal(found[ours], tensor):
-            raise InputError(f"{file} has two different tensors for {ours}", "they are one in the public code")
-        found[ours] = tensor.float() if tensor.is_floating_point() else tensor
-    return found
+def _inner(name: str) -> str:
+    """Our name of a tensor within its place."""
+    return name.removeprefix(next((cell for cell in CELLS if name.startswith(cell)), ""))
 
 
 def _architecture(weights: Tensors, file: Path) -> R2D3DConfig:
