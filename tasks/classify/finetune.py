@@ -11,6 +11,7 @@ from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
 from tasks.classify.views import Outputs, check_views, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.clips.flow_source import check_flow_folder
 from tasks.core.data.batch import Batch
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
@@ -58,7 +59,7 @@ def check(config: FinetuneConfig) -> None:
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")
-    read_sets(config)
+    check_flow_folder(config.data, read_sets(config)[0])
 
 
 def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tasks.classify.config import HeadConfig
 from tasks.core.nn.precision import full_precision
-from tasks.core.nn.shared_norm import SharedBatchNorm
+from tasks.core.nn.shared_norm import batch_normed
 
 
 class PooledHead(nn.Module):
@@ -56,13 +56,6 @@ class PooledHead(nn.Module):
         if self.l2:
             pooled = F.normalize(pooled, dim=-1)
         return batch_normed(self.norm, pooled)
-
-
-def batch_normed(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
-    """Batch norm of `(B, dim)`. A batch of one clip has no statistics; it is normed with the running ones."""
-    if not norm.training or len(x) > 1 or (isinstance(norm, SharedBatchNorm) and norm.shares()):
-        return norm(x)
-    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 class AttentiveProbe(nn.Module):

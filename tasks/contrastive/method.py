@@ -130,7 +130,8 @@ class CoCLR(InfoNCE):
             self.miner.queue.enqueue(gather_rows(other, counts), gather_rows(label, counts))
         self._enqueue(key, batch["source"], counts)
         drop = torch.rand((), generator=rng.generator, device=rng.device) < method.self_mask_prob
-        return {"loss": objective.inside_log(scores, objective.without_own_key(positive, drop)), **found}
+        loss = objective.inside_log(scores, objective.without_own_key(positive, drop))
+        return {"loss": loss + 0 * other.sum(), **found}  # no number in the other stream would only mine nothing: now training stops
 
 
 def hits(scores: torch.Tensor, positive: torch.Tensor) -> Losses:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tasks.contrastive.config import CoCLRConfig, MiningConfig, PretrainConfig
 from tasks.contrastive.data import PairPicker, PairViews, source_numbers
 from tasks.contrastive.method import METHODS, InfoNCE
 from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
-from tasks.core.clips.flow_source import FlowSource
+from tasks.core.clips.flow_source import check_flow_folder
 from tasks.core.clips.prepare import flow_input
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
@@ -18,12 +17,7 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.encoders import saved_settings
 from tasks.core.towers.start import differences
-from tasks.core.video.open import open_video
-from tasks.core.video.reader import VideoError
 from tasks.core.world import world
-
-PROBED = 8
-"""Videos of which flow is looked for before training."""
 
 
 def check(config: PretrainConfig) -> None:
@@ -45,27 +39,11 @@ def check(config: PretrainConfig) -> None:
             raise UsageError(f"method.topk ({method.topk}) must be below method.queue ({method.queue})")
     if config.init:
         check_encoder(config.init, config, config.view, "train", head=False)
-    if config.data.flow is not None and config.data.flow.folder is not None:
-        check_flow_folder(config, rows)
+    check_flow_folder(config.data, rows)
     if isinstance(method, CoCLRConfig):
         if method.miner is None:
             raise UsageError("coclr needs a frozen encoder of the other view", "--set method.miner=RUN (of contrastive/infonce-...)")
         check_encoder(method.miner, config, other_view(method), "mine", head=True)
-
-
-def check_flow_folder(config: PretrainConfig, rows: Rows) -> None:
-    """InputError where the folder of flow has none that fits for any of some videos: of other videos, or of another number of frames."""
-    source, reasons = FlowSource(config.data.flow), []
-    for row in rows[:: max(1, len(rows) // PROBED)][:PROBED]:
-        try:
-            with open_video(row.path, config.data.decoder) as video:
-                source.pictures(video, row.path, np.zeros(1, np.int64))
-            return
-        except VideoError as error:
-            reasons.append(str(error))
-    raise InputError(
-        f"the flow in {config.data.flow.folder} is not of these videos: {reasons[0]}", "vid data flow MANIFEST -o FOLDER makes it"
-    )
 
 
 def other_view(method: CoCLRConfig) -> str:

@@ -34,7 +34,7 @@ class WholeClips:
             stride = self.clip.stride_s / (1 + self.clip.stride_jitter)
             has, needs, unit = pts[high - 1] - pts[low] + interval, steps * stride + interval, "s"
         if has < needs - 1e-6:
-            raise VideoError(row.path, f"too short for a clip: {has:.3g} of {needs:.3g} {unit}", "short: pad repeats the last frame")
+            raise VideoError(row.path, f"too short for a clip: {has:.3g} of {needs:.3g} {unit} (short: drop)")
         clips = [self.clip.train(len(pts), pts, rng, row.start_s, row.end_s) for _ in range(self.repeats)]
         return Picked(np.stack(clips))
 

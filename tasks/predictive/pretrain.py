@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from tasks.core.checkpoint import encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.clips.flow_source import check_flow_folder
 from tasks.core.data.batch import Batch
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
@@ -36,7 +37,7 @@ def candidates(config: PretrainConfig) -> int:
 def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     setup.check_no_mixing(config, config.method.name)
-    setup.training_rows(config.data)
+    check_flow_folder(config.data, setup.training_rows(config.data))
     if config.init:
         check_start(config)
 

@@ -132,6 +132,14 @@ def test_the_miner_is_frozen():
     assert all(torch.equal(before[name], tensor) for name, tensor in made.miner.encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("stream", ["video", "flow"])
+def test_no_number_in_either_stream_is_no_loss(stream):
+    """The miner would otherwise find no neighbours, and training would go on as InfoNCE."""
+    made, given = filled(method("coclr").train()), batch()
+    given[stream][1, 1, 0, 0, 0, 0] = torch.nan
+    assert torch.isnan(made(given, rng(), PROGRESS)["loss"])
+
+
 def test_nothing_is_learned_before_the_queue_is_full(tmp_path):
     torch.manual_seed(0)
     made = train(tmp_path, "coclr", 2, steps=4)  # four batches of 2 fill a queue of 8

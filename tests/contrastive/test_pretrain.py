@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contrastive_helpers import MINING, STAGES, TINY, vid
 
 from tasks.contrastive.config import PretrainConfig
 from tasks.contrastive.cycles import stages
@@ -16,31 +17,6 @@ from tasks.core.engine.run import read_metrics
 from tasks.core.towers import load_encoder
 from vidcli.app import main
 from vidcli.resolve import Given, resolve
-
-STAGES = ("1-infonce-rgb", "2-infonce-flow", "3-coclr-rgb", "4-coclr-flow")
-TINY = ["model.width=0.05", "model.image_size=32", "model.projection=8", "data.clip.frames=4", "data.workers=0", "data.short_side=32"]
-TINY += ["train.batch_size=2", "train.max_steps=3", "train.log_every_steps=1", "train.save_every_steps=1", "train.keep_last=9"]
-TINY += ["method.queue=4", "optim.schedule=constant", "optim.milestones=[]"]
-MINING = ["method.topk=1", "method.first.milestones=[]", "method.then.milestones=[]"]
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    """Ten videos of moving shapes, 24 frames at 12 frames per second."""
-    return render_motion_set(tmp_path_factory.mktemp("shapes"), 1, 0, size=32, splits={"train": 1.0})
-
-
-@pytest.fixture(scope="module")
-def flow(videos, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("flow") / "flow"
-    assert main(["data", "flow", str(videos), "-o", str(folder), "--method", "dis", "--short-side", "32", "--workers", "1", "-q"]) == 0
-    return folder
-
-
-def vid(preset: str, videos: Path, out: Path, *sets: str) -> int:
-    """Exit code of `vid pretrain`."""
-    given = [word for key in (*TINY, *sets) for word in ("--set", key)]
-    return main(["pretrain", "--preset", f"contrastive/{preset}", "--data", str(videos), "--out", str(out), "-q", *given])
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import predictive_toys
 import pytest
 import torch
+from killed import run_until_killed
 from pinned import same_everywhere
 from predictive_toys import clips, config, forward, losses, method
 from worlds import train_in_world
@@ -128,6 +129,21 @@ def test_ten_steps_are_five_and_five(videos, tmp_path, monkeypatch, name):
     assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
+@pytest.mark.slow
+@EVERY
+def test_kill_9_is_made_good_bit_for_bit(videos, tmp_path, name):
+    line = ["pretrain", "--preset", f"predictive/{name}-tiny", "--data", str(videos), "--batch-size", "4", "--max-steps", "4", "-q"]
+    sets = ["data.workers=0", "model.width=4", "train.log_every_steps=1", "train.save_every_steps=1"]
+    line += [word for key in sets for word in ("--set", key)]
+    assert app.main([*line, "--out", str(tmp_path / "whole")]) == 0
+    for step in (1, 3):
+        run_until_killed(tmp_path / "run", step, *line, "--out", tmp_path / "run")
+    assert app.main([*line, "--out", str(tmp_path / "run")]) == 0
+    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    first, second = (load_weights(tmp_path / run / "model") for run in ("whole", "run"))
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
 def test_a_curriculum_goes_on_with_encoder_predictor_and_memory(videos, tmp_path):
     settings = on_videos(videos, "memdpc", train={"max_steps": 1})
     train(tmp_path / "first", settings)
@@ -190,9 +206,20 @@ def test_short_videos_are_counted(videos, tmp_path):
     long = {"clip": {"frames": 8, "stride_frames": 4}}
     padded = on_videos(videos, short="pad", data=long, train={"max_steps": 1})
     assert train(tmp_path / "padded", padded)["n_skipped"] == 0
+    assert logged(tmp_path / "padded")[-1]["skipped"] == 0
     with pytest.raises(InputError, match="none of the"):
         train(tmp_path / "dropped", on_videos(videos, data=long, train={"max_steps": 1}))
-    assert "too short for a clip: 24 of 29 frames" in (tmp_path / "dropped" / "skipped.csv").read_text()
+    assert "too short for a clip: 24 of 29 frames (short: drop)" in (tmp_path / "dropped" / "skipped.csv").read_text()
+
+
+def test_flow_of_other_videos_is_refused_before_training(videos, tmp_path):
+    other = render_motion_set(tmp_path / "other", 1, 1, size=32, splits={"train": 1.0})
+    folder, flow = str(tmp_path / "flow"), {"preload": False}
+    assert app.main(["data", "flow", str(other), "-o", folder, "--method", "dis", "--short-side", "32", "--workers", "1", "-q"]) == 0
+    settings = on_videos(videos, "memdpc", data={**flow, "flow": {"folder": folder, "frames": False}})
+    with pytest.raises(InputError, match=r"is not of these videos: .* no flow of it"):
+        pretrain.check(settings)
+    pretrain.check(on_videos(other, "memdpc", data={**flow, "flow": {"folder": folder, "frames": False}}))
 
 
 def test_flow_alone(videos, tmp_path):

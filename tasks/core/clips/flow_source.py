@@ -4,10 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.clips.config import FlowInput
+from tasks.core.clips.config import DataConfig, FlowInput
+from tasks.core.data.rows import Rows
+from tasks.core.errors import InputError
 from tasks.core.flow.flow_config import FlowSettings
 from tasks.core.flow.folder import FlowFolder
 from tasks.core.flow.levels import compute_pictures
+from tasks.core.video.open import open_video
+from tasks.core.video.reader import VideoError
+
+PROBED = 8
+"""Videos of which `check_flow_folder` looks for flow."""
 
 
 class FlowSource:
@@ -46,3 +53,27 @@ class FlowSource:
         else:
             found = compute_pictures(video, frames, self._compute)
         return found[..., : self.channels]
+
+
+def check_flow_folder(data: DataConfig, rows: Rows) -> None:
+    """Looks before training whether a folder of flow belongs to the videos.
+
+    Args:
+        data: nothing is checked where its `flow` has no folder.
+        rows: of the training set.
+
+    Raises:
+        UsageError: the folder holds no flow.
+        InputError: of none of some videos there is flow that fits: it is of other videos, or of another number of frames.
+    """
+    if data.flow is None or data.flow.folder is None:
+        return
+    source, reasons = FlowSource(data.flow), []
+    for row in rows[:: max(1, len(rows) // PROBED)][:PROBED]:
+        try:
+            with open_video(row.path, data.decoder) as video:
+                source.pictures(video, row.path, np.zeros(1, np.int64))
+            return
+        except VideoError as error:
+            reasons.append(str(error))
+    raise InputError(f"the flow in {data.flow.folder} is not of these videos: {reasons[0]}", "vid data flow MANIFEST -o FOLDER makes it")

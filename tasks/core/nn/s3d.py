@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tasks.core.nn.config import S3DConfig
+from tasks.core.nn.shared_norm import batch_normed
 
 MIXED = {  # channels of the four branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; pool and 1x1
     "3b": (64, (96, 128), (16, 32), 32),
@@ -30,7 +31,7 @@ class PlainConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, T, h, w) -> (B, out, T, h, w)."""
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        return F.relu(batch_normed(self.bn, self.conv(x)), inplace=True)
 
 
 class SeparableConv(nn.Module):
@@ -46,8 +47,8 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, T, h, w) -> (B, out, T / stride, h / stride, w / stride), rounded up."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = F.relu(batch_normed(self.bn1, self.conv1(x)), inplace=True)
+        return F.relu(batch_normed(self.bn2, self.conv2(x)), inplace=True)
 
 
 class Mixed(nn.Module):

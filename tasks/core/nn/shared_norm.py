@@ -65,6 +65,13 @@ class SharedBatchNorm(_BatchNorm):
         return ((values - mean) * scale.view(column) + shift).to(x.dtype)
 
 
+def batch_normed(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+    """Batch norm of `(N, C, ...)`. A single value per channel has no statistics; it is normalised with the running ones."""
+    if not norm.training or x.numel() > x.shape[1] or (isinstance(norm, SharedBatchNorm) and norm.shares()):
+        return norm(x)
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
 def share_norms(module: nn.Module) -> None:
     """Turns every batch norm below `module` into one that all processes share; names and values stay."""
     for name, child in module.named_children():

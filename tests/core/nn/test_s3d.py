@@ -63,3 +63,12 @@ def test_a_projection_head_can_be_left_out():
     with torch.no_grad():
         assert torch.equal(bare.outputs(clips)["pooled"], whole.outputs(clips)["pooled"])
     assert set(build_for(settings, whole.state_dict()).state_dict()) == set(whole.state_dict())
+
+
+def test_a_single_clip_with_one_place_left_can_be_learned_from():
+    """Its last maps have no statistics of their own; earlier ones have."""
+    network = S3D(S3DConfig(width=0.05, image_size=32, projection=4)).train()
+    network.outputs(torch.randn(1, 8, 3, 32, 32))["projection"].sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+    assert network.conv_1a.bn1.num_batches_tracked == 1
+    assert network.mixed_5c.branch0[0].bn.num_batches_tracked == 0
