@@ -14,6 +14,7 @@ from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.run import Run, last_logged
+from tasks.core.engine.state import last_state
 from tasks.core.files import replacing_folder
 
 Stage = tuple[str, PretrainConfig]
@@ -63,7 +64,9 @@ def train_cycles(config: PretrainConfig, run: Run, rows: Rows) -> dict[str, Any]
     run.record(device=str(accelerator.device), seed=config.train.seed)
     named = stages(config, run.folder)
     for number, (name, settings) in enumerate(named):
-        if not _finished(run.folder / name):
+        if _finished(run.folder / name):
+            run.skipped.update((last_state(run.folder / name / "checkpoints") or {}).get("skipped", {}))
+        else:
             _train(run, number, name, settings, rows)
         accelerator.wait_for_everyone()
     if run.main:

@@ -1,6 +1,7 @@
 """What ends a run before its time: kill -9 in any stage, and streams that hold no numbers. The same command goes on, bit for bit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,32 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cycles(videos, flow, runs) -> Path:
+def listed(videos, runs) -> Path:
+    """The videos, and between them some that cannot be read."""
+    lines = ["path"]
+    for number, video in enumerate(sorted(videos.parent.rglob("*.mp4"))):
+        lines.append(str(video))
+        if number < 4:
+            (runs / f"broken{number}.mp4").write_bytes(b"no video")
+            lines.append(f"broken{number}.mp4")
+    (runs / "listed.csv").write_text("\n".join(lines) + "\n")
+    return runs / "listed.csv"
+
+
+@pytest.fixture(scope="module")
+def cycles(listed, flow, runs) -> Path:
     """All stages of CoCLR, undisturbed."""
-    assert vid("coclr-tiny", videos, runs / "cycles", f"data.flow.folder={flow}", *MINING) == 0
+    assert vid("coclr-tiny", listed, runs / "cycles", f"data.flow.folder={flow}", *MINING) == 0
+    assert json.loads((runs / "cycles" / "result.json").read_text())["n_skipped"] > 0
     return runs / "cycles"
 
 
 def assert_equal(found: Path, expected: Path, stages: tuple[str, ...] = (".",), models: tuple[str, ...] = ("model",)) -> None:
     """Curves and weights are the same bit for bit."""
     for stage in stages:
-        curves = [[(row["step"], row["loss"]) for row in read_metrics(run / stage / "metrics.jsonl")] for run in (found, expected)]
-        assert curves[0] == curves[1], stage
+        rows = [read_metrics(run / stage / "metrics.jsonl") for run in (found, expected)]
+        ours, theirs = ([(row["step"], row["loss"], row["skipped"]) for row in each] for each in rows)
+        assert ours == theirs, stage
     for model in models:
         weights, wanted = load_weights(found / model), load_weights(expected / model)
         assert weights.keys() == wanted.keys()
@@ -37,13 +53,23 @@ def assert_equal(found: Path, expected: Path, stages: tuple[str, ...] = (".",), 
 
 
 @pytest.mark.slow
-def test_kill_9_in_every_stage_of_the_cycles(cycles, videos, flow, tmp_path):
+def test_kill_9_in_every_stage_of_the_cycles(cycles, listed, flow, tmp_path):
     """The five processes are one run: each goes on where the one before it died."""
-    line = command("coclr-tiny", videos, tmp_path / "run", f"data.flow.folder={flow}", *MINING)
+    line = command("coclr-tiny", listed, tmp_path / "run", f"data.flow.folder={flow}", *MINING)
     for stage, step in zip(STAGES, (2, 1, 3, 2), strict=True):
         run_until_killed(tmp_path / "run" / stage, step, *line)
-    assert vid("coclr-tiny", videos, tmp_path / "run", f"data.flow.folder={flow}", *MINING) == 0
+    assert vid("coclr-tiny", listed, tmp_path / "run", f"data.flow.folder={flow}", *MINING) == 0
     assert_equal(tmp_path / "run", cycles, STAGES, ("model", "model-flow"))
+
+
+def test_between_two_stages_it_is_known_what_was_skipped(cycles, listed, flow, tmp_path):
+    shutil.copytree(cycles, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    for later in ("model", "model-flow", *STAGES[2:]):
+        shutil.rmtree(tmp_path / "run" / later)
+    assert vid("coclr-tiny", listed, tmp_path / "run", f"data.flow.folder={flow}", *MINING) == 0
+    assert_equal(tmp_path / "run", cycles, STAGES, ("model", "model-flow"))
+    assert (tmp_path / "run" / "skipped.csv").read_text() == (cycles / "skipped.csv").read_text()
 
 
 @pytest.mark.slow
