@@ -1,6 +1,6 @@
 """`vid eval classify`: test a classifier by multi-view, or an encoder's frozen features by k nearest neighbours and retrieval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tasks.classify.views import Outputs, check_views, classify_views, collect, 
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
 from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.clips.prepare import clip_of, flow_for_model, short_side_of, squares_of, view_transform
+from tasks.core.data.rows import Row
 from tasks.core.engine.exchange import agree
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.errors import InputError, UsageError
@@ -141,6 +142,7 @@ def _frozen(config: EvalConfig, rows: list, device: torch.device, stop: Any, rep
     gallery_rows = read_sources(config.data.train, "train")
     labels = labelled(gallery_rows, "gallery")
     labelled(rows, "test", labels)
+    check_apart(rows, gallery_rows)
     pairs = []
     for model in config.model:
         encoder = load_encoder(model, device)
@@ -175,6 +177,17 @@ def features(
     batches = view_batches(rows, data, labels, config.batch_size, config.views)
     rounds = rounds_of(rows, config.batch_size, config.views)
     return collect(forward, batches, transform, config.views.crops, device, stop, reporter, len(rows), rounds=rounds).gathered()
+
+
+def check_apart(queries: Iterable[Row], gallery: Iterable[Row]) -> None:
+    """InputError where a query is in the gallery too: it would find itself."""
+    stored = {(row.path, row.start_s, row.end_s) for row in gallery}
+    both = [row.path for row in queries if (row.path, row.start_s, row.end_s) in stored]
+    if both:
+        raise InputError(
+            f"{len(both)} of the test videos are in the gallery too, where they would find themselves: {both[0]}",
+            "leave them out of --gallery or of --data (PATH@train and PATH@val, where a manifest has a column split)",
+        )
 
 
 def _some(outputs: Outputs) -> None:

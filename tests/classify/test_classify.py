@@ -447,3 +447,14 @@ def test_testing_is_shared_by_the_processes_of_a_world(chain, tmp_path, protocol
         {k: v for k, v in alone.items() if isinstance(v, float)}
     )
     assert found["n"] == alone["n"]
+
+
+def test_a_query_that_is_in_the_gallery_is_refused():
+    from tasks.classify.evaluate import check_apart
+    from tasks.core.data.rows import Row
+    from tasks.core.errors import InputError
+
+    gallery = [Row("a.mp4"), Row("b.mp4", start_s=0.0, end_s=2.0)]
+    check_apart([Row("c.mp4"), Row("b.mp4", start_s=2.0, end_s=4.0)], gallery)
+    with pytest.raises(InputError, match=r"1 of the test videos are in the gallery too.*: a\.mp4"):
+        check_apart([Row("c.mp4"), Row("a.mp4")], gallery)

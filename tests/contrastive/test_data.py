@@ -106,6 +106,17 @@ def test_what_is_not_augmented_whole_keeps_its_colours():
     assert torch.equal(colourless, views.chosen(given["seed"].tolist(), [True] * 6))
 
 
+def test_colours_and_blur_are_those_of_the_clip_and_not_of_the_frame():
+    """32 times one picture stays 32 times one picture; the two clips of a pair differ."""
+    settings = config(data={"clip": {"frames": 32, "stride_frames": 1}}, pairs={"full": 1.0})
+    assert (settings.augment.color, settings.augment.gray, settings.augment.blur) == (0.4, 0.2, 0.5)
+    given = batch(4, frames=32)
+    given["video"] = given["video"][:, :1].expand(-1, 64, -1, -1, -1).contiguous()
+    out = PairViews(settings, np.arange(4))(given, torch.device("cpu"))["video"]
+    assert torch.equal(out, out[:, :, :1].expand_as(out))
+    assert all(not torch.equal(pair[0], pair[1]) for pair in out)
+
+
 def test_what_counts_as_one_source():
     names = ["a/v_Biking_g01_c01.avi", "a/v_Biking_g01_c02.avi", "a/v_Biking_g02_c01.avi", "a/v_Biking_g01_c01.avi", "a/clip.mp4"]
     rows = Rows.of([Row(name) for name in names])

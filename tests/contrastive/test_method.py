@@ -113,6 +113,34 @@ def test_no_mining_is_info_nce():
     torch.testing.assert_close(*losses)
 
 
+def test_the_loss_begins_at_nothing_and_climbs_to_guessing():
+    """At first the own key is found among random directions; then the queue holds keys that are all alike."""
+    made = method(model={"width": 0.1, "image_size": 32, "projection": 128}, method={"queue": 32, "momentum": 0.999}).train()
+    with torch.no_grad():
+        found = [made(batch(4, step, first=4 * step), rng(step), PROGRESS)["loss"].item() for step in range(12)]
+    assert found[0] < 0.3
+    assert np.mean(found[8:]) == pytest.approx(np.log(33), rel=0.3)
+
+
+def test_clips_of_the_own_source_are_positive_and_never_mined():
+    """One clip has one sibling in the queue of 8, one has two and the others none."""
+    made = filled(method("coclr").train()).eval()
+    made.keyed.queue.videos[1] = 104  # that of place 4
+    given = batch() | {"source": torch.tensor([100, 104, 0, 1])}
+    kept = {}
+
+    def watch(scores, positive):
+        kept["positive"] = positive
+        return scores.sum()
+
+    with pytest.MonkeyPatch.context() as patched, torch.no_grad():
+        patched.setattr(objective, "inside_log", watch)
+        made(given, rng(), PROGRESS)
+    assert kept["positive"].sum(1).tolist() == [1 + 2 + 1, 1 + 2 + 2, 1 + 2, 1 + 2]
+    assert kept["positive"][0, 1]
+    assert kept["positive"][1, [2, 5]].all()
+
+
 def test_labels_make_positives():
     made = method("ubernce", method={"loss": "inside"})
     assert (made.keyed.queue.videos == -1).all()

@@ -221,7 +221,7 @@ def giants():
     known = {part: {"mean": 0.0, "std": 1.0, "low": 0.0, "high": 1.0} for part in ("appearance", "semantic")}
     anomaly = {"task": "anomalies", "method": "x", "weights": [1, 1, 1], "calibration": known, "preprocessing": {"short_side": 32}}
     return {
-        "knn": (weights, vit, ["eval", "classify", "--protocol", "knn", "--gallery", "v.csv", "--data", "v.csv", "--model"]),
+        "knn": (weights, vit, ["eval", "classify", "--protocol", "knn", "--gallery", "t.csv", "--data", "v.csv", "--model"]),
         "onnx": (weights, vit, ["convert", "--to", "onnx", "-o", "x"]),
         "transformers": (weights, vit, ["convert", "--to", "transformers", "-o", "x"]),
         "masked": (
@@ -261,6 +261,7 @@ def loaded(tmp_path_factory):
     annotation = {"path": "v.mp4", "num_frames": 8, "fps": 8.0, "video_duration": 1.0, "f1_consis": [1.0], "f1_consis_avg": 1.0}
     annotation |= {"substages_timestamps": [[0.5]]}
     (folder / "v.csv").write_text("path,label\nv.mp4,a\n")
+    (folder / "t.csv").write_text("path,label,start,end\nv.mp4,a,0,0.5\n")
     (folder / "v.json").write_text(json.dumps({"v": annotation}))
     write_video(folder / "v.mp4", n=8)
     commands = []
