@@ -1,10 +1,10 @@
 """Step time and peak memory of S3D InfoNCE, CoCLR and DPC R18 beside their public implementations, on the CPU.
 
 A row is a training step without data loading: forward, loss, backward, Adam. Both sides have the same clips, already normalised, and the
-published sizes. Steps of ours and theirs take turns in one process, and seconds are CPU seconds of that process, so that other work on the machine counts
-less; memory is the highest resident size of a process of its own over that
-of the same process before the network is made. `--coclr` and `--dpc` are checkouts of github.com/TengdaHan/CoCLR and /DPC; without one
-its columns stay empty. Nothing of them is copied here: they are imported from where they lie.
+published sizes. Steps of ours and theirs take turns in one process; seconds are CPU seconds of that process, so that other work on the
+machine counts less. Memory is the highest resident size of a process of its own over that of the same process before the network is made.
+`--coclr` and `--dpc` are checkouts of github.com/TengdaHan/CoCLR and /DPC; without one its columns stay empty. Nothing of them is copied
+here: they are imported from where they lie.
 """
 
 import argparse

@@ -51,13 +51,15 @@ class InfoNCE(Method):
         return {"loss": loss, **hits(scores, own)}
 
     def encode(self, pair: torch.Tensor, counts: list[int], rng: BatchRandom) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clips (B, 2, T, 3, S, S) to query and key, (B, D) of length 1; the key without gradient."""
-        query = self.encoder.outputs(pair[:, 0])["projection"]
+        """Clips (B, 2, T, 3, S, S) to query and key, (B, D) of length 1; the key without gradient, and first: what its pass needs is free
+        again when the query's maps are kept.
+        """
         with torch.no_grad():
             if self.config.method.norm == "sync":
                 key = self._key(pair[:, 1])
             else:
                 key = encode_shuffled(self._key, pair[:, 1].contiguous(), counts, rng.generator)
+        query = self.encoder.outputs(pair[:, 0])["projection"]
         return full_precision(query), full_precision(key)
 
     def _key(self, clips: torch.Tensor) -> torch.Tensor:

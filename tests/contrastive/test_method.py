@@ -30,11 +30,14 @@ def at(step: int) -> Progress:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_and_backward(name):
-    made = filled(method(name).train())
+    made = filled(method(name, optim={"weight_decay": 0.01}).train())
     losses = made(batch(), rng(), PROGRESS)
     losses["loss"].backward()
     trained = {id(p) for group in made.optimizers()["main"].groups for p in group["params"]}
     assert trained == {id(p) for p in made.encoder.parameters()}
+    decay = {id(p): group["weight_decay"] for group in made.optimizers()["main"].groups for p in group["params"]}
+    assert {decay[id(p)] for p in made.encoder.parameters() if p.ndim > 1} == {made.config.optim.weight_decay}
+    assert {decay[id(p)] for p in made.encoder.parameters() if p.ndim == 1} == {0.0}
     assert all(torch.isfinite(p.grad).all() for p in made.encoder.parameters())
     still = [p for p in made.parameters() if id(p) not in trained]
     assert all(p.grad is None and not p.requires_grad for p in still)

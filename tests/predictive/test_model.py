@@ -29,6 +29,34 @@ def test_predictions_do_not_know_the_future(name):
 
 
 @EVERY
+def test_contexts_see_rectified_maps_and_targets_are_signed(name):
+    coder, video = frozen(name), clips()
+    direction, z = coder(video)[0], coder.encoder.maps(video).mean(3)
+    torch.testing.assert_close(direction.context, coder.encoder.aggregator(torch.relu(z[:, :2]))[:, -1])
+    torch.testing.assert_close(direction.target, z[:, 2:])
+    assert (direction.target < 0).any()
+
+
+def test_predictors_of_memdpc_begin_a_tenth_as_large_and_the_memory_is_standard_normal():
+    for name, gain in (("dpc", 1.0), ("memdpc", 0.1)):
+        coder = method(name, method_settings={"slots": 64} if name == "memdpc" else {}).coder
+        for layer in (coder.predictor[0], coder.encoder.aggregator.update_gate):
+            rows = layer.weight.flatten(1)
+            torch.testing.assert_close(rows @ rows.T, gain**2 * torch.eye(len(rows)), atol=1e-5, rtol=0)
+            assert (layer.bias == 0).all()
+    assert abs(float(coder.memory.mean())) < 0.1
+    assert float(coder.memory.std()) == pytest.approx(1, abs=0.1)
+
+
+@EVERY
+def test_norms_and_biases_do_not_decay_and_gradients_are_clipped_as_set(name):
+    spec = method(name, optim={"weight_decay": 0.01, "clip_grad": 0.5}).optimizers()["main"]
+    assert spec.clip_grad == 0.5
+    for group in spec.groups:
+        assert {group["weight_decay"] == 0.01} == {p.ndim > 1 for p in group["params"]}
+
+
+@EVERY
 def test_each_prediction_moves_the_context_on(name):
     """The second prediction follows from the first, and its gradient goes through it."""
     coder = frozen(name)

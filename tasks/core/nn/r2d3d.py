@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import R2D3DConfig
+from tasks.core.nn.pool import rectified_max_pool
 
 _DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 _WIDTHS = (1, 2, 4, 4)  # of the stages; the last one is as wide as the one before
@@ -97,8 +98,7 @@ class ResNet2d3d(nn.Module):
 
     def forward(self, blocks: torch.Tensor) -> torch.Tensor:
         """(N, 3, L, H, W) float, normalised -> (N, dim, ceil(L / 4), ceil(H / 32), ceil(W / 32))."""
-        x = F.relu(self.bn1(self.conv1(blocks)), inplace=True)
-        x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        x = rectified_max_pool(self.bn1(self.conv1(blocks)), (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 

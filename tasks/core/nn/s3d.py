@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tasks.core.nn.config import S3DConfig
+from tasks.core.nn.pool import rectified_max_pool
 from tasks.core.nn.shared_norm import batch_normed
 
 MIXED = {  # channels of the four branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; pool and 1x1
@@ -35,10 +36,17 @@ class PlainConv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """A square convolution over space, then one over time, each with batch norm and ReLU."""
+    """A square convolution over space, then one over time, each with batch norm and ReLU.
 
-    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1):
+    Args:
+        channels, out: in and out.
+        kernel, stride: of both.
+        rectified: the last ReLU; without it `rectified_max_pool` has to follow.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, rectified: bool = True):
         super().__init__()
+        self.rectified = rectified
         pad = kernel // 2
         self.conv1 = nn.Conv3d(channels, out, (1, kernel, kernel), (1, stride, stride), (0, pad, pad), bias=False)
         self.conv2 = nn.Conv3d(out, out, (kernel, 1, 1), (stride, 1, 1), (pad, 0, 0), bias=False)
@@ -48,7 +56,8 @@ class SeparableConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, T, h, w) -> (B, out, T / stride, h / stride, w / stride), rounded up."""
         x = F.relu(batch_normed(self.bn1, self.conv1(x)), inplace=True)
-        return F.relu(batch_normed(self.bn2, self.conv2(x)), inplace=True)
+        x = batch_normed(self.bn2, self.conv2(x))
+        return F.relu(x, inplace=True) if self.rectified else x
 
 
 class Mixed(nn.Module):
@@ -89,9 +98,9 @@ class S3D(nn.Module):
             return max(2, round(channels * config.width))
 
         stem = scaled(64)
-        self.conv_1a = SeparableConv(3, stem, 7, 2)
+        self.conv_1a = SeparableConv(3, stem, 7, 2, rectified=False)
         self.conv_2b = PlainConv(stem, stem)
-        self.conv_2c = SeparableConv(stem, scaled(192), 3)
+        self.conv_2c = SeparableConv(stem, scaled(192), 3, rectified=False)
         channels = scaled(192)
         for name, (own, middle, narrow, pooled) in MIXED.items():
             pairs = (tuple(scaled(c) for c in pair) for pair in (middle, narrow))
@@ -117,9 +126,10 @@ class S3D(nn.Module):
         Returns:
             (B, dim, T / 8, H / 32, W / 32).
         """
-        x = _pool(self.conv_1a(video), (1, 3, 3), (1, 2, 2))
-        x = _pool(self.conv_2c(self.conv_2b(x)), (1, 3, 3), (1, 2, 2))
-        x = _pool(self.mixed_3c(self.mixed_3b(x)), (3, 3, 3), (2, 2, 2))
+        pool = {"kernel": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
+        x = rectified_max_pool(self.conv_1a(video), **pool)
+        x = rectified_max_pool(self.conv_2c(self.conv_2b(x)), **pool)
+        x = F.max_pool3d(self.mixed_3c(self.mixed_3b(x)), 3, 2, 1)
         for name in "bcdef":
             x = getattr(self, f"mixed_4{name}")(x)
         kernel = [min(2, side) for side in x.shape[2:]]  # clips of fewer than 16 frames have one moment left here
@@ -147,7 +157,3 @@ class S3D(nn.Module):
         """Depth of a parameter for layer-wise learning rates: 0 the first convolution, 1 to 4 the stages between poolings, 5 the head."""
         part = name.split(".")[0]
         return int(part[6]) - 1 if part.startswith("mixed_") else _LAYERS[part]
-
-
-def _pool(x: torch.Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> torch.Tensor:
-    return F.max_pool3d(x, kernel, stride, [side // 2 for side in kernel])
