@@ -30,6 +30,7 @@ class HeadConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last linear layer")
     norm_eps: float = Field(1e-6, gt=0, description="epsilon of the norm behind the pooling; transformers has 1e-5")
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
+    lr_scale: float = Field(1.0, gt=0, description="learning rate of the head over that of the network's last layer (finetune)")
 
     @model_validator(mode="after")
     def _fit(self):

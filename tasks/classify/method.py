@@ -7,7 +7,7 @@ import torch
 from tasks.classify.config import FinetuneConfig
 from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
-from tasks.core.engine.optim import make_groups
+from tasks.core.engine.optim import Group, make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import share_norms
@@ -24,7 +24,7 @@ class Classification(Method):
 
     def __init__(self, config: FinetuneConfig, model: Any, n_classes: int):
         super().__init__()
-        self.optim = config.optim
+        self.optim, self.head_lr_scale = config.optim, config.head.lr_scale
         self.classifier = Classifier(model, n_classes, config.head)
         share_norms(self.classifier)
 
@@ -40,5 +40,14 @@ class Classification(Method):
         def layer_of(name: str) -> int:
             return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
 
-        groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
-        return {MAIN: OptimizerSpec.of(groups, optim)}
+        def groups_of(named: list[tuple[str, torch.nn.Parameter]]) -> list[Group]:
+            return make_groups(named, optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+
+        named = list(self.classifier.named_parameters())
+        if self.head_lr_scale == 1:
+            return {MAIN: OptimizerSpec.of(groups_of(named), optim)}
+        own, head = ([pair for pair in named if pair[0].startswith("encoder.") == inside] for inside in (True, False))
+        faster = [
+            {**group, "name": f"head-{group['name']}", "lr_scale": group["lr_scale"] * self.head_lr_scale} for group in groups_of(head)
+        ]
+        return {MAIN: OptimizerSpec.of([*groups_of(own), *faster], optim)}

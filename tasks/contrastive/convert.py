@@ -31,11 +31,12 @@ BLOCKS = {  # the modules of S3D go by two names there
     **{"block5.1.": "Mixed_5b.", "block5.2.": "Mixed_5c."},
 }
 FRAMES, STRIDE_S, IMAGE = 32, 1 / 30, 128
+STEM = "encoder.conv_1a.conv1.weight"
 DROPOUT = 0.9
 """Of the public classifier when all of it is trained."""
 
 
-def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str, Any]:
+def convert(file: Path, source: str, out: Path, reporter: Reporter, flow: bool = False) -> dict[str, Any]:
     """Writes a model folder: of a pretraining checkpoint one that `--from` takes, of a classifier one that `--model` takes.
 
     Args:
@@ -43,6 +44,7 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         source: a key of `SOURCES`.
         out: the model folder; an existing model folder is replaced.
         reporter: told what was written.
+        flow: whether it was trained on optical flow, which a checkpoint does not say.
 
     Returns:
         where the model is, and how many tensors and parameters it has.
@@ -56,7 +58,11 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     places, left_out = (CLASSIFIER, ()) if classifier else (PRETRAINED, TRAINING)
     weights = files.place_tensors(tensors, places, source, file, _module, left_out)
     saved = {"library": "vid", **(_classifier(weights, file) if classifier else _pretrained(weights, file))}
-    saved |= {"preprocessing": preprocessing(), "provenance": {"source": source, "file": file.name}}
+    if flow:
+        weights = files.swap_flow_channels(weights, STEM)
+    shown = files.flow_preprocessing(preprocessing()) if flow else preprocessing()
+    saved |= {"preprocessing": shown, "provenance": {"source": source, "file": file.name}}
+    saved |= {} if classifier else {"view": "flow" if flow else "rgb"}
     facts = {"converted from": file.name, "source": SOURCES[source], "encoder": "S3D", "licence": "that of the source"}
     use = "vid eval classify --model {} --data VAL" if classifier else "vid finetune --preset classify/... --from {} --data TRAIN --val VAL"
     save_model(out, weights, saved, card("CoCLR video encoder", facts, use.format(out.name), {"tags": ["video", "contrastive-learning"]}))
@@ -124,6 +130,7 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
     model = saved_settings(saved, str(reference)) if saved["task"] in ("contrastive", "classify") else None
     if not isinstance(model, S3DConfig) or model.width != 1:
         raise UsageError(f"{reference} is not an S3D of {kind} at its published width", "--to onnx takes any encoder")
+    weights = files.public_flow_weights(weights, STEM, saved["preprocessing"], preprocessing(), reporter)
     tensors = _public_names(weights, saved["task"] == "classify", str(reference))
     with replacing_folder(out) as partial:
         torch.save({"epoch": 0, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, partial / FILE)

@@ -14,6 +14,8 @@ import torch
 
 from tasks.core.checkpoint import CONFIG, WEIGHTS, check_fits
 from tasks.core.errors import InputError, UsageError
+from tasks.core.flow.flow_config import FlowSettings
+from tasks.core.reporter import Reporter
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -197,3 +199,38 @@ def check_source(build: Callable[[], Any], weights: Tensors, source: Path) -> No
         check_fits(build, weights, str(source))
     except UsageError as error:
         raise InputError(error.message, error.hint) from None
+
+
+def swap_flow_channels(weights: Tensors, stem: str) -> Tensors:
+    """Weights of a network on flow as the public code of MemDPC and CoCLR has them, from ours, or the other way round.
+
+    There pictures of flow hold (128, v, u), here (u, v, 128): the input channels of the first convolution run backwards.
+
+    Args:
+        weights: by name.
+        stem: name of the first convolution's weight, (out, 3, ...).
+    """
+    return {**weights, stem: weights[stem].flip(1).contiguous()}
+
+
+def flow_preprocessing(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """The `preprocessing` of a network on flow with `swap_flow_channels`; means and deviations go with their channels."""
+    flow = {"compute": FlowSettings().model_dump(mode="json"), "frames": False, "channels": 3}
+    return {**preprocessing, "flow_input": flow, "mean": preprocessing["mean"][::-1], "std": preprocessing["std"][::-1]}
+
+
+def public_flow_weights(weights: Tensors, stem: str, preprocessing: dict[str, Any], like: dict[str, Any], reporter: Reporter) -> Tensors:
+    """Weights for the public code: where a network sees flow, with its channels as there.
+
+    Args:
+        weights: ours.
+        stem: as `swap_flow_channels`.
+        preprocessing: of the model.
+        like: that of the public code, with its `mean` and `std`.
+        reporter: warned where the network expects other means and deviations than the public code gives it.
+    """
+    if not preprocessing.get("flow_input"):
+        return weights
+    if any(list(preprocessing[name]) != like[name][::-1] for name in ("mean", "std")):
+        reporter.warn("the public code normalises u and the constant otherwise than this network was trained with: features differ")
+    return swap_flow_channels(weights, stem)

@@ -45,6 +45,7 @@ PLACES = {  # (source, classifier) -> what begins their names, and ours
 HEAD = {"final_bn.": "head.norm.", "final_fc.1.": "head.linear."}
 CELLS = ("ConvGRUCell_00.", "cell_list.0.")
 """The one cell of an aggregator goes by two names there."""
+STEM = "encoder.backbone.conv1.weight"
 WRAPPED = "module."
 """Begins every name of a network that was trained on several GPUs."""
 STATISTICS = {"running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0}
@@ -54,7 +55,7 @@ IMAGE = {"resnet18": 128, "resnet34": 224}
 """Side of the input of the published networks, px; a checkpoint does not say."""
 
 
-def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str, Any]:
+def convert(file: Path, source: str, out: Path, reporter: Reporter, flow: bool = False) -> dict[str, Any]:
     """Writes a model folder: of a pretraining checkpoint one that `--from` takes, of a classifier one that `--model` takes.
 
     Args:
@@ -62,6 +63,7 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
         source: a key of `SOURCES`.
         out: the model folder; an existing model folder is replaced.
         reporter: told what was written.
+        flow: whether it was trained on optical flow, which a checkpoint does not say.
 
     Returns:
         where the model is, and how many tensors and parameters it has.
@@ -76,7 +78,10 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     weights = files.place_tensors(tensors, places, source, file, _inner)
     model = _architecture(weights, file)
     weights = _with_statistics(weights)
-    saved = {"library": "vid", "architecture": model.model_dump(), "preprocessing": _preprocessing(model)}
+    shown = _preprocessing(model)
+    if flow:
+        weights, shown = files.swap_flow_channels(weights, STEM), files.flow_preprocessing(shown)
+    saved = {"library": "vid", "architecture": model.model_dump(), "preprocessing": shown}
     saved |= _classifier(weights, source, model, file) if classifier else _pretraining(weights, source, model, file)
     saved["provenance"] = {"source": source, "file": file.name}
     facts = {"converted from": file.name, "source": SOURCES[source], "encoder": f"2D3D-{model.size}, width {model.width}"}
@@ -95,7 +100,7 @@ def _inner(name: str) -> str:
 
 def _architecture(weights: Tensors, file: Path) -> R2D3DConfig:
     """What shapes and names say of the encoder; the rest is as published."""
-    stem = weights.get("encoder.backbone.conv1.weight")
+    stem = weights.get(STEM)
     if stem is None or stem.ndim != 5:
         raise InputError(f"{file} has no 2D3D-ResNet")
     size = "resnet34" if any(name.startswith("encoder.backbone.layer3.5.") for name in weights) else "resnet18"
@@ -163,7 +168,7 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
     folder = find_model(str(reference))
     files.check_out(out, folder, (FILE,))
     saved, weights = load_config(folder), load_weights(folder)
-    tensors = _public_names(saved, weights, kind, str(reference))
+    tensors = _public_names(saved, weights, kind, str(reference), reporter)
     size = saved["architecture"]["size"]
     network = {"backbone" if kind == "memdpc" and saved["task"] == "classify" else "net": size}
     with replacing_folder(out) as partial:
@@ -172,7 +177,7 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
     return {"file": str(out / FILE), "tensors": len(tensors), "network": size}
 
 
-def _public_names(saved: Mapping[str, Any], weights: Tensors, kind: str, reference: str) -> Tensors:
+def _public_names(saved: Mapping[str, Any], weights: Tensors, kind: str, reference: str, reporter: Reporter) -> Tensors:
     """The tensors of a model under the names of a public checkpoint; UsageError where it has none of them."""
     classifier = saved["task"] == "classify"
     model = saved_settings(saved, reference) if classifier or saved["task"] == "predictive" else None
@@ -185,6 +190,7 @@ def _public_names(saved: Mapping[str, Any], weights: Tensors, kind: str, referen
         raise UsageError(
             f"the head of {reference} has no batch norm, which that of {kind} has", "train it with head.norm=batch, affine=true"
         )
+    weights = files.public_flow_weights(weights, STEM, saved["preprocessing"], _preprocessing(model), reporter)
     places = {ours: theirs for theirs, ours in {**PLACES[kind, classifier], **(HEAD if classifier else {})}.items()}
     wrapped = WRAPPED if kind == "dpc" else ""
     found: Tensors = {}

@@ -106,3 +106,27 @@ def test_other_encoders_have_no_public_names(tmp_path):
     save_model(tmp_path / "tiny", weights, {**saved, "preprocessing": {}, "provenance": {}}, "# card\n")
     with pytest.raises(UsageError, match="not an S3D of coclr at its published width"):
         export(tmp_path / "tiny", "coclr", tmp_path / "out", Quiet())
+
+
+def test_a_network_on_public_flow_gives_the_same_on_ours(theirs, tmp_path):
+    """Their pictures hold (128, v, u), ours (u, v, 128), and every channel is normalised with the numbers of its place there."""
+    told = main(["convert", str(written(tmp_path, theirs)), "--from", "coclr", "--flow", "-o", str(tmp_path / "flow"), "-q"])
+    assert told == 0
+    convert(tmp_path / "ckpt.pth.tar", "coclr", tmp_path / "public", Quiet())
+    ours, public = load_encoder(tmp_path / "flow"), load_encoder(tmp_path / "public")
+    saved = load_config(tmp_path / "flow")
+    assert (saved["view"], saved["preprocessing"]["flow_input"]["channels"]) == ("flow", 3)
+    pictures = torch.rand(1, 8, 3, 32, 32)  # (u, v, 128)
+
+    def normalised(shown: torch.Tensor, folder: str) -> torch.Tensor:
+        look = load_config(tmp_path / folder)["preprocessing"]
+        mean, std = (torch.tensor(look[name]).view(3, 1, 1) for name in ("mean", "std"))
+        return (shown - mean) / std
+
+    with torch.no_grad():
+        found = ours(normalised(pictures, "flow"))["pooled"]
+        expected = public(normalised(pictures.flip(2), "public"))["pooled"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    export(tmp_path / "flow", "coclr", tmp_path / "back", Quiet())
+    back = torch.load(tmp_path / "back" / FILE, weights_only=True)["state_dict"]
+    assert all(torch.equal(back[name], theirs[name]) for name in theirs)

@@ -75,6 +75,24 @@ def test_there_and_back(layout, legacy, tmp_path):
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in back["state_dict"].items())
 
 
+def test_a_network_on_public_flow_gives_the_same_on_ours(tmp_path):
+    """Their pictures hold (128, v, u), ours (u, v, 128), and every channel is normalised with the numbers of its place there."""
+    tensors = public("memdpc")
+    file = save(tmp_path / "c.pth.tar", tensors)
+    assert app.main(["convert", str(file), "--flow", "-o", str(tmp_path / "flow"), "-q"]) == 0
+    convert(file, "memdpc", tmp_path / "public", Quiet())
+    pictures, found = torch.rand(1, 40, 3, 32, 32), {}
+    for folder, shown in (("flow", pictures), ("public", pictures.flip(2))):
+        look = load_config(tmp_path / folder)["preprocessing"]
+        mean, std = (torch.tensor(look[name]).view(3, 1, 1) for name in ("mean", "std"))
+        found[folder] = load_encoder(tmp_path / folder)((shown - mean) / std)["map"].detach()
+    torch.testing.assert_close(found["flow"], found["public"], rtol=1e-4, atol=1e-5)
+    export(tmp_path / "flow", "memdpc", tmp_path / "back", Quiet())
+    back = torch.load(tmp_path / "back" / FILE, weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in back.items())
+    assert app.main(["convert", str(tmp_path / "flow"), "--to", "memdpc", "--flow", "-o", str(tmp_path / "x"), "-q"]) == 2
+
+
 def test_what_a_checkpoint_says_of_itself(tmp_path):
     for layout, statistics, directions, method in (("dpc", "batch", False, "dpc"), ("memdpc", "running", True, "memdpc")):
         convert(save(tmp_path / "c.pth.tar", public(layout)), layout, tmp_path / layout, Quiet())

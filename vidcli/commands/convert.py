@@ -49,17 +49,20 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder to write.")],
     kind: Annotated[str, typer.Option("--from", metavar="KIND", help=f"auto, vid, {', '.join(KINDS)}.")] = "auto",
     to: Annotated[str | None, typer.Option(metavar="KIND", help=f"{', '.join(TO)} [default: vid, for weights of others].")] = None,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="The weights, of dpc, memdpc or coclr, were trained on optical flow: files do not say it.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
     """Convert, check and report."""
     reporter = console()
-    reporter.result(convert(source, kind, to, out, reporter), "result")
+    reporter.result(convert(source, kind, to, out, reporter, flow), "result")
     return 0
 
 
-def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) -> dict[str, Any]:
+def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any, flow: bool = False) -> dict[str, Any]:
     """Converts by the tables above; raises UsageError where they have no way."""
     from tasks.core.errors import UsageError
 
@@ -71,6 +74,8 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
     if is_model(path):
         if kind not in ("auto", "vid"):
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
+        if flow:
+            raise UsageError(f"{source} is a model folder, which says itself what it sees", "leave --flow out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
         if to in PUBLIC:
@@ -83,7 +88,9 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any) ->
     found, task = recognise(path)
     if kind not in ("auto", found):
         raise UsageError(f"{source} looks like {found}, not {kind}", f"--from {found}")
-    return converter(task).convert(path, found, out, reporter)
+    if flow and found not in PUBLIC:
+        raise UsageError(f"--flow does not go with {found}", f"it is for {', '.join(PUBLIC)}")
+    return converter(task).convert(path, found, out, reporter, **({"flow": True} if flow else {}))
 
 
 def export_transformers(model: Path, out: Path, reporter: Any) -> dict[str, Any]:
