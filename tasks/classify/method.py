@@ -46,8 +46,7 @@ class Classification(Method):
         named = list(self.classifier.named_parameters())
         if self.head_lr_scale == 1:
             return {MAIN: OptimizerSpec.of(groups_of(named), optim)}
-        own, head = ([pair for pair in named if pair[0].startswith("encoder.") == inside] for inside in (True, False))
-        faster = [
-            {**group, "name": f"head-{group['name']}", "lr_scale": group["lr_scale"] * self.head_lr_scale} for group in groups_of(head)
-        ]
-        return {MAIN: OptimizerSpec.of([*groups_of(own), *faster], optim)}
+        own, head = (groups_of([pair for pair in named if pair[0].startswith("encoder.") == inside]) for inside in (True, False))
+        for group in head:
+            group["name"], group["lr_scale"] = f"head-{group['name']}", group["lr_scale"] * self.head_lr_scale
+        return {MAIN: OptimizerSpec.of([*own, *head], optim)}
