@@ -76,14 +76,24 @@ class FinetuneConfig(Training):
     _family = field_validator("model", mode="before")(family_given)
 
 
+class PageConfig(Config):
+    """The page of nearest neighbours (`--write html`)."""
+
+    queries: int = Field(24, ge=1, description="videos shown, half of them with a first neighbour of another class where there are as many")
+    neighbours: int = Field(5, ge=1, description="nearest training videos shown of each")
+    seed: int = Field(0, ge=0, description="of the draw of queries")
+
+
 class EvalConfig(Config):
     """`vid eval classify`.
 
     `finetuned` tests a classifier; `knn` and `retrieval` use frozen features of any encoder, with `data.train` as the gallery. Several
-    models (two streams, say) are tested together: their probabilities, or similarities, are averaged.
+    models (two streams, say) are tested together: their probabilities, or similarities, are averaged. Models to compare with are tested
+    one by one on the same videos.
     """
 
     model: tuple[str, ...] = Field(min_length=1, description="model folders, run folders or hf:// ids; each sees videos in its own way")
+    compare: tuple[str, ...] = Field((), description="knn, retrieval: models whose numbers and neighbours stand beside those of `model`")
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
     data: OneStream = DataConfig(clip={})
@@ -95,11 +105,18 @@ class EvalConfig(Config):
     batch_size: int = Field(8, ge=1, description="videos per batch")
     strict: bool = False
     save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
+    page: PageConfig = PageConfig()
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "compare", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _neighbours(self):
+        if self.compare and self.protocol == "finetuned":
+            raise ValueError("compare stands beside knn and retrieval: set protocol to one of them, or test each classifier by itself")
+        return self
 
 
 CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}

@@ -40,9 +40,12 @@ def test_fine_tuning_trains_every_layer_and_testing_repeats_its_number(place, tu
     assert not any(torch.equal(before[name], after[name]) for name in weights)
     saved = json.loads((folder / "ft/model/config.json").read_text())
     assert (saved["architecture"]["family"], saved["preprocessing"]["image_size"]) == ("resnet", SIZE)
-    words = ("--clips", 2, "--crops", 1, "--workers", 0, "--json")
+    words = ("--clips", 2, "--crops", 1, "--workers", 0, "--json", "--out", folder / "tested", "--write", "csv")
     found = vid("eval", "classify", "--model", folder / "ft", "--data", manifest, *words)
     assert {name: found[name] for name in ("top1", "top5", "n")} == {name: tuned[name] for name in ("top1", "top5", "n")}
+    rows = list(csv.DictReader((folder / "tested/finetuned.csv").open()))
+    assert 100 * np.mean([row["label"] == row["predicted"] for row in rows]) == pytest.approx(found["top1"])
+    assert json.loads((folder / "tested/finetuned.json").read_text()) == found
 
 
 def test_from_scratch_by_settings(place, tmp_path):

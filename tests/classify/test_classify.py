@@ -9,12 +9,11 @@ from pinned import same_everywhere
 from safetensors.torch import load_file
 
 from tasks.classify.config import FinetuneConfig, HeadConfig
-from tasks.classify.evaluate import model_data
 from tasks.classify.heads import HEADS
 from tasks.classify.method import Classification
 from tasks.classify.model import Classifier
 from tasks.classify.similarity import cosine
-from tasks.classify.views import collect
+from tasks.classify.views import collect, model_data
 from tasks.core.checkpoint import save_model
 from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.engine.method import Progress
