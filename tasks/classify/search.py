@@ -14,6 +14,7 @@ from tasks.classify.similarity import cosine
 from tasks.classify.views import Outputs, check_some, check_views, collect, model_data, rounds_of, view_batches
 from tasks.core.clips.prepare import view_transform
 from tasks.core.data.rows import Row, Rows
+from tasks.core.engine import setup
 from tasks.core.errors import UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
 from tasks.core.report.outputs import readable
@@ -75,18 +76,16 @@ def search(config: EvalConfig, rows: Rows, device: torch.device, stop: Callable,
     methods |= {model: alone[model] for model in config.compare}
     numbers = {name: measure(config, similarity, queries, gallery, len(labels)) for name, similarity in methods.items()}
     first, *others = numbers.items()
-    facts = {"n": len(queries.labels), "n_gallery": len(gallery.labels), "center": config.center}
+    facts = {"n": len(queries.labels), "n_gallery": len(gallery.labels), "center": config.center, **setup.drawn(config)}
     found = Search(queries, gallery, rows, gallery_rows, labels, methods, numbers)
     return {**first[1], **facts, **({"compared": dict(others)} if others else {})}, found
 
 
 def read_gallery(config: EvalConfig, rows: Rows) -> tuple[Rows, list[str]]:
     """(rows of the gallery, names of its classes); the test videos have no others."""
-    from tasks.core.data.manifest import read_sources
-
     if not config.data.train:
         raise UsageError(f"protocol {config.protocol} compares with a gallery", "add --gallery PATH (the training videos)")
-    gallery = read_sources(config.data.train, "train")
+    gallery = setup.training_rows(config.data)
     labels = labelled(gallery, "gallery")
     labelled(rows, "test", labels)
     return gallery, labels

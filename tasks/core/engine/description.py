@@ -59,8 +59,9 @@ def provenance(run: Run, config: Config) -> dict[str, Any]:
     """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
     facts = run.facts()
     kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
+    drawn = {"fraction": facts["fraction"]} if "fraction" in facts else {}
     init = facts.get("pinned", {}).get(config.init, config.init)
-    return {**{k: facts.get(k) for k in kept}, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
+    return {**{k: facts.get(k) for k in kept}, **drawn, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
 
 
 def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:

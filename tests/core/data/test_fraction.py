@@ -1,0 +1,48 @@
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from tasks.core.data.fraction import draw_fraction, fraction_text
+from tasks.core.data.rows import Row, Rows
+
+ROWS = Rows.of([Row(f"/v/{i}.mp4", label) for i, label in enumerate("aaaaaaaaaabbbbbbbbbbbbbbbbbbbbcdd" + 10 * "x")])
+ROWS = Rows.of([Row(row.path, None if row.label == "x" else row.label) for row in ROWS])
+
+
+@pytest.mark.parametrize(
+    ("fraction", "expected"),
+    [
+        (0.1, {"a": 1, "b": 2, "c": 1, "d": 1, None: 1}),
+        (0.25, {"a": 3, "b": 5, "c": 1, "d": 1, None: 3}),
+        (0.5, {"a": 5, "b": 10, "c": 1, "d": 1, None: 5}),
+        (0.001, {"a": 1, "b": 1, "c": 1, "d": 1, None: 1}),
+    ],
+)
+def test_every_class_gives_its_share_and_at_least_one(fraction, expected):
+    assert Counter(row.label for row in draw_fraction(ROWS, fraction, 0)) == expected
+
+
+def test_the_draw_is_seeded_and_keeps_the_order():
+    paths = [[row.path for row in draw_fraction(ROWS, 0.5, seed)] for seed in (0, 0, 1)]
+    assert paths[0] == paths[1] != paths[2]
+    place = {row.path: number for number, row in enumerate(ROWS)}
+    assert sorted(paths[0], key=place.get) == paths[0]
+
+
+def test_a_smaller_share_is_part_of_a_larger_one():
+    shares = [{row.path for row in draw_fraction(ROWS, fraction, 3)} for fraction in (0.1, 0.2, 0.5, 1.0)]
+    assert all(small < large for small, large in pairwise(shares))
+    assert draw_fraction(ROWS, 1.0, 0) is ROWS
+
+
+def test_classes_do_not_share_a_draw():
+    """Two classes of the same size: the places that are kept differ."""
+    rows = Rows.of([Row(f"{label}/{i}", label) for label in "ab" for i in range(40)])
+    kept = {label: {row.path[2:] for row in draw_fraction(rows, 0.5, 0) if row.label == label} for label in "ab"}
+    assert kept["a"] != kept["b"]
+
+
+def test_what_is_said():
+    assert fraction_text(0.1, 4) == "10 % of every class, drawn with seed 4"
+    assert fraction_text(1.0, 4) == ""
