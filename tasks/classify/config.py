@@ -69,6 +69,9 @@ class FinetuneConfig(Training):
 
     model: AnyEncoder | None = Field(None, discriminator="family", description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
+    discrepancy: bool = Field(
+        False, description="from a pretrained dpc or memdpc: the head sees how predictions differ from what comes, not contexts"
+    )
     views: ViewConfig = ViewConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
