@@ -51,6 +51,8 @@ def architecture(config: FinetuneConfig) -> Any:
 
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    if config.discrepancy and not config.init:
+        raise UsageError("discrepancy looks at the predictions of a pretrained model", "add --from RUN, or set model.family=discrepancy")
     model = architecture(config)
     if model.frames not in (None, config.data.clip.frames):
         raise UsageError(
@@ -58,8 +60,6 @@ def check(config: FinetuneConfig) -> None:
         )
     if hasattr(model, "check_clip"):
         model.check_clip(config.data.clip.frames)
-    if config.discrepancy and not config.init:
-        raise UsageError("discrepancy looks at the predictions of a pretrained model", "add --from RUN, or set model.family=discrepancy")
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:

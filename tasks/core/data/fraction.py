@@ -1,4 +1,4 @@
-"""A share of the training rows: how well does a model learn from few labels?"""
+"""Fewer training rows than there are, and more: a share of every class, and as many of every class."""
 
 import numpy as np
 
@@ -26,6 +26,24 @@ def draw_fraction(rows: Rows, fraction: float, seed: int) -> Rows:
             count = max(1, int(np.floor(fraction * len(members) + 0.5)))
             kept[np.random.default_rng([seed, number + 1]).permutation(members)[:count]] = True
     return rows.at(kept)
+
+
+def balance_classes(rows: Rows, seed: int) -> Rows:
+    """As many rows of every class as the largest has: those of the others occur several times, as evenly as they can.
+
+    Args:
+        rows: all with a label; a list without labels is one class, and is left alone.
+        seed: of the choice of rows that occur once more than others.
+    """
+    classes, names = rows.codes("label")
+    counts = np.bincount(classes + 1, minlength=len(names) + 1)
+    most, places = counts.max(), []
+    for number in np.flatnonzero(counts) - 1:
+        members = np.flatnonzero(classes == number)
+        whole, rest = divmod(most, len(members))
+        more = np.random.default_rng([seed, int(number) + 1]).permutation(members)[:rest]
+        places += [np.repeat(members, whole), more]
+    return rows if most * np.count_nonzero(counts) == len(rows) else rows.at(np.sort(np.concatenate(places)))
 
 
 def fraction_text(fraction: float, seed: int) -> str:

@@ -32,13 +32,18 @@ from tasks.core.world import world
 
 
 def training_rows(data: DataConfig) -> list:
-    """Rows of the training set, or the share of them that `data.fraction` draws; UsageError when none was given."""
-    from tasks.core.data.fraction import draw_fraction
+    """Rows of the training set, or the share of them that `data.fraction` draws, repeated where `data.balance` says so.
+
+    Raises:
+        UsageError: none were given.
+    """
+    from tasks.core.data.fraction import balance_classes, draw_fraction
     from tasks.core.data.manifest import read_sources
 
     if not data.train:
         raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
-    return draw_fraction(read_sources(data.train, "train"), data.fraction, data.fraction_seed)
+    rows = draw_fraction(read_sources(data.train, "train"), data.fraction, data.fraction_seed)
+    return balance_classes(rows, data.fraction_seed) if data.balance else rows
 
 
 def check_flow_input(init: str, flow: str | None) -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from tasks.core.data.fraction import draw_fraction, fraction_text
+from tasks.core.data.fraction import balance_classes, draw_fraction, fraction_text
 from tasks.core.data.rows import Row, Rows
 
 ROWS = Rows.of([Row(f"/v/{i}.mp4", label) for i, label in enumerate("aaaaaaaaaabbbbbbbbbbbbbbbbbbbbcdd" + 10 * "x")])
@@ -46,3 +46,20 @@ def test_classes_do_not_share_a_draw():
 def test_what_is_said():
     assert fraction_text(0.1, 4) == "10 % of every class, drawn with seed 4"
     assert fraction_text(1.0, 4) == ""
+
+
+def test_balancing_repeats_the_rows_of_rarer_classes_evenly():
+    rows = Rows.of([Row(f"{label}{i}", label) for label, count in (("a", 7), ("b", 3), ("c", 1)) for i in range(count)])
+    found = [row.path for row in balance_classes(rows, 0)]
+    assert Counter(path[0] for path in found) == {"a": 7, "b": 7, "c": 7}
+    assert sorted(Counter(path for path in found if path[0] == "b").values()) == [2, 2, 3]
+    assert found == sorted(found)  # the order of the list
+    assert [row.path for row in balance_classes(rows, 0)] == found
+    twice = [Counter(row.path for row in balance_classes(rows, seed) if row.label == "b") for seed in range(8)]
+    assert len({count.most_common(1)[0][0] for count in twice}) > 1
+
+
+def test_equal_classes_and_no_classes_are_left_alone():
+    for labels in ("aabb", [None] * 4):
+        rows = Rows.of([Row(str(i), label) for i, label in enumerate(labels)])
+        assert balance_classes(rows, 0) is rows
