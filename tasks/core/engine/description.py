@@ -59,7 +59,7 @@ def provenance(run: Run, config: Config) -> dict[str, Any]:
     """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
     facts = run.facts()
     kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
-    drawn = {"fraction": facts["fraction"]} if "fraction" in facts else {}
+    drawn = {name: facts[name] for name in ("fraction", "balance") if name in facts}
     init = facts.get("pinned", {}).get(config.init, config.init)
     return {**{k: facts.get(k) for k in kept}, **drawn, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
 

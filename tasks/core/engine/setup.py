@@ -200,12 +200,17 @@ def plan(method: Callable[[], Method], config: Any, rows: list, micro: int | Non
 
 
 def drawn(config: Any) -> dict[str, str]:
-    """Row `fraction` of what is reported, where a run is fed a share of its training set; else nothing."""
+    """What is reported where a run is not fed its training set as it is: `fraction`, the share of it; `balance`, that rows are repeated."""
     from tasks.core.data.fraction import fraction_text
 
     data = getattr(config, "data", None)
-    text = fraction_text(data.fraction, data.fraction_seed) if isinstance(data, DataConfig) else ""
-    return {"fraction": text} if text else {}
+    if not isinstance(data, DataConfig):
+        return {}
+    texts = {
+        "fraction": fraction_text(data.fraction, data.fraction_seed),
+        "balance": "rows of rarer classes repeated" if data.balance else "",
+    }
+    return {name: text for name, text in texts.items() if text}
 
 
 def count_parameters(module: torch.nn.Module) -> tuple[int, int]:
@@ -248,7 +253,7 @@ def train(
         run.record_data(rows)
         run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **drawn(config), **facts)
     size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
-    share = "".join(f" ({text})" for text in drawn(config).values())
+    share = f" ({', '.join(drawn(config).values())})" if drawn(config) else ""
     counted = "" if rows is None else f", {len(rows)} videos{share}"
     precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
     run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {precision}")
