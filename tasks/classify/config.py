@@ -115,6 +115,10 @@ class EvalConfig(Config):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    def models(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.model, *self.compare)))
+
     @model_validator(mode="after")
     def _neighbours(self):
         if self.compare and self.protocol == "finetuned":

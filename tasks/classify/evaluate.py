@@ -70,6 +70,7 @@ def run(config: EvalConfig, reporter: Reporter, output: Output | None = None) ->
     output = output or Output()
     if "html" in output.kinds and config.protocol == "finetuned":
         raise UsageError("the page shows nearest neighbours, which a classifier has not", "use --protocol retrieval or knn, or --write csv")
+    check_flow(config)
     join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = read_sources(config.data.val, "val")
@@ -106,6 +107,13 @@ def run(config: EvalConfig, reporter: Reporter, output: Output | None = None) ->
     return {**result, "files": write_search(output, result, found, config, reporter)}
 
 
+def check_flow(config: EvalConfig) -> None:
+    """UsageError where flow is given and none of several models was trained on it."""
+    seen = (load_config(find_model(model)).get("preprocessing", {}).get("flow_input") for model in config.models())
+    if config.data.flow is not None and len(config.models()) > 1 and not any(seen):
+        raise UsageError("data.flow is given, and none of the models was trained on optical flow", "leave data.flow out")
+
+
 def _one_or_all(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else list(values)
 
@@ -127,7 +135,7 @@ def _probabilities(
     """Probabilities of one model, its classes in the order of `labels`."""
     classifier, saved = load_classifier(model, device)
     labelled(rows, "test", labels)
-    data, augment = model_data(config.data, saved["preprocessing"], config.views.crops)
+    data, augment = model_data(config.data, saved["preprocessing"], config.views.crops, len(config.models()) > 1)
     check_views(config.views, data.clip, augment.crop)
     size = saved["preprocessing"]["image_size"]
     outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter)

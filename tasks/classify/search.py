@@ -66,7 +66,7 @@ def search(config: EvalConfig, rows: Rows, device: torch.device, stop: Callable,
         InputError: no video could be read, or labels that the gallery has not.
     """
     gallery_rows, labels = read_gallery(config, rows)
-    models = list(dict.fromkeys((*config.model, *config.compare)))
+    models = config.models()
     pairs = [_pair(config, model, rows, gallery_rows, labels, device, stop, reporter) for model in models]
     queries, gallery, aligned = align_similarities(pairs)
     check_some(queries)
@@ -114,7 +114,7 @@ def features(
     config: EvalConfig, encoder: VideoEncoder, rows: Rows, labels: list[str], device: torch.device, stop: Callable, reporter: Reporter
 ) -> Outputs:
     """Pooled features of every video, averaged over views, `(n, dim)`."""
-    data, augment = model_data(config.data, encoder.preprocessing, config.views.crops)
+    data, augment = model_data(config.data, encoder.preprocessing, config.views.crops, len(config.models()) > 1)
     check_views(config.views, data.clip, augment.crop)
     transform = view_transform(encoder.preprocessing, config.views.crops)
 

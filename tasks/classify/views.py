@@ -55,15 +55,23 @@ class Outputs:
         )
 
 
-def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1) -> tuple[DataConfig, AugmentConfig]:
-    """The reading and normalisation that a model was trained with; an explicit stride in `data` wins."""
+def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1, several: bool = False) -> tuple[DataConfig, AugmentConfig]:
+    """The reading and normalisation that a model was trained with; an explicit stride in `data` wins.
+
+    Args:
+        data: as configured.
+        preprocessing: of the model's config.json.
+        crops: squares of a clip.
+        several: it is one of several models; the flow of `data` is for those that were trained on flow.
+    """
     clip = data.clip
     if clip.stride_frames is None and clip.stride_s is None:
         clip = clip_of(preprocessing)
     else:
         clip = clip.model_copy(update={"frames": preprocessing["frames"]})
     short = data.short_side or short_side_of(preprocessing, crops)
-    flow = flow_for_model(data.flow, preprocessing)
+    given = None if several and not preprocessing.get("flow_input") else data.flow
+    flow = flow_for_model(given, preprocessing)
     return data.model_copy(update={"clip": clip, "short_side": short, "flow": flow}), squares_of(preprocessing)
 
 

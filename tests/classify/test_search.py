@@ -14,7 +14,7 @@ from tasks.classify.page import chosen, hits, strip, write_page
 from tasks.classify.search import Search, name_of
 from tasks.classify.views import Outputs
 from tasks.classify.writers import COLUMNS, write_neighbours
-from tasks.core.data.manifest import read_sources
+from tasks.core.data.manifest import read_manifest, read_sources, write_manifest
 from tasks.core.data.rows import Row, Rows
 from tasks.core.data.synthetic import render_motion_set
 from tasks.core.reporter import Quiet
@@ -168,3 +168,32 @@ def test_what_cannot_be_asked_for(place, capsys, tmp_path):
     ):
         assert main([*base, *words]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_flow_from_a_folder_is_for_the_model_that_was_trained_on_it(place, tmp_path, capsys):
+    from tasks.core.clips.config import FlowInput
+    from tasks.core.clips.prepare import flow_input
+    from vidcli.app import main
+
+    few = [row for row in read_manifest(place[1]) if row.label in ("up", "down") and row.split != "unlabelled"]
+    place = place[0], tmp_path / "few.csv"
+    write_manifest(few, place[1])
+    vid("data", "flow", place[1], "-o", tmp_path / "flow", "--method", "dis", "--short-side", 32, "--workers", 0, "--json")
+    encoder_folder(tmp_path / "stream", "s3d", "contrastive", flow_input=flow_input(FlowInput(folder=str(tmp_path / "flow"), frames=False)))
+    flow = ("--set", f"data.flow.folder={tmp_path / 'flow'}", "--set", "data.flow.frames=false")
+    frozen = words_of(place, ("model", "one"), ("compare", tmp_path / "stream"))
+    ranks = ("r@1", "r@5", "r@10", "r@20")
+    both = vid("eval", "classify", *frozen, *flow)
+    alone = vid("eval", "classify", *words_of(place, ("model", tmp_path / "stream")), *flow)
+    assert [both[r] for r in ranks] == [vid("eval", "classify", *words_of(place, ("model", "one")))[r] for r in ranks]
+    assert [both["compared"][str(tmp_path / "stream")][r] for r in ranks] == [alone[r] for r in ranks]
+    for words in (words_of(place, ("model", "one"), ("compare", "two")), words_of(place, ("model", "one"))):
+        assert main([str(word) for word in ("eval", "classify", *words, *flow)]) == 2
+        assert "trained" in capsys.readouterr().err
+
+
+def test_a_preset_of_testing_and_what_overrides_it(place):
+    words = words_of(place, ("model", "one"))
+    found = vid("eval", "classify", "--preset", "classify/coclr-retrieval", *words, "--windows", "spread")
+    assert (found["center"], found["views"], found["protocol"]) == ("own", "1x1", "retrieval")
+    assert vid("eval", "classify", "--preset", "classify/knn", *words[:2], *words[4:])["protocol"] == "knn"

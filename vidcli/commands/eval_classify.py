@@ -14,6 +14,7 @@ EXAMPLES = options.examples(
     "vid eval classify --model runs/pretrain-masked-tats-tiny --protocol knn --gallery train.csv --data val.csv",
     "vid eval classify --model runs/rgb --model runs/flow --data val.csv --windows half-overlap --crops 10",
     "vid eval classify --model runs/mine --protocol retrieval --center own --gallery train.csv --data val.csv",
+    "vid eval classify --preset classify/coclr-retrieval --model runs/mine --gallery train.csv --data val.csv",
     "vid eval classify --model a --compare b --protocol retrieval --gallery train.csv --data val.csv --out found --write csv,html",
 )
 
@@ -45,6 +46,7 @@ MODEL_HELP = "Model folder, run folder or hf://org/repo[@revision]. Repeated: pr
 def command(
     model: Annotated[list[str], typer.Option(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
+    preset: options.PresetName = None,
     compare: Annotated[list[str] | None, typer.Option(metavar="MODEL", help=COMPARE_HELP)] = None,
     protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval.")] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
@@ -89,7 +91,7 @@ def command(
 
     values = {**locals(), "scores": str(scores) if scores else None}
     flags = options.given_flags(FLAGS, values)
-    resolved = resolve(Given(None, config or (), flags, sets or ()), "eval", "classify")
+    resolved = resolve(Given(preset, config or (), flags, sets or ()), "eval", "classify")
     if write is not None and out is not None and (out.suffix == ".json" or out.is_file()):
         raise UsageError(f"--out {out}: with --write it is a folder", "for example --out found")
     output = output_to(None if write is None else out, write, SUFFIXES, overwrite=True)
