@@ -72,6 +72,7 @@ class FinetuneConfig(Training):
     discrepancy: bool = Field(
         False, description="from a pretrained dpc or memdpc: the head sees how predictions differ from what comes, not contexts"
     )
+    encoder_lr: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of all that is not the head (finetune)")
     views: ViewConfig = ViewConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.classify.config import FinetuneConfig
 from tasks.classify.model import Classifier
@@ -24,7 +25,7 @@ class Classification(Method):
 
     def __init__(self, config: FinetuneConfig, model: Any, n_classes: int):
         super().__init__()
-        self.optim = config.optim
+        self.optim, self.encoder_lr = config.optim, config.encoder_lr
         self.classifier = Classifier(model, n_classes, config.head)
         share_norms(self.classifier)
 
@@ -40,5 +41,17 @@ class Classification(Method):
         def layer_of(name: str) -> int:
             return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
 
-        groups = make_groups(self.classifier.named_parameters(), optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+        groups = [
+            {**group, "lr_scale": group["lr_scale"] * factor}
+            for named, factor in self._parts()
+            for group in make_groups(named, optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+        ]
         return {MAIN: OptimizerSpec.of(groups, optim)}
+
+    def _parts(self) -> list[tuple[list[tuple[str, nn.Parameter]], float]]:
+        """(parameters by name, factor on their learning rate)"""
+        named = list(self.classifier.named_parameters())
+        if self.encoder_lr == 1:
+            return [(named, 1.0)]
+        inner = [(name, parameter) for name, parameter in named if name.startswith("encoder.")]
+        return [(inner, self.encoder_lr), ([item for item in named if not item[0].startswith("encoder.")], 1.0)]

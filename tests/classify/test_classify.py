@@ -48,6 +48,20 @@ def test_loss_is_cross_entropy_with_soft_targets():
     assert torch.allclose(got, torch.nn.functional.cross_entropy(method.classifier(video), target))
 
 
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_encoder_may_learn_slower_than_the_head(layer_decay):
+    config = {"optim": {"layer_decay": layer_decay}, "head": {"drop_path": 0.0}}
+    scales = []
+    for factor in (1.0, 0.1):
+        method = Classification(FinetuneConfig(encoder_lr=factor, **config), VIT, 4)
+        names = {id(parameter): name for name, parameter in method.classifier.named_parameters()}
+        groups = method.optimizers()["main"].groups
+        scales.append({names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]})
+    same, slower = scales
+    assert same.keys() == slower.keys() == set(names.values())
+    assert all(slower[name] == pytest.approx(same[name] * (0.1 if name.startswith("encoder.") else 1)) for name in same)
+
+
 def test_pinned_losses(float64):
     method = same_everywhere(Classification(FinetuneConfig(head={"drop_path": 0.0, "init_scale": 1.0}), VIT, 4))
     groups = method.optimizers()["main"].groups

@@ -56,6 +56,8 @@ def test_a_header_says_command_hardware_cost_and_what_to_expect(name):
         ("classify/memdpc-oops", "discrepancy", True),
         ("classify/memdpc-oops-frozen", "head.mode", "linear"),
         ("classify/coclr-hmdb51", "head.dropout", 0.9),
+        ("classify/coclr-hmdb51", "encoder_lr", 0.1),
+        ("classify/coclr-ucf101", "optim.base_lr", 1e-3),
         ("classify/coclr-linear-hmdb51", "head.norm", "l2-batch"),
         ("classify/memdpc-retrieval", "center", "none"),
         ("classify/coclr-retrieval", "center", "own"),
