@@ -70,8 +70,16 @@ def _splits(file: Path, chosen: str | None) -> dict[str, str] | None:
         if there and chosen not in (None, *there):
             raise UsageError(f"{file.parent} has no list of split '{chosen}'", f"splits there: {', '.join(there)}")
         if there:
-            return {name: split for split, path in there.items() for name in path.read_text(encoding="utf-8").splitlines() if name}
+            return {name: split for split, path in there.items() for name in _names(path)}
     return None
+
+
+def _names(path: Path) -> list[str]:
+    """The lines of a list; InputError where it cannot be read."""
+    try:
+        return [name for line in path.read_text(encoding="utf-8").split("\n") if (name := line.rstrip("\r"))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of videos ({error})") from None
 
 
 def _failure(where: str, video: str, entry: Any) -> tuple[float, float]:

@@ -83,6 +83,12 @@ def test_unfiltered_lists_do_where_there_are_no_others(tmp_path):
     assert Counter(row.split for row in found.rows) == {"train": 13, "val": 17}
 
 
+def test_a_list_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "val.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(InputError, match=r"val.txt: cannot be read as a list"):
+        read(tmp_path)
+
+
 def test_window_and_step_are_chosen(tmp_path):
     rows = read(tmp_path, {"v": video([2.5], 6.0)}, window_s=4.0, step_s=0.5).rows
     assert [(row.start_s, row.end_s, row.label) for row in rows] == [
