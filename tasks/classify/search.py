@@ -15,6 +15,7 @@ from tasks.classify.views import Outputs, check_some, check_views, collect, mode
 from tasks.core.clips.prepare import view_transform
 from tasks.core.data.rows import Row, Rows
 from tasks.core.engine import setup
+from tasks.core.engine.description import drawn
 from tasks.core.errors import UsageError
 from tasks.core.metrics.classification import knn_scores, recall_at, summarize
 from tasks.core.report.outputs import readable
@@ -76,7 +77,7 @@ def search(config: EvalConfig, rows: Rows, device: torch.device, stop: Callable,
     methods |= {model: alone[model] for model in config.compare}
     numbers = {name: measure(config, similarity, queries, gallery, len(labels)) for name, similarity in methods.items()}
     first, *others = numbers.items()
-    facts = {"n": len(queries.labels), "n_gallery": len(gallery.labels), "center": config.center, **setup.drawn(config)}
+    facts = {"n": len(queries.labels), "n_gallery": len(gallery.labels), "center": config.center, **drawn(config)}
     found = Search(queries, gallery, rows, gallery_rows, labels, methods, numbers)
     return {**first[1], **facts, **({"compared": dict(others)} if others else {})}, found
 

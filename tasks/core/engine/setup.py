@@ -17,7 +17,7 @@ from tasks.core.clips.config import DataConfig
 from tasks.core.data.batch import Batch
 from tasks.core.data.sampler import StepSampler
 from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.description import card, preprocessing, provenance
+from tasks.core.engine.description import card, drawn, preprocessing, provenance
 from tasks.core.engine.loop import Evaluate, Trainer
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
@@ -197,20 +197,6 @@ def plan(method: Callable[[], Method], config: Any, rows: list, micro: int | Non
         "checkpoint_mib": round(checkpoint_bytes(parameters, trained, config, best) / 2**20, 1),
         "writes": "config.yaml run.json metrics.jsonl log.txt checkpoints/ model/",
     }
-
-
-def drawn(config: Any) -> dict[str, str]:
-    """What is reported where a run is not fed its training set as it is: `fraction`, the share of it; `balance`, that rows are repeated."""
-    from tasks.core.data.fraction import fraction_text
-
-    data = getattr(config, "data", None)
-    if not isinstance(data, DataConfig):
-        return {}
-    texts = {
-        "fraction": fraction_text(data.fraction, data.fraction_seed),
-        "balance": "rows of rarer classes repeated" if data.balance else "",
-    }
-    return {name: text for name, text in texts.items() if text}
 
 
 def count_parameters(module: torch.nn.Module) -> tuple[int, int]:
