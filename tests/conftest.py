@@ -18,6 +18,7 @@ for folder in (
     "core/audio",
     "core/flow",
     "core/nn",
+    "core/report",
     "masked",
     "classify",
     "boundaries",

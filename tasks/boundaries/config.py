@@ -125,6 +125,8 @@ class FinetuneConfig(Training):
             raise ValueError("augment.crop motion does not go with boundaries: it would differ from window to window")
         if self.augment.flow:
             raise ValueError("augment.flow does not go with boundaries: set it to null")
+        if self.data.fraction < 1 or self.data.balance:
+            raise ValueError("data.fraction and data.balance go by classes, which boundaries have not: set them to 1 and false")
         return self
 
 

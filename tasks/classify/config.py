@@ -30,7 +30,6 @@ class HeadConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last linear layer")
     norm_eps: float = Field(1e-6, gt=0, description="epsilon of the norm behind the pooling; transformers has 1e-5")
     smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
-    lr_scale: float = Field(1.0, gt=0, description="learning rate of the head over that of the network's last layer (finetune)")
 
     @model_validator(mode="after")
     def _fit(self):
@@ -70,6 +69,10 @@ class FinetuneConfig(Training):
 
     model: AnyEncoder | None = Field(None, discriminator="family", description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
+    discrepancy: bool = Field(
+        False, description="from a pretrained dpc or memdpc: the head sees how predictions differ from what comes, not contexts"
+    )
+    encoder_lr: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of all that is not the head (finetune)")
     views: ViewConfig = ViewConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
@@ -77,14 +80,24 @@ class FinetuneConfig(Training):
     _family = field_validator("model", mode="before")(family_given)
 
 
+class PageConfig(Config):
+    """The page of nearest neighbours (`--write html`)."""
+
+    queries: int = Field(24, ge=1, description="videos shown, half of them with a first neighbour of another class where there are as many")
+    neighbours: int = Field(5, ge=1, description="nearest training videos shown of each")
+    seed: int = Field(0, ge=0, description="of the draw of queries")
+
+
 class EvalConfig(Config):
     """`vid eval classify`.
 
     `finetuned` tests a classifier; `knn` and `retrieval` use frozen features of any encoder, with `data.train` as the gallery. Several
-    models (two streams, say) are tested together: their probabilities, or similarities, are averaged.
+    models (two streams, say) are tested together: their probabilities, or similarities, are averaged. Models to compare with are tested
+    one by one on the same videos.
     """
 
     model: tuple[str, ...] = Field(min_length=1, description="model folders, run folders or hf:// ids; each sees videos in its own way")
+    compare: tuple[str, ...] = Field((), description="knn, retrieval: models whose numbers and neighbours stand beside those of `model`")
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
     data: OneStream = DataConfig(clip={})
@@ -96,11 +109,22 @@ class EvalConfig(Config):
     batch_size: int = Field(8, ge=1, description="videos per batch")
     strict: bool = False
     save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
+    page: PageConfig = PageConfig()
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "compare", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    def models(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.model, *self.compare)))
+
+    @model_validator(mode="after")
+    def _neighbours(self):
+        if self.compare and self.protocol == "finetuned":
+            raise ValueError("compare stands beside knn and retrieval: set protocol to one of them, or test each classifier by itself")
+        return self
 
 
 CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}

@@ -22,6 +22,7 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
 from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights, without_projection
+from tasks.core.nn.prediction import discrepancy_settings, discrepancy_weights
 from tasks.core.profile import moved
 from tasks.core.towers.start import differences
 
@@ -34,6 +35,8 @@ def architecture(config: FinetuneConfig) -> Any:
         return config.model
     saved = load_config(find_model(config.init))
     found = without_projection(saved_settings(saved, config.init))
+    if config.discrepancy:
+        found = discrepancy_settings(saved, found, config.init)
     if config.head.mode == "finetune":
         found = finetuned_settings(found)
     if config.model is not None and config.model != found:
@@ -49,11 +52,15 @@ def architecture(config: FinetuneConfig) -> Any:
 
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    if config.discrepancy and not config.init:
+        raise UsageError("discrepancy looks at the predictions of a pretrained model", "add --from RUN, or set model.family=discrepancy")
     model = architecture(config)
     if model.frames not in (None, config.data.clip.frames):
         raise UsageError(
             f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
         )
+    if hasattr(model, "check_clip"):
+        model.check_clip(config.data.clip.frames)
     if config.init:
         setup.check_flow_input(config.init, config.augment.flow)
     if config.head.mode != "finetune" and not config.init:
@@ -109,8 +116,10 @@ def build(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
     weights = {}
     if config.init:
         folder = find_model(config.init)
-        weights = encoder_weights(load_weights(folder))
-        there = saved_settings(load_config(folder), config.init)
+        loaded = load_weights(folder)
+        weights, there = encoder_weights(loaded), saved_settings(load_config(folder), config.init)
+        if config.discrepancy and model.family != there.family:
+            weights, there = discrepancy_weights(loaded), model
         check_fits(lambda: build_for(there, weights), weights, str(folder))
     setup.seed_weights(config)
     method = Classification(config, model, n_classes)

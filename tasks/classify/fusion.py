@@ -33,19 +33,19 @@ def fuse_values(found: Sequence[Outputs]) -> Outputs:
     return _chosen(found, places[0], found[0].values[:0] if values is None else values)
 
 
-def fuse_similarities(found: Sequence[tuple[Outputs, Outputs, np.ndarray]]) -> tuple[Outputs, Outputs, np.ndarray]:
-    """Queries, gallery and the mean similarity `(queries, gallery)`, over the videos that all models could read.
+def align_similarities(found: Sequence[tuple[Outputs, Outputs, np.ndarray]]) -> tuple[Outputs, Outputs, list[np.ndarray]]:
+    """Queries, gallery and the similarity `(queries, gallery)` by each model, over the videos that all of them could read.
 
     Args:
         found: of each model queries, gallery and similarity.
     """
     if len(found) == 1:
-        return found[0]
+        return found[0][0], found[0][1], [found[0][2]]
     sides = [[pair[side] for pair in found] for side in (0, 1)]
     places = [[_places(outputs, _common(side)) for outputs in side] for side in sides]
-    similarity = np.mean([pair[2][np.ix_(rows, columns)] for pair, rows, columns in zip(found, *places, strict=True)], axis=0)
+    similarities = [pair[2][np.ix_(rows, columns)] for pair, rows, columns in zip(found, *places, strict=True)]
     queries, gallery = (_chosen(side, place[0], side[0].values[place[0]]) for side, place in zip(sides, places, strict=True))
-    return queries, gallery, similarity
+    return queries, gallery, similarities
 
 
 def _common(found: Sequence[Outputs]) -> np.ndarray:

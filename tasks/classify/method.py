@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.classify.config import FinetuneConfig
 from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
-from tasks.core.engine.optim import Group, make_groups
+from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.precision import full_precision
 from tasks.core.nn.shared_norm import share_norms
@@ -24,7 +25,7 @@ class Classification(Method):
 
     def __init__(self, config: FinetuneConfig, model: Any, n_classes: int):
         super().__init__()
-        self.optim, self.head_lr_scale = config.optim, config.head.lr_scale
+        self.optim, self.encoder_lr = config.optim, config.encoder_lr
         self.classifier = Classifier(model, n_classes, config.head)
         share_norms(self.classifier)
 
@@ -40,13 +41,17 @@ class Classification(Method):
         def layer_of(name: str) -> int:
             return encoder.layer_of(name.removeprefix("encoder.")) if name.startswith("encoder.") else encoder.depth + 1
 
-        def groups_of(named: list[tuple[str, torch.nn.Parameter]]) -> list[Group]:
-            return make_groups(named, optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+        groups = [
+            {**group, "lr_scale": group["lr_scale"] * factor}
+            for named, factor in self._parts()
+            for group in make_groups(named, optim.weight_decay, layer_of, encoder.depth, optim.layer_decay)
+        ]
+        return {MAIN: OptimizerSpec.of(groups, optim)}
 
+    def _parts(self) -> list[tuple[list[tuple[str, nn.Parameter]], float]]:
+        """(parameters by name, factor on their learning rate)"""
         named = list(self.classifier.named_parameters())
-        if self.head_lr_scale == 1:
-            return {MAIN: OptimizerSpec.of(groups_of(named), optim)}
-        own, head = (groups_of([pair for pair in named if pair[0].startswith("encoder.") == inside]) for inside in (True, False))
-        for group in head:
-            group["name"], group["lr_scale"] = f"head-{group['name']}", group["lr_scale"] * self.head_lr_scale
-        return {MAIN: OptimizerSpec.of([*own, *head], optim)}
+        if self.encoder_lr == 1:
+            return [(named, 1.0)]
+        inner = [(name, parameter) for name, parameter in named if name.startswith("encoder.")]
+        return [(inner, self.encoder_lr), ([item for item in named if not item[0].startswith("encoder.")], 1.0)]

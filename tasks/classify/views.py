@@ -11,8 +11,9 @@ from torch import nn
 
 from tasks.classify.config import ViewConfig
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.prepare import check_crops, clip_of, flow_for_model, short_side_of, squares_of
 from tasks.core.data.batch import size_of
-from tasks.core.errors import UsageError
+from tasks.core.errors import InputError, UsageError
 from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
 from tasks.core.world import world
@@ -54,6 +55,26 @@ class Outputs:
         )
 
 
+def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1, several: bool = False) -> tuple[DataConfig, AugmentConfig]:
+    """The reading and normalisation that a model was trained with; an explicit stride in `data` wins.
+
+    Args:
+        data: as configured.
+        preprocessing: of the model's config.json.
+        crops: squares of a clip.
+        several: it is one of several models; the flow of `data` is for those that were trained on flow.
+    """
+    clip = data.clip
+    if clip.stride_frames is None and clip.stride_s is None:
+        clip = clip_of(preprocessing)
+    else:
+        clip = clip.model_copy(update={"frames": preprocessing["frames"]})
+    short = data.short_side or short_side_of(preprocessing, crops)
+    given = None if several and not preprocessing.get("flow_input") else data.flow
+    flow = flow_for_model(given, preprocessing)
+    return data.model_copy(update={"clip": clip, "short_side": short, "flow": flow}), squares_of(preprocessing)
+
+
 def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
     """UsageError where clips of this kind have no such views.
 
@@ -64,9 +85,13 @@ def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
     """
     if views.windows == "half-overlap" and clip.sampling == "segments":
         raise UsageError("half-overlapping windows need dense clips, these are frames spread over a whole video", "use windows: spread")
-    from tasks.core.clips.prepare import check_crops
-
     check_crops(crop, views.crops)
+
+
+def check_some(outputs: Outputs) -> None:
+    """InputError where no video could be read."""
+    if not len(outputs.values):
+        raise InputError("none of the videos could be read", "run: vid data check MANIFEST")
 
 
 def view_batches(rows: list, data: DataConfig, labels: list[str] | None, batch_size: int, views: ViewConfig) -> Iterator[dict[str, Any]]:

@@ -9,12 +9,13 @@ from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.precision import full_precision
+from tasks.core.nn.prediction import Direction
 from tasks.core.nn.shared_norm import share_norms
 from tasks.core.profile import span
 from tasks.core.world import world
 from tasks.predictive import objective
 from tasks.predictive.config import MemDPCConfig, PretrainConfig
-from tasks.predictive.model import Direction, PredictiveCoder
+from tasks.predictive.model import PredictiveCoder
 
 
 class Prediction(Method):

@@ -95,7 +95,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
         if config.visualize:
             from tasks.predictive.visualize import visualize
 
-            found["picture"] = str(visualize(trainer.evaluated_model.coder, config, rows, run))
+            found["pictures"] = str(visualize(trainer.evaluated_model.coder, config, rows, run))
         return found
 
     return setup.conclude(run, trainer, result)

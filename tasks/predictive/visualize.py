@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.engine.run import Run
+from tasks.core.engine.run import Run, read_metrics
 from tasks.core.files import write_text
 from tasks.predictive import objective
 from tasks.predictive.config import PretrainConfig
@@ -41,22 +41,30 @@ def read_clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
     return torch.cat(found) if found else torch.empty(0)
 
 
-def visualize(coder: PredictiveCoder, config: PretrainConfig, rows: list, run: Run) -> Path | None:
-    """Writes `pictures/memory.svg`, the slots from the most to the least used; returns its path, None where no clip could be read."""
-    from tasks.core.report.figures import curves
+def visualize(coder: PredictiveCoder, config: PretrainConfig, rows: list, run: Run) -> Path:
+    """Draws `pictures/memory.svg`, the slots from the most to the least used, and `pictures/entropy.svg`, how evenly they were used in
+    training; the first only where clips could be read. Returns the folder.
+    """
+    from tasks.core.report.figures import curves, points
 
+    folder, drawn = run.folder / "pictures", {}
     clips = read_clips(config, rows, config.visualize)
-    if not len(clips):
-        return None
-    use = slot_use(coder, clips.to(next(coder.parameters()).device))
-    slots = len(use)
-    share = float(objective.entropy(use, 0)) / math.log(slots) if slots > 1 else 1.0
-    order = list(range(1, slots + 1))
-    series = {
-        f"memory, entropy {share:.0%} of all slots alike": (order, use.sort(descending=True).values.tolist()),
-        "all slots alike": (order, [1 / slots] * slots),
-    }
-    file = run.folder / "pictures" / "memory.svg"
-    write_text(file, curves(series, "mean probability", f"slot, of {len(clips)} clips", log=True))
-    run.reporter.info(f"wrote {file}")
-    return file
+    if len(clips):
+        use = slot_use(coder, clips.to(next(coder.parameters()).device))
+        order, slots = list(range(1, len(use) + 1)), len(use)
+        series = {usage_text(use): (order, use.sort(descending=True).values.tolist()), "all alike": (order, [1 / slots] * slots)}
+        drawn["memory.svg"] = curves(series, "mean probability", f"slot, most used first; {len(clips)} clips", log=True)
+    records = read_metrics(run.metrics_file)
+    names = {"memory_entropy": "slots of all places together", "address_entropy": "slots of one place"}
+    drawn["entropy.svg"] = curves({text: points(records, name) for name, text in names.items()}, "entropy, share of the largest")
+    for name, picture in drawn.items():
+        write_text(folder / name, picture)
+        run.reporter.info(f"wrote {folder / name}")
+    return folder
+
+
+def usage_text(use: torch.Tensor) -> str:
+    """How evenly slots are used: the share of the largest entropy, and as how many slots that are used alike (its exponential)."""
+    found = float(objective.entropy(use, 0))
+    share = found / math.log(len(use)) if len(use) > 1 else 1.0
+    return f"memory: {share:.1%} of the largest entropy, as {math.exp(found):.4g} of {len(use)} slots used alike"

@@ -316,3 +316,9 @@ def test_without_validation_the_last_weights_are_published(truth, tmp_path):
     result = train(tmp_path / "run", config)
     assert "avg_f1" not in result
     assert LearnedScorer(str(tmp_path / "run"), "cpu").merge == MergeConfig()
+
+
+@pytest.mark.parametrize("data", [{"fraction": 0.5}, {"balance": True}])
+def test_shares_of_classes_are_refused(data):
+    with pytest.raises(ValueError, match="go by classes, which boundaries have not"):
+        FinetuneConfig(data={"repeats": 4, **data})

@@ -40,9 +40,12 @@ def test_fine_tuning_trains_every_layer_and_testing_repeats_its_number(place, tu
     assert not any(torch.equal(before[name], after[name]) for name in weights)
     saved = json.loads((folder / "ft/model/config.json").read_text())
     assert (saved["architecture"]["family"], saved["preprocessing"]["image_size"]) == ("resnet", SIZE)
-    words = ("--clips", 2, "--crops", 1, "--workers", 0, "--json")
+    words = ("--clips", 2, "--crops", 1, "--workers", 0, "--json", "--out", folder / "tested", "--write", "csv")
     found = vid("eval", "classify", "--model", folder / "ft", "--data", manifest, *words)
     assert {name: found[name] for name in ("top1", "top5", "n")} == {name: tuned[name] for name in ("top1", "top5", "n")}
+    rows = list(csv.DictReader((folder / "tested/finetuned.csv").open()))
+    assert 100 * np.mean([row["label"] == row["predicted"] for row in rows]) == pytest.approx(found["top1"])
+    assert json.loads((folder / "tested/finetuned.json").read_text()) == found
 
 
 def test_from_scratch_by_settings(place, tmp_path):
@@ -139,3 +142,22 @@ def test_a_video_of_too_many_windows_is_skipped_with_the_reason(place, monkeypat
     words = ["eval", "classify", "--model", str(folder / "pre"), "--gallery", str(manifest), "--data", str(manifest), "--workers", "0"]
     assert main([*words, "--protocol", "knn", "--windows", "half-overlap", "--crops", "1"]) == 3
     assert "none of the videos could be read" in capsys.readouterr().err
+
+
+def test_few_labels_are_drawn_class_by_class_and_said(place, tmp_path, capsys):
+    folder, manifest = place
+    words = ("--from", folder / "pre", "--data", manifest, "--out", tmp_path / "run", "--epochs", 1, *SETS)
+    vid("finetune", "--preset", "classify/tiny", *words, "--set", "data.fraction=0.4", "--json")
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    told = "40 % of every class, drawn with seed 0"
+    assert (facts["videos"], facts["fraction"]) == (10, told)
+    assert f"10 videos ({told})" in (tmp_path / "run/log.txt").read_text()
+    assert told in (tmp_path / "run/model/README.md").read_text()
+    saved = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert (saved["provenance"]["fraction"], len(saved["labels"])) == (told, 10)
+    frozen = ("--protocol", "knn", "--gallery", manifest, "--clips", 1, "--crops", 1, "--workers", 0, "--json")
+    found = vid("eval", "classify", "--model", folder / "pre", "--data", manifest, *frozen, "--set", "data.fraction=0.4")
+    assert (found["n_gallery"], found["fraction"]) == (10, told)
+    whole = vid("eval", "classify", "--model", folder / "pre", "--data", manifest, *frozen)
+    assert whole["n_gallery"] > 10
+    assert "fraction" not in whole

@@ -9,12 +9,11 @@ from pinned import same_everywhere
 from safetensors.torch import load_file
 
 from tasks.classify.config import FinetuneConfig, HeadConfig
-from tasks.classify.evaluate import model_data
 from tasks.classify.heads import HEADS
 from tasks.classify.method import Classification
 from tasks.classify.model import Classifier
 from tasks.classify.similarity import cosine
-from tasks.classify.views import collect
+from tasks.classify.views import collect, model_data
 from tasks.core.checkpoint import save_model
 from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.engine.method import Progress
@@ -47,6 +46,20 @@ def test_loss_is_cross_entropy_with_soft_targets():
     video, target = torch.randn(2, 4, 3, 32, 32), torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]])
     got = method({"video": video, "target": target}, BatchRandom(0, 0, rows=2), Progress(0, 0, 1, 1))["loss"]
     assert torch.allclose(got, torch.nn.functional.cross_entropy(method.classifier(video), target))
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_encoder_may_learn_slower_than_the_head(layer_decay):
+    config = {"optim": {"layer_decay": layer_decay}, "head": {"drop_path": 0.0}}
+    scales = []
+    for factor in (1.0, 0.1):
+        method = Classification(FinetuneConfig(encoder_lr=factor, **config), VIT, 4)
+        names = {id(parameter): name for name, parameter in method.classifier.named_parameters()}
+        groups = method.optimizers()["main"].groups
+        scales.append({names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]})
+    same, slower = scales
+    assert same.keys() == slower.keys() == set(names.values())
+    assert all(slower[name] == pytest.approx(same[name] * (0.1 if name.startswith("encoder.") else 1)) for name in same)
 
 
 def test_pinned_losses(float64):
@@ -450,7 +463,7 @@ def test_testing_is_shared_by_the_processes_of_a_world(chain, tmp_path, protocol
 
 
 def test_a_query_that_is_in_the_gallery_is_refused():
-    from tasks.classify.evaluate import check_apart
+    from tasks.classify.search import check_apart
     from tasks.core.data.rows import Row
     from tasks.core.errors import InputError
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.classify.fusion import common_labels, fuse_similarities, fuse_values
+from tasks.classify.fusion import align_similarities, common_labels, fuse_values
 from tasks.classify.views import Outputs
 from tasks.core.errors import UsageError
 
@@ -25,7 +25,7 @@ def test_probabilities_of_videos_that_both_could_read_are_averaged():
 def test_one_model_is_left_as_it_is():
     alone = outputs([[1.0]], [0])
     assert fuse_values([alone]) is alone
-    assert fuse_similarities([(alone, alone, np.ones((1, 1)))])[0] is alone
+    assert align_similarities([(alone, alone, np.ones((1, 1)))]) == (alone, alone, [np.ones((1, 1))])
 
 
 def test_a_video_that_neither_could_read_is_skipped_once():
@@ -38,12 +38,12 @@ def test_nothing_in_common():
     assert len(fuse_values([outputs([[1.0]], [0]), outputs(np.zeros((0, 0)), [])]).values) == 0
 
 
-def test_similarities_are_averaged_over_common_queries_and_gallery():
+def test_similarities_are_those_of_common_queries_and_gallery():
     first = (outputs(np.zeros((2, 3)), [0, 1]), outputs(np.zeros((3, 3)), [5, 6, 7]), np.arange(6.0).reshape(2, 3))
     second = (outputs(np.zeros((2, 9)), [1, 2]), outputs(np.zeros((2, 9)), [5, 7]), np.array([[10.0, 20.0], [30.0, 40.0]]))
-    queries, gallery, similarity = fuse_similarities([first, second])
+    queries, gallery, similarities = align_similarities([first, second])
     assert (queries.uids.tolist(), gallery.uids.tolist()) == ([1], [5, 7])
-    assert similarity.tolist() == [[(3 + 10) / 2, (5 + 20) / 2]]
+    assert [similarity.tolist() for similarity in similarities] == [[[3, 5]], [[10, 20]]]
 
 
 def test_labels_must_agree_and_may_be_in_another_order():

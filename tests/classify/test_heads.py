@@ -90,12 +90,12 @@ def test_attention_heads_divide_any_width(dim, heads):
 @pytest.mark.parametrize("model", [S3DConfig(width=0.05, image_size=32), R2D3DConfig(width=4, image_size=64)])
 def test_the_head_may_learn_faster_than_the_network(model):
     """Also where the network's last layer, an aggregator, is as deep as the head."""
-    for times in (1.0, 10.0):
-        config = FinetuneConfig(head={"norm": "none", "lr_scale": times}, optim={"layer_decay": 1.0})
+    for factor in (1.0, 0.1):
+        config = FinetuneConfig(head={"norm": "none"}, encoder_lr=factor, optim={"layer_decay": 1.0})
         method = Classification(config, model, 3)
         names = {id(p): name for name, p in method.classifier.named_parameters()}
         groups = method.optimizers()["main"].groups
         rates = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
         assert rates.keys() == set(names.values())
-        assert {rate for name, rate in rates.items() if name.startswith("encoder.")} == {1.0}
-        assert {rate for name, rate in rates.items() if name.startswith("head.")} == {times}
+        assert {rate for name, rate in rates.items() if name.startswith("encoder.")} == {factor}
+        assert {rate for name, rate in rates.items() if name.startswith("head.")} == {1.0}

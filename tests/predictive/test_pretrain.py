@@ -108,7 +108,10 @@ def test_ten_steps_are_five_and_five(videos, tmp_path, monkeypatch, name):
     assert result["steps"] == 10
     assert np.isfinite(result["loss"])
     if name == "memdpc":
-        assert (tmp_path / "whole" / "pictures" / "memory.svg").read_text().startswith("<?xml")
+        for picture in ("memory.svg", "entropy.svg"):
+            assert (tmp_path / "whole" / "pictures" / picture).read_text().startswith("<?xml")
+        logged_last = logged(tmp_path / "whole")[-1]
+        assert 0 <= logged_last["address_entropy"] <= logged_last["memory_entropy"] <= 1
     call, seen = TrainTransform.__call__, []
 
     def stop_in_the_fifth(self, batch):
@@ -237,7 +240,7 @@ def test_on_the_command_line(videos, tmp_path, capsys, monkeypatch):
     assert app.main([*given, "--batch-size", "2", "--max-steps", "1", "--visualize", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["method"]) == (1, "memdpc")
-    assert Path(result["picture"]).exists()
+    assert {file.name for file in Path(result["pictures"]).iterdir()} == {"memory.svg", "entropy.svg"}
     assert app.main([*given, "--dry-run", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     assert (planned["blocks"], planned["predicted"], planned["candidates_per_process"]) == (4, 2, 16 * 4 * 2)

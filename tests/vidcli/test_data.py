@@ -50,7 +50,7 @@ def test_check_tells_all_some_and_none_apart(videos, vid):
 def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):
     seen = []
 
-    def run(config, reporter):
+    def run(config, reporter, output):
         seen.append(config)
         return {"top1": 50.0, "n": 4, "n_skipped": len(seen) - 1, "views": "2x1"}
 

@@ -110,7 +110,7 @@ def test_check_and_index_keep_what_was_imported(folder, vid):
         (["some.json", "-o", "x.csv", "--format", "epic100"], 3, "not a table of EPIC-KITCHENS-100"),
         (["some.json", "-o", "x.csv", "--format", "gebd"], 2, "name it .json"),
         (["some.json", "-o", "x.csv", "--videos", "set"], 3, "none of the 3 videos is below set"),
-        (["other.json", "-o", "x.csv"], 3, "known formats: thumos14, activitynet, epic100, htm-align, gebd, gebd-raw, tapos"),
+        (["other.json", "-o", "x.csv"], 3, "known formats: thumos14, activitynet, epic100, htm-align, oops, gebd, gebd-raw, tapos"),
         (["table.csv", "-o", "x.csv"], 3, "the format of these annotations is not known"),
         (["gone.json", "-o", "x.csv"], 3, "gone.json: no such file"),
     ],

@@ -3,17 +3,21 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vidcli import options
 from vidcli.console import console
 
+if TYPE_CHECKING:
+    from tasks.core.data.segments.annotations import Choices
+
 EXAMPLES = options.examples(
     "vid data import unav100_annotations.json --videos unav100/ -o unav100.csv",
     "vid data import EPIC_100_train.csv --label noun -o epic-nouns.csv",
     "vid data import htm_align.json --videos howto100m/ -o htm_align.jsonl",
+    "vid data import oops_dataset/annotations/transition_times.json --videos oops_dataset/oops_video -o oops.csv",
     "vid data import k400_val_raw_annotation.pkl -o val.json",
     "vid data import k400_mr345_val_min_change_duration0.3.pkl --videos kinetics/val -o val.json",
     "vid data import tapos_annotation.json --split train --videos tapos/ -o train.json",
@@ -28,6 +32,7 @@ class Format(StrEnum):
     thumos14 = "thumos14"
     epic100 = "epic100"
     htm_align = "htm-align"
+    oops = "oops"
     gebd = "gebd"
     gebd_raw = "gebd-raw"
     tapos = "tapos"
@@ -48,12 +53,16 @@ class Rules(StrEnum):
     written = "written"
 
 
+Window = typer.Option(metavar="SECONDS", min=0.04, help="oops: length of the clips that videos are cut into [default: 1].")
+Step = typer.Option(metavar="SECONDS", min=0.04, help="oops: from the start of one clip to the start of the next [default: 0.25].")
+
+
 def command(
     annotations: Annotated[
         Path,
         typer.Argument(
             metavar="ANNOTATIONS",
-            help="Official file: of segments (JSON of ActivityNet, UnAV-100, THUMOS14, HTM-Align; CSV of EPIC-KITCHENS-100) or of "
+            help="Official file: of segments (JSON of ActivityNet, UnAV-100, THUMOS14, HTM-Align, Oops; CSV of EPIC-KITCHENS-100) or of "
             "boundaries (.pkl of Kinetics-GEBD, .json of TAPOS).",
         ),
     ],
@@ -76,6 +85,8 @@ def command(
         typer.Option(metavar="FOLDER", help="Find each video below it by its name; segments of one that is not there are left out."),
     ] = None,
     label: Annotated[Label | None, typer.Option(help="epic100: what is the label [default: verb].")] = None,
+    window: Annotated[float | None, Window] = None,
+    step: Annotated[float | None, Step] = None,
     rules: Annotated[
         Rules, typer.Option(help="gebd-raw; public: bit for bit the labels of the authors' script; written: its rules without its slips.")
     ] = Rules.public,
@@ -88,17 +99,18 @@ def command(
 
     Nothing is changed silently: what is odd is counted, and what a manifest cannot hold is left out and counted.
     Pickles are read as plain data: what they name is never imported or run."""
+    from tasks.core.data.segments.annotations import Choices
     from tasks.core.errors import UsageError
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists", "overwrite it with --force")
     content, kind = _recognised(annotations, format)
     if kind in _boundary_formats():
-        if label is not None:
-            raise UsageError("--label is of segments, these are boundaries")
+        if unfit := [flag for flag, value in (("--label", label), ("--window", window), ("--step", step)) if value is not None]:
+            raise UsageError(f"{unfit[0]} is of segments, these are boundaries")
         counts = _import_boundaries(annotations, out, kind, split, videos, rules)
     else:
-        counts = _import_segments(content, annotations, out, kind, split, videos, label)
+        counts = _import_segments(content, annotations, out, kind, videos, Choices(split, label and label.value, window, step))
     console().result(counts)
     return 0
 
@@ -129,18 +141,15 @@ def _recognised(file: Path, format: Format) -> tuple[Any, str]:
     return content, kind
 
 
-def _import_segments(
-    content: Any, file: Path, out: Path, kind: str, split: str | None, videos: Path | None, label: Label | None
-) -> dict[str, Any]:
+def _import_segments(content: Any, file: Path, out: Path, kind: str, videos: Path | None, choices: "Choices") -> dict[str, Any]:
     from tasks.core.data.manifest import write_manifest
-    from tasks.core.data.segments.annotations import Choices
     from tasks.core.data.segments.formats import find_videos, read_segments
     from tasks.core.errors import InputError, UsageError
 
     if out.suffix.lower() not in (".csv", ".jsonl", ".ndjson"):
         raise UsageError(f"--out {out}: segments are written as a manifest", "name it .csv or .jsonl")
     reporter = console()
-    found = read_segments(content, os.fspath(file), kind, Choices(split, label and label.value))
+    found = read_segments(content, os.fspath(file), kind, choices)
     named = len({row.path for row in found.rows})
     for fact in found.facts:
         reporter.info(fact)

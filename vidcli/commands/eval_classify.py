@@ -14,10 +14,13 @@ EXAMPLES = options.examples(
     "vid eval classify --model runs/pretrain-masked-tats-tiny --protocol knn --gallery train.csv --data val.csv",
     "vid eval classify --model runs/rgb --model runs/flow --data val.csv --windows half-overlap --crops 10",
     "vid eval classify --model runs/mine --protocol retrieval --center own --gallery train.csv --data val.csv",
+    "vid eval classify --preset classify/coclr-retrieval --model runs/mine --gallery train.csv --data val.csv",
+    "vid eval classify --model a --compare b --protocol retrieval --gallery train.csv --data val.csv --out found --write csv,html",
 )
 
 FLAGS = {  # parameter: (flag, key of the configuration)
     "model": ("--model", "model"),
+    "compare": ("--compare", "compare"),
     "data": ("--data", "data.val"),
     "gallery": ("--gallery", "data.train"),
     "protocol": ("--protocol", "protocol"),
@@ -34,12 +37,17 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 }
 
 
+OUT_HELP = "Write the result to this JSON file too. With --write: the folder for PROTOCOL.json and the files asked for."
+WRITE_HELP = "csv (probabilities, or nearest neighbours), html (page of nearest neighbours), besides json."
+COMPARE_HELP = "knn, retrieval: another model, tested by itself on the same videos. Repeatable."
 MODEL_HELP = "Model folder, run folder or hf://org/repo[@revision]. Repeated: probabilities or similarities are averaged."
 
 
 def command(
     model: Annotated[list[str], typer.Option(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
+    preset: options.PresetName = None,
+    compare: Annotated[list[str] | None, typer.Option(metavar="MODEL", help=COMPARE_HELP)] = None,
     protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval.")] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
@@ -61,7 +69,8 @@ def command(
     decoder: options.Decoder = None,
     strict: options.Strict = False,
     scores: Annotated[Path | None, typer.Option(metavar="FILE", help="Write per-video class probabilities to this CSV.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the result to this JSON file too.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help=OUT_HELP)] = None,
+    write: Annotated[str | None, typer.Option(metavar="LIST", help=WRITE_HELP)] = None,
     config: options.ConfigFiles = None,
     sets: options.Sets = None,
     json: options.Json = False,
@@ -73,16 +82,22 @@ def command(
     A classifier is tested with several views per video, frozen features of any encoder by nearest neighbours or retrieval.
     Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
     Exit code 4: some videos could not be read, the numbers are those of the rest."""
+    from tasks.classify.writers import SUFFIXES
+    from tasks.core.errors import UsageError
     from tasks.core.files import write_json
     from tasks.registry import verb_module
+    from vidcli.inference import output_to
     from vidcli.resolve import Given, resolve
 
     values = {**locals(), "scores": str(scores) if scores else None}
     flags = options.given_flags(FLAGS, values)
-    resolved = resolve(Given(None, config or (), flags, sets or ()), "eval", "classify")
+    resolved = resolve(Given(preset, config or (), flags, sets or ()), "eval", "classify")
+    if write is not None and out is not None and (out.suffix == ".json" or out.is_file()):
+        raise UsageError(f"--out {out}: with --write it is a folder", "for example --out found")
+    output = output_to(None if write is None else out, write, SUFFIXES, overwrite=True)
     reporter = console()
-    result = verb_module("classify", "eval").run(resolved.config, reporter)
-    if out:
+    result = verb_module("classify", "eval").run(resolved.config, reporter, output)
+    if out and write is None:
         write_json(out, result)
     reporter.result(result, "result")
     return 4 if result.get("n_skipped") else 0

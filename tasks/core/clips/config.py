@@ -63,6 +63,9 @@ class DataConfig(Config):
 
     train: list[str] = Field(default_factory=list)
     val: list[str] = Field(default_factory=list)
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training rows that is used: of every class alike, at least one row")
+    fraction_seed: int = Field(0, ge=0, description="of the draw of that share; a smaller one is part of a larger one")
+    balance: bool = Field(False, description="training rows of rarer classes occur several times: as many of every class")
     clip: ClipConfig = ClipConfig(stride_frames=4)
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     short_side: int | None = Field(None, ge=8, description="frames leave the worker with this short side, px; null: as decoded")

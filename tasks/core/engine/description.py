@@ -4,7 +4,7 @@ from statistics import median
 from typing import Any
 
 from tasks.core.cards import hardware
-from tasks.core.clips.config import ClipConfig
+from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.run import Run
 from tasks.core.world import world
@@ -59,8 +59,23 @@ def provenance(run: Run, config: Config) -> dict[str, Any]:
     """Where a model comes from, for its config.json; what came from the Hub at its commit (`vid publish` takes local paths out)."""
     facts = run.facts()
     kept = ("task", "verb", "preset", "commit", "versions", "data_hash", "videos", "device")
+    rows = {name: facts[name] for name in ("fraction", "balance") if name in facts}
     init = facts.get("pinned", {}).get(config.init, config.init)
-    return {**{k: facts.get(k) for k in kept}, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
+    return {**{k: facts.get(k) for k in kept}, **rows, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
+
+
+def drawn(config: Any) -> dict[str, str]:
+    """What is reported where a run is not fed its training set as it is: `fraction`, the share of it; `balance`, that rows are repeated."""
+    from tasks.core.data.fraction import fraction_text
+
+    data = getattr(config, "data", None)
+    if not isinstance(data, DataConfig):
+        return {}
+    texts = {
+        "fraction": fraction_text(data.fraction, data.fraction_seed),
+        "balance": "rows of rarer classes repeated" if data.balance else "",
+    }
+    return {name: text for name, text in texts.items() if text}
 
 
 def card(title: str, facts: dict[str, Any], use: str, metadata: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from tasks.core.clips.config import DataConfig
 from tasks.core.data.batch import Batch
 from tasks.core.data.sampler import StepSampler
 from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.description import card, preprocessing, provenance
+from tasks.core.engine.description import card, drawn, preprocessing, provenance
 from tasks.core.engine.loop import Evaluate, Trainer
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
@@ -32,12 +32,18 @@ from tasks.core.world import world
 
 
 def training_rows(data: DataConfig) -> list:
-    """Rows of the training set; UsageError when none was given."""
+    """Rows of the training set, or the share of them that `data.fraction` draws, repeated where `data.balance` says so.
+
+    Raises:
+        UsageError: none were given.
+    """
+    from tasks.core.data.fraction import balance_classes, draw_fraction
     from tasks.core.data.manifest import read_sources
 
     if not data.train:
         raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
-    return read_sources(data.train, "train")
+    rows = draw_fraction(read_sources(data.train, "train"), data.fraction, data.fraction_seed)
+    return balance_classes(rows, data.fraction_seed) if data.balance else rows
 
 
 def check_flow_input(init: str, flow: str | None) -> None:
@@ -186,6 +192,7 @@ def plan(method: Callable[[], Method], config: Any, rows: list, micro: int | Non
         "steps_per_epoch": per_epoch,
         "steps": total,
         "warmup_steps": made[MAIN].warmup_steps,
+        **drawn(config),
         **{f"learning_rate{'' if k == MAIN else '_' + k}": s.lr for k, s in made.items()},
         "checkpoint_mib": round(checkpoint_bytes(parameters, trained, config, best) / 2**20, 1),
         "writes": "config.yaml run.json metrics.jsonl log.txt checkpoints/ model/",
@@ -230,9 +237,10 @@ def train(
     parameters, trained = count_parameters(method)
     if rows is not None:
         run.record_data(rows)
-        run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **facts)
+        run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **drawn(config), **facts)
     size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
-    counted = "" if rows is None else f", {len(rows)} videos"
+    share = f" ({', '.join(drawn(config).values())})" if drawn(config) else ""
+    counted = "" if rows is None else f", {len(rows)} videos{share}"
     precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
     run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {precision}")
     trainer = Trainer(
@@ -314,7 +322,7 @@ def publish(
     saved = {"library": "vid", **saved, "preprocessing": prepared, "provenance": provenance(run, config)}
     facts = {
         **about.facts,
-        "training videos": f"{len(rows)} (hash {saved['provenance']['data_hash']})",
+        "training videos": ", ".join([f"{len(rows)} (hash {saved['provenance']['data_hash']})", *drawn(config).values()]),
         "epochs": config.train.epochs,
         "started from": config.init or "random weights",
         **({"frame stride": f"{prepared['stride_s']} s"} if prepared.get("stride_s") else {}),

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tasks.core.config import Config
+from tasks.core.errors import UsageError
 
 SIZES = {  # name: (width, depth, heads)
     "tiny": (192, 12, 3),
@@ -125,6 +126,29 @@ class R2D3DConfig(Config):
     def finetuned(self) -> "R2D3DConfig":
         """What a classifier that trains the whole network makes of it: norms have running statistics (DPC's public code)."""
         return self.model_copy(update={"statistics": "running"})
+
+    def check_clip(self, frames: int) -> None:
+        """UsageError where clips of so many frames are not what the network takes."""
+        if frames % self.block_frames:
+            raise UsageError(
+                f"clips of {frames} frames cannot be cut into blocks of {self.block_frames}", "set data.clip.frames to a multiple"
+            )
+
+
+class DiscrepancyConfig(R2D3DConfig):
+    """A pretrained network of DPC or MemDPC that compares what it predicts with what comes."""
+
+    family: Literal["discrepancy"] = "discrepancy"
+    slots: int | None = Field(None, ge=1, description="k: vectors in the memory; null: none (DPC)")
+
+    def check_clip(self, frames: int) -> None:
+        super().check_clip(frames)
+        if frames // self.block_frames <= self.predict:
+            raise UsageError(
+                f"clips of {frames} frames are {frames // self.block_frames} blocks of {self.block_frames}: of them {self.predict} are "
+                "predicted, and none is left to predict them from",
+                f"set data.clip.frames to {(self.predict + 1) * self.block_frames} or more",
+            )
 
 
 class TargetConfig(Config):

@@ -6,6 +6,7 @@ relies on:
 Settings, a `Config`:
     family: `Literal[NAME] = NAME`, the key of the table; a saved architecture without it is from before there was a choice.
     image_size: side of the square input, px. frames: length of its clips, or None (a ClassVar) where any length will do.
+    check_clip(frames): UsageError where it takes no clips of so many frames, where some do not do.
     finetuned(): the settings with which a classifier trains the whole network, where they are others.
 
 Network, an `nn.Module` built from the settings and those keyword arguments of `build_encoder` that the family lists in `options`:
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from tasks.core.config import Config
 from tasks.core.errors import UsageError
-from tasks.core.nn.config import R2D3DConfig, ResNetConfig, S3DConfig, VitConfig
+from tasks.core.nn.config import DiscrepancyConfig, R2D3DConfig, ResNetConfig, S3DConfig, VitConfig
 from tasks.core.nn.precision import full_precision
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ FAMILIES = {
     "vit": Family(VitConfig, "vit.VideoTransformer", ("drop_path", "final_norm")),
     "resnet": Family(ResNetConfig, "resnet_tsm.MotionResNet"),
     "r2d3d": Family(R2D3DConfig, "r2d3d.BlockEncoder"),
+    "discrepancy": Family(DiscrepancyConfig, "prediction.DiscrepancyEncoder"),
     "s3d": Family(S3DConfig, "s3d.S3D"),
 }
 DEFAULT_FAMILY = "vit"

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tasks.core.errors import UsageError
 from tasks.core.nn.config import R2D3DConfig
 from tasks.core.nn.pool import rectified_max_pool
 
@@ -180,12 +179,8 @@ class BlockEncoder(nn.Module):
         Raises:
             UsageError: the clips are not cut into blocks evenly.
         """
-        frames = self.config.block_frames
-        if video.shape[1] % frames:
-            raise UsageError(
-                f"clips of {video.shape[1]} frames cannot be cut into blocks of {frames}", "set data.clip.frames to a multiple"
-            )
-        blocks = video.unflatten(1, (-1, frames)).transpose(2, 3)
+        self.config.check_clip(video.shape[1])
+        blocks = video.unflatten(1, (-1, self.config.block_frames)).transpose(2, 3)
         return self.backbone(blocks.flatten(0, 1)).unflatten(0, blocks.shape[:2])
 
     def outputs(self, video: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -86,12 +86,12 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     return found
 
 
-def jpeg_uri(picture: np.ndarray) -> str:
-    """A data URI of an (H, W, 3) uint8 picture, scaled down to fit `SIDE_PX`."""
+def jpeg_uri(picture: np.ndarray, side_px: int = SIDE_PX) -> str:
+    """A data URI of an (H, W, 3) uint8 picture, scaled down to fit into a square of this side."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=78, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

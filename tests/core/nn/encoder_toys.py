@@ -16,6 +16,7 @@ TINY: dict[str, dict[str, Any]] = {
     "vit": {"size": "tiny", "dim": 32, "depth": 2, "heads": 2, "image_size": SIZE, "frames": FRAMES, "tubelet": 2, "patch": 8},
     "resnet": {"size": "resnet18", "width": 8, "image_size": SIZE, "motion": {"patch": 3, "sigma": 1.0}},
     "r2d3d": {"width": 4, "image_size": SIZE, "block_frames": 2, "predict": 1, "bidirectional": True},
+    "discrepancy": {"width": 4, "image_size": SIZE, "block_frames": 2, "predict": 1, "bidirectional": True, "slots": 6},
     "s3d": {"width": 0.125, "image_size": SIZE},
 }
 PREPROCESSING = {

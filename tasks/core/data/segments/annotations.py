@@ -23,10 +23,13 @@ class Choices:
     Attributes:
         split: the subset to keep; of a file that names none, the split to write.
         label: which of several labels counts: verb, noun or action.
+        window_s, step_s: length and distance, seconds, of the clips that videos are cut into, where a format does that; None: as published.
     """
 
     split: str | None = None
     label: str | None = None
+    window_s: float | None = None
+    step_s: float | None = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ from tasks.core.data.segments.activitynet import is_activitynet, is_thumos14, re
 from tasks.core.data.segments.annotations import NOT_FOUND, Annotations, Choices
 from tasks.core.data.segments.epic import LABELS, is_epic, read_epic
 from tasks.core.data.segments.htm_align import is_htm_align, read_htm_align
+from tasks.core.data.segments.oops import is_oops, read_oops
 from tasks.core.data.videos import VideoFiles, video_names
 from tasks.core.errors import InputError, UsageError
 from tasks.core.strict_json import parse_json
@@ -23,11 +24,13 @@ class Format(NamedTuple):
         fits: of the content of a file, JSON or the rows of a table.
         read: (content, file, choices) -> annotations.
         labels: of which one may be chosen; empty where there is one.
+        cuts: whether it cuts videos into clips.
     """
 
     fits: Callable[[Any], bool]
     read: Callable[[Any, str, Choices], Annotations]
     labels: tuple[str, ...] = ()
+    cuts: bool = False
 
 
 FORMATS = {  # the first that fits is what a file is
@@ -35,6 +38,7 @@ FORMATS = {  # the first that fits is what a file is
     "activitynet": Format(is_activitynet, read_activitynet),
     "epic100": Format(is_epic, read_epic, tuple(LABELS)),
     "htm-align": Format(is_htm_align, read_htm_align),
+    "oops": Format(is_oops, read_oops, cuts=True),
 }
 
 
@@ -62,6 +66,8 @@ def read_segments(content: Any, where: str, format: str, choices: Choices) -> An
     if choices.label is not None and choices.label not in FORMATS[format].labels:
         known = ", ".join(FORMATS[format].labels)
         raise UsageError(f"label '{choices.label}' is not one of format {format}", f"choose {known}" if known else "it has one label only")
+    if (choices.window_s or choices.step_s) and not FORMATS[format].cuts:
+        raise UsageError(f"format {format} has segments of its own: videos are not cut into clips", "leave --window and --step out")
     found = FORMATS[format].read(content, where, choices)
     found.note_overlaps()
     found.left_out, found.noted = +found.left_out, +found.noted  # without reasons that do not occur
