@@ -89,6 +89,7 @@ class Campaign:
             target = folder / _LABELS[place % 2] / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.sounds[name].path, target)
+        shutil.copytree(folder, self.folder / commands.GALLERY)  # a query must not be in its gallery
         return sorted(folder.rglob("*.*"))
 
     def _train_encoder(self) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from fuzzing.sources import REPOSITORY
 
 OK, REPORTED = "ok", "reported"
+GALLERY = "gallery"
+"""Folder beside that of the sound videos, with copies of them."""
 ADDRESS_SPACE = 24 << 30
 """Bytes that no process may map: torch maps about 8 GiB and uses a tenth of it."""
 _SIGNS = ("Traceback (most recent call last)", "bug:", "Segmentation fault", "core dumped", "Exception ignored", "MemoryError")
@@ -83,8 +85,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval classify": Command(
         lambda p: [
-            *("eval", "classify", "--model", str(p.model), "--protocol", "knn", "--gallery", str(p.sound), "--data", str(p.manifest)),
-            *("--clips", "1", "--crops", "1", *_LINES),
+            *("eval", "classify", "--model", str(p.model), "--protocol", "knn", "--data", str(p.manifest)),
+            *("--gallery", str(p.sound.with_name(GALLERY)), "--clips", "1", "--crops", "1", *_LINES),
         ],
         "stderr",
     ),

@@ -14,7 +14,7 @@ def test_a_follower_moves_by_the_formula_and_gets_no_gradient():
             parameter.add_(1.0)
     follow(slow.parameters(), leader.parameters(), 0.9)
     for old, new, fast in zip(before, slow.parameters(), leader.parameters(), strict=True):
-        torch.testing.assert_close(new, 0.9 * old + 0.1 * fast, rtol=1e-14, atol=0)
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * fast, rtol=1e-14, atol=1e-15)
 
 
 def test_buffers_stay_the_followers_own():
