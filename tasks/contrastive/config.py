@@ -73,6 +73,9 @@ class CyclesConfig(MiningConfig):
     name: Literal["coclr-cycles"] = "coclr-cycles"
     cycles: int = Field(2, ge=1)
     first: StageConfig = Field(StageConfig(epochs=300, milestones=(250, 280)), description="InfoNCE, instead of train.epochs")
+    scratch: tuple[View, ...] = Field(
+        (), description="views whose first stage of co-training starts from new weights, not from those of InfoNCE"
+    )
     then: StageConfig = Field(StageConfig(epochs=100, milestones=(80,)), description="each stage of a cycle, instead of train.epochs")
 
 

@@ -41,7 +41,8 @@ def stages(config: PretrainConfig, folder: Path) -> list[Stage]:
             chosen: dict[str, Any] = {"name": kind, **shared}
         else:
             chosen = {"name": kind, **shared, **mining, "view": view, "miner": newest[VIEWS[1 - number % 2]]}
-        found.append((name, _settings(config, chosen, view, length, newest.get(view))))
+        start = None if number in (2, 3) and view in method.scratch else newest.get(view)
+        found.append((name, _settings(config, chosen, view, length, start)))
         newest[view] = str(folder / name)
     return found
 

@@ -126,6 +126,8 @@ class S3D(nn.Module):
         Returns:
             (B, dim, T / 8, H / 32, W / 32).
         """
+        if video.device.type == "cpu":  # max pooling, and with it a small network, is 1.4 times as fast
+            video = video.contiguous(memory_format=torch.channels_last_3d)
         pool = {"kernel": (1, 3, 3), "stride": (1, 2, 2), "padding": (0, 1, 1)}
         x = rectified_max_pool(self.conv_1a(video), **pool)
         x = rectified_max_pool(self.conv_2c(self.conv_2b(x)), **pool)
