@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"| {name} | {_spread(linear)} | {_spread(recall)} | {statistics.mean(seconds):.0f} |")
     print("\nMining precision, share of mined clips that have the label (guessing: .1), over the epochs of each stage:")
     for stage in found[0]["precision"]:
-        print(f"{stage}: {', '.join(f'{statistics.mean(values):.2f}' for values in zip(*(f['precision'][stage] for f in found), strict=True))}")
+        print(
+            f"{stage}: {', '.join(f'{statistics.mean(values):.2f}' for values in zip(*(f['precision'][stage] for f in found), strict=True))}"
+        )
 
 
 def _spread(values: list[float]) -> str:
