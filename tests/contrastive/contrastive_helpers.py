@@ -22,7 +22,7 @@ STAGES = ("1-infonce-rgb", "2-infonce-flow", "3-coclr-rgb", "4-coclr-flow")
 TINY = ["model.width=0.05", "model.image_size=32", "model.projection=8", "data.clip.frames=4", "data.workers=0", "data.short_side=32"]
 TINY += ["train.batch_size=2", "train.max_steps=3", "train.log_every_steps=1", "train.save_every_steps=1", "train.keep_last=9"]
 TINY += ["method.queue=4", "optim.schedule=constant", "optim.milestones=[]"]
-MINING = ["method.topk=1", "method.first.milestones=[]", "method.then.milestones=[]"]
+MINING = ["method.topk=1", "method.scratch=[]", "method.first.milestones=[]", "method.then.milestones=[]"]
 PROGRESS = Progress(0, 0, 10, 100)
 MODEL = {"width": 0.05, "image_size": 32, "projection": 8}
 FLOW = {"compute": {"method": "dis", "short_side": 32}}

@@ -93,8 +93,8 @@ def test_stages_follow_the_published_schedule():
     starts = [(settings.init, getattr(settings.method, "miner", None)) for _, settings in named]
     of = {name[0]: f"runs/x/{name}" for name, _ in named}
     assert starts == [(None, None), (None, None), (of["1"], of["2"]), (of["2"], of["3"]), (of["3"], of["4"]), (of["4"], of["5"])]
-    config.method.scratch = ("rgb",)
-    starts = [settings.init for _, settings in stages(config, Path("runs/x"))]
+    fresh = config.model_copy(update={"method": config.method.model_copy(update={"scratch": ("rgb",)})})
+    starts = [settings.init for _, settings in stages(fresh, Path("runs/x"))]
     assert starts == [None, None, None, of["2"], of["3"], of["4"]]  # the second cycle goes on from the first
 
 
