@@ -42,15 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     seeds = [int(seed) for seed in args.seeds.split(",")]
     found = [_one_seed(Path(args.out) / f"seed-{seed}", seed) for seed in seeds]
-    print(f"| pretraining | linear probe | R@1 | seconds |\n|---|---|---|---|  (mean and standard deviation of {len(seeds)} seeds)")
+    print(
+        f"Mean and standard deviation of {len(seeds)} seeds, percent.\n\n| pretraining | linear probe | R@1 | seconds |\n|---|---|---|---|"
+    )
     for name in found[0]["rows"]:
         linear, recall, seconds = ([one["rows"][name][key] for one in found] for key in ("linear", "r@1", "seconds"))
         print(f"| {name} | {_spread(linear)} | {_spread(recall)} | {statistics.mean(seconds):.0f} |")
     print("\nMining precision, share of mined clips that have the label (guessing: .1), over the epochs of each stage:")
     for stage in found[0]["precision"]:
-        print(
-            f"{stage}: {', '.join(f'{statistics.mean(values):.2f}' for values in zip(*(f['precision'][stage] for f in found), strict=True))}"
-        )
+        epochs = zip(*(one["precision"][stage] for one in found), strict=True)
+        print(f"{stage}: {', '.join(f'{statistics.mean(values):.2f}' for values in epochs)}")
 
 
 def _spread(values: list[float]) -> str:
@@ -83,7 +84,16 @@ def _pretrain(folder: Path, videos: Path, flow: Path, on_flow: list[str], seed: 
     """Seconds of every run by its folder; stages of CoCLR share those of their command."""
     bare = ["pretrain", "--data", f"{videos}@pretrain", "--seed", seed]
     both = ["--set", f"data.flow.folder={flow}"]
-    still = ["--set", f"optim.base_lr={STEPS[0]}", "--set", f"train.epochs={STEPS[1]}", "--set", "optim.milestones=[]"]
+    still = [
+        "--set",
+        f"optim.base_lr={STEPS[0]}",
+        "--set",
+        f"train.epochs={STEPS[1]}",
+        "--set",
+        "optim.schedule=constant",
+        "--set",
+        "optim.milestones=[]",
+    ]
     started = ["--from", folder / "coclr/1-infonce-rgb", "--set", f"method.miner={folder / 'coclr/2-infonce-flow'}"]
     runs = {
         "random-rgb": ("contrastive/infonce-tiny", still),

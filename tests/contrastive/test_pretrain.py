@@ -135,7 +135,7 @@ def test_what_cannot_work_is_refused_before_training(trained, videos, flow, tmp_
     assert "method.queue=4" in told("infonce-tiny", "method.queue=5")
     assert "frozen encoder of the other view" in told("coclr-rgb-tiny", both, "method.topk=1")
     assert "needs flow beside the frames" in told("coclr-rgb-tiny", "data.flow=null", "method.topk=1")
-    assert "topk (5) must be below" in told("coclr-rgb-tiny", both, f"method.miner={by_flow}")
+    assert "topk (20) must be below" in told("coclr-rgb-tiny", both, f"method.miner={by_flow}")
     assert "was trained on rgb; to mine here" in told("coclr-rgb-tiny", both, "method.topk=1", f"method.miner={rgb}")
     mined = [both, "method.topk=1", f"method.miner={by_flow}"]
     assert "another architecture" in told("coclr-rgb-tiny", *mined, "model.width=0.1")
