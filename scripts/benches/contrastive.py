@@ -1,7 +1,8 @@
-"""Motions of the demo, or gestures: what DPC, MemDPC, InfoNCE, CoCLR and UberNCE find without labels, beside random weights.
+"""DPC, MemDPC, InfoNCE, CoCLR and UberNCE at toy size: linear probe and R@1 beside random weights, on motions or gestures.
 
-Motions: 1120 videos to pretrain on, whose labels UberNCE alone learns from; 160 labelled ones, the gallery and what the linear probe is trained on;
-320 to test. Gestures (--gestures DATA): pretraining on these of five people and on surveillance clips, tested on two other people. Continues where it was stopped.
+Motions of the demo: 1120 videos to pretrain on, whose labels UberNCE alone learns from; 160 labelled ones, the gallery and what the probe
+is trained on; 320 to test. Gestures (--gestures DATA): pretraining on those of five people and on surveillance clips, tested on two other
+people. Continues where it was stopped.
 """
 
 import argparse
