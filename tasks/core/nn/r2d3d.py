@@ -62,7 +62,8 @@ class ResidualBlock(nn.Module):
         """(N, C, t, h, w) -> (N, out, ...)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = self.bn2(self.conv2(x)) + shortcut
+        x = self.bn2(self.conv2(x))
+        x += shortcut  # a norm's backward pass needs its input alone
         return F.relu(x, inplace=True) if self.rectified else x
 
 
