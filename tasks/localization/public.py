@@ -26,7 +26,8 @@ class Settings:
     Attributes:
         heads: of the attentions.
         window: positions that attention sees, one number or one for each level; None: all.
-        positions: length of the table of positions; None: there is none.
+        length: features to which shorter videos are padded.
+        positions: whether there is a table of positions, of this length.
         ranges: of regression, for each level.
         drop_path: rate.
         grid: stride and span of the features, seconds; None: not known.
@@ -36,7 +37,8 @@ class Settings:
 
     heads: int = 4
     window: tuple[int | None, ...] = ()
-    positions: int | None = None
+    length: int = 2304
+    positions: bool = False
     ranges: tuple[tuple[float, float], ...] = _RANGES
     drop_path: float = 0.1
     grid: dict[str, float] | None = None
@@ -56,11 +58,11 @@ PUBLISHED = {  # (source, channels of the picture, classes): what was published 
     **{
         ("actionformer", channels, 1): (
             "ActivityNet-1.3",
-            Settings(window=(7, 7, 7, 7, 7, None), positions=192, resize=192, events=_ANET),
+            Settings(window=(7, 7, 7, 7, 7, None), length=192, positions=True, resize=192, events=_ANET),
         )
         for channels in (512, 2048)
     },
-    ("unav", 2048, 100): ("UnAV-100", Settings(positions=224, grid={"stride_s": 8 / 25, "span_s": 24 / 25}, events={"keep": 100, "sigma": 0.4})),
+    ("unav", 2048, 100): ("UnAV-100", Settings(length=224, positions=True, grid={"stride_s": 8 / 25, "span_s": 24 / 25}, events={"keep": 100, "sigma": 0.4})),
 }
 
 
@@ -106,7 +108,8 @@ def _parsed(file: Path) -> Settings:
         return Settings(
             heads=int(model.get("n_head", 4)),
             window=() if windows == [-1] else tuple(None if size <= 1 else int(size) // 2 * 2 + 1 for size in windows),
-            positions=int(model["max_seq_len"]) if model.get("use_abs_pe") else None,
+            length=int(model["max_seq_len"]),
+            positions=bool(model.get("use_abs_pe")),
             ranges=tuple((float(low), float(high)) for low, high in model.get("regression_range", _RANGES)),
             drop_path=float(trains.get("droppath", 0.1)),
             resize=int(model["max_seq_len"]) if model.get("force_upsampling") else None,
@@ -166,10 +169,10 @@ def model_of(tensors: Tensors, source: str, settings: Settings, file: Path) -> t
             stem=_count(tensors, stem),
             branch="cross" if source == "unav" else "attention",
             window=settings.window,
-            positions=settings.positions,
+            positions=settings.length if settings.positions else None,
             drop_path=settings.drop_path,
             layer_scale=1e-4 if f"{branch}.0.drop_path_attn.scale" in tensors else None,
-            clean_padding=False,
+            public_padding=settings.length,
             level_norm="neck.fpn_norms.0.weight" in tensors,
             dependency=any(name.startswith("dependency_block.") for name in tensors),
             ranges=settings.ranges[:levels],
