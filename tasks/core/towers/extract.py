@@ -106,12 +106,24 @@ class Extractor:
         Raises:
             VideoError: the video cannot be decoded.
         """
-        pts, grid = reader.pts, None
         if self.config.per == "video":
-            chosen = iter(self.sampler.views(len(pts), pts, self.config.clips, start_s, end_s))
-        else:
-            grid, chosen = self.sampler.on_grid(pts, self.config.hop_s, start_s, end_s)
-        found, times, behind = [], [], 0
+            chosen = iter(self.sampler.views(len(reader.pts), reader.pts, self.config.clips, start_s, end_s))
+            return np.concatenate([found for found, _ in self._batches(reader, chosen, advance)]).mean(0), None, None
+        grid, batches = self.stream(reader, start_s, end_s, advance)
+        found, seen = zip(*batches, strict=True)
+        return np.concatenate(found), grid, np.concatenate(seen)
+
+    def stream(
+        self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
+    ) -> tuple[Grid, Iterator[tuple[np.ndarray, np.ndarray]]]:
+        """The grid of the windows and, batch after batch, their features (n, dim) and the times that they saw (n, 2); `per: window` only,
+        otherwise as `features`.
+        """
+        grid, chosen = self.sampler.on_grid(reader.pts, self.config.hop_s, start_s, end_s)
+        return grid, self._batches(reader, chosen, advance)
+
+    def _batches(self, reader: VideoReader, chosen: Iterator[np.ndarray], advance: Advance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        behind = 0
         held: dict[int, np.ndarray] = {}  # windows may overlap
         while groups := list(islice(chosen, self.config.batch_size)):
             frames = np.stack(groups)
@@ -119,14 +131,9 @@ class Extractor:
             fresh = [number for number in numbers.tolist() if number not in held]
             held |= zip(fresh, read_pictures(reader, fresh, self.preprocessing, self.config.crops), strict=True)
             held = {number: held[number] for number in numbers.tolist()}
-            found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
-            times.append(pts[frames[:, [0, -1]]])
+            yield self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]), reader.pts[frames[:, [0, -1]]]
             advance(max(0, int(frames.max()) - behind))
             behind = int(frames.max())
-        features = np.concatenate(found)
-        if self.config.per == "video":
-            return features.mean(0), None, None
-        return features, grid, np.concatenate(times)
 
     @torch.no_grad()
     def _of(self, clips: list[np.ndarray]) -> np.ndarray:
