@@ -53,6 +53,7 @@ class Extractor:
         made_by: the encoder and what it sees, for the folder's sidecar.
         steps: stride and span of windows, None for what follows a video's frame rate; None per video.
         described: the kind of features.
+        dim: channels of a feature.
     """
 
     def __init__(self, config: ExtractConfig):
@@ -62,7 +63,7 @@ class Extractor:
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
         self.encoder = load_encoder(str(folder), device)
-        self.device, self.preprocessing = device, self.encoder.preprocessing
+        self.device, self.preprocessing, self.dim = device, self.encoder.preprocessing, self.encoder.dim
         if config.per == "window" and self.preprocessing.get("sampling") == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))

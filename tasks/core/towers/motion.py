@@ -23,6 +23,8 @@ from tasks.core.video.reader import VideoReader
 REFERENCE = "motion"
 FASTEST = 0.03
 """Share of the square whose speed is the pace."""
+SEEN = {"rate_hz", "columns", "short_side", "side_px", "around", "cells", "directions", "block_s"}
+"""Settings that change what features say."""
 _NEARLY = 1e-6
 
 
@@ -39,14 +41,14 @@ class MotionExtractor:
         config: settings.
 
     Attributes:
-        method, made_by, steps, described, settings, format, dtype: as `FeatureMaker`.
+        method, made_by, steps, described, settings, format, dtype, dim: as `FeatureMaker`.
     """
 
     method = REFERENCE
 
     def __init__(self, config: MotionConfig):
-        self.config, self.format, self.dtype = config, config.format, config.dtype
-        seen = config.model_dump(exclude={"hop_s", "format", "dtype", "decoder"})
+        self.config, self.format, self.dtype, self.dim = config, config.format, config.dtype, config.dim
+        seen = config.model_dump(include=SEEN)
         self.steps = {"stride_s": config.hop_s, "span_s": config.hop_s}
         self.made_by = {"reference": REFERENCE, "weights_hash": None, "motion": seen}
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)

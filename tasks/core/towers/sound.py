@@ -41,6 +41,7 @@ class SoundExtractor:
         made_by: what features are and what they see, for the folder's sidecar.
         steps: stride and span of features, seconds.
         described: the kind of features.
+        dim: channels of a feature.
         settings: recorded with every result.
     """
 
@@ -48,6 +49,7 @@ class SoundExtractor:
         self.config, self.logmel = config, LogMel(config.logmel).eval()
         self.method, self.format, self.dtype = config.audio, config.format, config.dtype
         mel = config.logmel
+        self.dim = mel.n_mels * (2 if config.pool == "moments" else config.frames)
         self.steps = {"stride_s": config.step * mel.stride_s, "span_s": (config.frames - 1) * mel.stride_s + mel.span_s}
         pooled = {} if config.pool == "stack" else {"pool": config.pool}
         self.made_by = {"reference": config.audio, "weights_hash": None, "logmel": mel.model_dump(), "frames": config.frames, **pooled}
