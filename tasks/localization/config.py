@@ -83,7 +83,12 @@ class LocalizerConfig(Config):
     positions: int | None = Field(None, ge=1, description="length of a table of sine-cosine positions, stretched to longer videos")
     drop_path: float = Field(0.1, ge=0, lt=1)
     layer_scale: float | None = Field(1e-4, gt=0, description="first factor of every branch of a transformer block; null: no factors")
-    clean_padding: bool = Field(True, description="padding never reaches what is valid; false: as in the public code of the baselines")
+    public_padding: int | None = Field(
+        None,
+        ge=1,
+        description="pad as the public code of the baselines: to so many features, biases of norms reach from the padding into the last"
+        " valid ones; null: padding reaches nothing",
+    )
     level_norm: bool = Field(False, description="a norm on every level of the pyramid (ActionFormer)")
     dependency: bool = Field(False, description="dependencies between the events of a video, by class (UnAV)")
     ranges: tuple[tuple[float, float], ...] = Field(
@@ -136,6 +141,19 @@ class LocalizerConfig(Config):
     def contrasted(self) -> bool:
         """Whether there is a contrast: it needs two modalities."""
         return self.contrast.enabled and self.input == "both"
+
+    @property
+    def clean_padding(self) -> bool:
+        """Whether padding is zeroed wherever a convolution might reach it."""
+        return self.public_padding is None
+
+    def padded(self, length: int) -> int:
+        """The length to which features of this length are padded: the coarsest level divides it, as the public code's windows do."""
+        step = 2 ** (self.levels - 1)
+        if self.public_padding is not None:
+            spans = [(self.window_of(level) or 0) // 2 * 2 * 2**level for level in range(self.levels)]
+            length, step = max(length, self.public_padding), max(step, *spans)
+        return -(-length // step) * step
 
     def window_of(self, level: int) -> int | None:
         """Positions that attention sees at a level; None: all."""

@@ -83,7 +83,7 @@ class EventLocalizer(nn.Module):
             mask: (B, T) bool, valid features.
 
         Returns:
-            for T, made longer until the coarsest level divides it.
+            for T as `LocalizerConfig.padded` makes it longer.
         """
         streams, mask = self._streams({"visual": video, "audio": audio}, mask)
         aligned = None
@@ -111,7 +111,7 @@ class EventLocalizer(nn.Module):
 
     def _streams(self, given: dict[str, torch.Tensor | None], mask: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The streams that the model takes as (B, T, C), zero where they are not valid, and the mask, both of a length that divides."""
-        rest = -mask.shape[1] % 2 ** (self.config.levels - 1)
+        rest = self.config.padded(mask.shape[1]) - mask.shape[1]
         mask = F.pad(mask, (0, rest))
         streams = {name: masked(F.pad(given[name], (0, rest)).transpose(1, 2), mask) for name in self.needed}
         if self.config.input == "concat":
