@@ -132,9 +132,10 @@ def intra_sums(
     for name, other in zip(STREAMS, reversed(STREAMS), strict=True):
         chosen, counted = negatives[name]
         others = F.normalize(tokens[name][groups.video[:, None], chosen], dim=-1)
-        against = torch.einsum("md,mnd->mn", mean[name], others).masked_fill(~counted, float("-inf"))
-        cosines = torch.cat([(mean[name] * mean[other]).sum(-1, keepdim=True), against], 1)
-        losses.append(-(scale * cosines).log_softmax(-1)[:, 0])
+        against = torch.einsum("md,mnd->mn", mean[name], others)
+        alike = (mean[name] * mean[other]).sum(-1, keepdim=True)
+        logits = torch.cat([scale * alike, (scale * against).masked_fill(~counted, float("-inf"))], 1)
+        losses.append(-logits.log_softmax(-1)[:, 0])
     return sum(losses) / len(losses)
 
 
