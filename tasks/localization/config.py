@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.config import Config
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.localization.tower_config import TowersConfig
 
 FAR = 10000.0
 """End of the last range of regression: no event is longer."""
@@ -127,6 +128,11 @@ class LocalizerConfig(Config):
         return len(self.ranges)
 
     @property
+    def needed(self) -> tuple[str, ...]:
+        """The streams that the model takes."""
+        return STREAMS if self.input in ("both", "concat") else (self.input,)
+
+    @property
     def aligned(self) -> bool:
         """Whether there is an alignment: it needs two modalities."""
         return self.alignment.enabled and self.input == "both"
@@ -203,6 +209,10 @@ class FinetuneConfig(Training):
     """`vid finetune` of a localiser, on features of videos and a manifest of their events."""
 
     data: FeatureConfig = FeatureConfig(align="linear", max_length=224, pad="max_length")
+    towers: TowersConfig | None = Field(None, description="make the features from the videos first; null: data.streams has them")
+    annotations: str | None = Field(
+        None, description="events of the videos, in any format of vid data import; null: rows of the manifest, or annotations.json beside it"
+    )
     model: LocalizerConfig = LocalizerConfig()
     loss: LossConfig = LossConfig()
     crop: CropConfig = CropConfig()

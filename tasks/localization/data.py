@@ -13,6 +13,7 @@ from tasks.core.data.manifest import read_sources
 from tasks.core.data.rows import Row, Rows
 from tasks.core.errors import InputError, UsageError
 from tasks.localization.config import STREAMS, CropConfig, FinetuneConfig
+from tasks.localization.truth import is_event, with_events
 
 NAMES = {"visual": "video", "audio": "audio"}
 """Name of a stream -> name of the model's input."""
@@ -43,28 +44,23 @@ def read_sets(config: FinetuneConfig) -> EventSets:
     """Training and validation events; UsageError or InputError where there are none."""
     if not config.data.train:
         raise UsageError("no training events given", "add --data MANIFEST, a row for each event: path,label,start,end")
-    train = read_sources(config.data.train, "train")
+    train = with_events(read_sources(config.data.train, "train"), config.data.train, config.annotations)
     val = read_sources(config.data.val, "val") if config.data.val else Rows.of([])
+    val = with_events(val, config.data.val, config.annotations)
     for rows, what in ((train, "training"), (val, "validation")):
         if len(rows) and not any(is_event(row) for row in rows):
             raise InputError(
                 f"none of the {len(rows)} {what} rows is an event",
-                "a manifest of events has the columns path,label,start,end; vid data import makes one of annotations",
+                "a manifest of events has the columns path,label,start,end; of a list of videos: --set annotations=FILE.json",
             )
     return EventSets(train, val, train.codes("label")[1])
-
-
-def is_event(row: Row) -> bool:
-    """Whether a row is an event: it has a class and both times, the end after the start."""
-    return row.label is not None and row.start_s is not None and row.end_s is not None and row.end_s > row.start_s
 
 
 def check_streams(config: FinetuneConfig, folders: dict[str, FeatureFolder]) -> dict[str, int]:
     """Channels of every stream; UsageError where a stream has another name than STREAMS, or one that the model needs is missing."""
     if odd := [name for name in folders if name not in STREAMS]:
         raise UsageError(f"a localiser has no stream '{odd[0]}'", f"call its folder data.streams.{' or data.streams.'.join(STREAMS)}")
-    wanted = STREAMS if config.model.input in ("both", "concat") else (config.model.input,)
-    if missing := [name for name in wanted if name not in folders]:
+    if missing := [name for name in config.model.needed if name not in folders]:
         there = next(iter(folders))
         raise UsageError(
             f"model.input is {config.model.input}, and there are no features of the stream '{missing[0]}'",

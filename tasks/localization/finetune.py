@@ -9,7 +9,7 @@ from tasks.core.checkpoint import find_model, load_config, load_weights
 from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.feature_record import check_encoder, record_of
 from tasks.core.data.features import FeatureFolder
-from tasks.core.data.rows import Row
+from tasks.core.data.rows import Row, Rows
 from tasks.core.data.streams import open_streams
 from tasks.core.engine import setup
 from tasks.core.engine.loop import Trainer
@@ -19,6 +19,7 @@ from tasks.core.world import world
 from tasks.localization.config import FinetuneConfig
 from tasks.localization.data import EventCropper, EventSets, TrainPieces, check_streams, read_sets
 from tasks.localization.method import EventTraining
+from tasks.localization.prepare import makers, prepare
 
 Folders = dict[str, FeatureFolder]
 HEAD_ENDS = ("class_head.last.", "boundary_head.last.", "token_scores.classes.", "dependency.")
@@ -28,8 +29,11 @@ HEAD_ENDS = ("class_head.last.", "boundary_head.last.", "token_scores.classes.",
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     read_sets(config)
-    folders = open_streams(config.data)
-    check_streams(config, folders)
+    folders = {} if config.towers else open_streams(config.data)
+    if config.towers:
+        makers(config)
+    else:
+        check_streams(config, folders)
     if config.resize and config.data.max_length:
         raise UsageError("resize stretches whole videos; data.max_length cuts them", "set data.max_length and data.pad: null and longest")
     if config.init:
@@ -39,8 +43,8 @@ def check(config: FinetuneConfig) -> None:
 def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
-    sets, folders = read_sets(config), open_streams(config.data)
-    dims = check_streams(config, folders)
+    sets = read_sets(config)
+    dims = {name: maker.dim for name, maker in makers(config).items()} if config.towers else check_streams(config, open_streams(config.data))
     videos = _videos(sets.train)
     planned = setup.plan(lambda: EventTraining(config, dims, len(sets.labels)), config, videos)
     planned.pop("clips_per_step")
@@ -87,7 +91,12 @@ def _check_start(config: FinetuneConfig, folders: Folders) -> None:
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, validates on `data.val` where given, writes `model/` with the averaged weights; returns the result."""
     check(config)
-    sets, folders = read_sets(config), open_streams(config.data)
+    sets = read_sets(config)
+    if config.towers:
+        config = prepare(config, run, Rows.joined([sets.train, sets.val]))
+        if config.init:
+            _check_start(config, open_streams(config.data))
+    folders = open_streams(config.data)
     dims = check_streams(config, folders)
     if sets.unknown and run.main:
         run.reporter.warn(f"{len(sets.unknown)} classes of the validation set do not occur in training: {', '.join(sets.unknown[:5])}")

@@ -12,7 +12,7 @@ from tasks.core.nn.sequence import masked
 from tasks.core.profile import span
 from tasks.localization.alignment import Aligned, Alignment, Projection
 from tasks.localization.backbone import Backbone
-from tasks.localization.config import STREAMS, LocalizerConfig
+from tasks.localization.config import LocalizerConfig
 from tasks.localization.contrast import TokenScores
 from tasks.localization.dependency import Dependency
 from tasks.localization.heads import BoundaryHead, ClassHead
@@ -55,7 +55,7 @@ class EventLocalizer(nn.Module):
     def __init__(self, config: LocalizerConfig, dims: Mapping[str, int], classes: int):
         super().__init__()
         self.config, self.classes = config, classes
-        self.needed = STREAMS if config.input in ("both", "concat") else (config.input,)
+        self.needed = config.needed
         if missing := [name for name in self.needed if not dims.get(name)]:
             raise UsageError(f"the model takes the stream '{missing[0]}', and there is none", "give its folder, or set model.input")
         sizes = {name: dims[name] for name in self.needed}
