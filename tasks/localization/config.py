@@ -211,7 +211,8 @@ class FinetuneConfig(Training):
     data: FeatureConfig = FeatureConfig(align="linear", max_length=224, pad="max_length")
     towers: TowersConfig | None = Field(None, description="make the features from the videos first; null: data.streams has them")
     annotations: str | None = Field(
-        None, description="events of the videos, in any format of vid data import; null: rows of the manifest, or annotations.json beside it"
+        None,
+        description="events of the videos, in any format of vid data import; null: rows of the manifest, or annotations.json beside it",
     )
     model: LocalizerConfig = LocalizerConfig()
     loss: LossConfig = LossConfig()
