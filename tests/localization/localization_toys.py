@@ -92,7 +92,7 @@ def sinusoids(clips: int, length: int = 64, seed: int = 0, audio_only_class: boo
 
 def train(trained: EventTraining, clips: dict, steps: int, lr: float = 3e-3) -> list[float]:
     """Losses of so many steps on the same clips."""
-    optimizer = torch.optim.AdamW(trained.parameters(), lr)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     trained.train()
     history = []
