@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.config import Config
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.localization.detect_config import DetectConfig
 from tasks.localization.tower_config import TowersConfig
 from tasks.localization.variation_config import VariationConfig
 
@@ -215,7 +216,8 @@ class FinetuneConfig(Training):
     data: FeatureConfig = FeatureConfig(align="linear", max_length=224, pad="max_length")
     towers: TowersConfig | None = Field(None, description="make the features from the videos first; null: data.streams has them")
     annotations: str | None = Field(
-        None, description="events of the videos, in any format of vid data import; null: rows of the manifest, or annotations.json beside it"
+        None,
+        description="events of the videos, in any format of vid data import; null: rows of the manifest, or annotations.json beside it",
     )
     model: LocalizerConfig = LocalizerConfig()
     loss: LossConfig = LossConfig()
@@ -230,4 +232,4 @@ class FinetuneConfig(Training):
     train: TrainConfig = TrainConfig(epochs=45, batch_size=8, ema=0.999)
 
 
-CONFIGS = {"finetune": FinetuneConfig}
+CONFIGS = {"finetune": FinetuneConfig, "detect": DetectConfig}

@@ -49,7 +49,9 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     sets = read_sets(config)
-    dims = {name: maker.dim for name, maker in makers(config).items()} if config.towers else check_streams(config, open_streams(config.data))
+    dims = (
+        {name: maker.dim for name, maker in makers(config).items()} if config.towers else check_streams(config, open_streams(config.data))
+    )
     videos = _videos(sets.train)
     planned = setup.plan(lambda: EventTraining(config, dims, len(sets.labels)), config, videos)
     planned.pop("clips_per_step")

@@ -1,6 +1,7 @@
 """What happens to features before the localiser: they are brought to one scale, and pictures side by side are seen by the same weights."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ class Columns(nn.Module):
         super().__init__()
         self.count, self.rate = count, rate
         sizes = [dim // count, *[width] * CONVOLUTIONS]
-        self.convs = nn.ModuleList(MaskedConv(a, b, KERNEL, bias=False) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.convs = nn.ModuleList(MaskedConv(a, b, KERNEL, bias=False) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.convs)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,10 @@ PUBLISHED = {  # (source, channels of the picture, classes): what was published 
         )
         for channels in (512, 2048)
     },
-    ("unav", 2048, 100): ("UnAV-100", Settings(length=224, positions=True, grid={"stride_s": 8 / 25, "span_s": 24 / 25}, events={"keep": 100, "sigma": 0.4})),
+    ("unav", 2048, 100): (
+        "UnAV-100",
+        Settings(length=224, positions=True, grid={"stride_s": 8 / 25, "span_s": 24 / 25}, events={"keep": 100, "sigma": 0.4}),
+    ),
 }
 
 
@@ -104,7 +107,9 @@ def _parsed(file: Path) -> Settings:
         window = model.get("n_mha_win_size", -1)
         windows = [window] if isinstance(window, int) else list(window)
         if model.get("use_rel_pe") or model.get("fpn_type", "identity") != "identity" or model.get("backbone_type") == "conv":
-            raise InputError(f"{file}: relative positions, a feature pyramid network and a backbone without attention have no counterpart here")
+            raise InputError(
+                f"{file}: relative positions, a feature pyramid network and a backbone without attention have no counterpart here"
+            )
         return Settings(
             heads=int(model.get("n_head", 4)),
             window=() if windows == [-1] else tuple(None if size <= 1 else int(size) // 2 * 2 + 1 for size in windows),

@@ -68,7 +68,9 @@ def to_public(weights: Tensors, names: Names) -> Tensors:
         tensor = weights[ours]
         if tensor.ndim == 2:
             tensor = tensor[..., None]
-        elif tensor.ndim == 1 and (theirs.endswith(".scale") or re.search(r"(norm|norm\.\d+|norms\.\d+|embd_norm_?[VA]?\.\d+|ln\d+)\.\w+$", theirs)):
+        elif tensor.ndim == 1 and (
+            theirs.endswith(".scale") or re.search(r"(norm|norm\.\d+|norms\.\d+|embd_norm_?[VA]?\.\d+|ln\d+)\.\w+$", theirs)
+        ):
             tensor = tensor[None, :, None]
         found[theirs] = tensor.clone()
     return found

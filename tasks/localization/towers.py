@@ -18,7 +18,6 @@ from tasks.core.towers.produce import FeatureMaker
 from tasks.core.towers.sound import SoundExtractor
 
 
-
 class Tower:
     """One stream of features, made from an open video as it is gone through.
 

@@ -48,7 +48,9 @@ def with_events(rows: Rows, sources: Iterable[str], annotations: str | None) -> 
         found += [Row(row.path, event.label, event.start_s, event.end_s, row.split) for event in own]
     if not matched:
         example = next(iter(events))
-        raise InputError(f"{file} has no events of the {len(rows)} videos: it speaks of '{example}'", "videos are found by their file's name")
+        raise InputError(
+            f"{file} has no events of the {len(rows)} videos: it speaks of '{example}'", "videos are found by their file's name"
+        )
     return Rows.of(found)
 
 

@@ -94,7 +94,9 @@ def table(lanes: Sequence[Lane], shown_from: float) -> str:
         hidden = " hidden" if block.score < shown_from else ""
         name = f'<td><a href="#row-{i}">{escape(lanes[number].name)}</a></td>'
         body += f'<tr id="row-{i}" data-mark="{i}" data-score="{block.score:.4f}"{hidden}>{name}{values}</tr>'
-    head = '<th scope="col">event</th>' + "".join(f'<th class="number" scope="col">{n}</th>' for n in ("start", "end", "length (s)", "score"))
+    head = '<th scope="col">event</th>' + "".join(
+        f'<th class="number" scope="col">{n}</th>' for n in ("start", "end", "length (s)", "score")
+    )
     return f'<div class="scroll"><table class="events"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
