@@ -6,7 +6,7 @@ from tasks.core.config import Config
 
 
 class VariationConfig(Config):
-    """What is changed at random in training; by default nothing. What needs to know the channels is done to features of this suite alone."""
+    """What is changed at random in training; by default nothing. What must know the channels is done to features of this suite alone."""
 
     swap: float = Field(0.0, ge=0, le=1, description="probability: the columns of the picture change places")
     mirror: float = Field(0.0, ge=0, le=1, description="probability, for each column: it is mirrored")
