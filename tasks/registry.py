@@ -51,7 +51,7 @@ TASKS: dict[str, Task] = {
         Task(
             "localization",
             "events with class, start and end from picture and sound: DEL, ActionFormer, UnAV",
-            {"finetune": "finetune"},
+            {"finetune": "finetune", "detect": "detect"},
         ),
         Task(
             "features",

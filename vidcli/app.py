@@ -22,6 +22,7 @@ from vidcli.commands import (
     demo,
     detect_anomalies,
     detect_boundaries,
+    detect_events,
     doctor,
     eval_anomalies,
     eval_boundaries,
@@ -75,6 +76,7 @@ app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.c
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
+app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)

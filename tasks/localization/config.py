@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.config import Config
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.localization.detect_config import DetectConfig
 from tasks.localization.tower_config import TowersConfig
+from tasks.localization.variation_config import VariationConfig
 
 FAR = 10000.0
 """End of the last range of regression: no event is longer."""
@@ -71,7 +73,10 @@ class LocalizerConfig(Config):
         "both", description="both modalities, one of them, or both as one stream; without both there is no alignment and no contrast"
     )
     width: int = Field(512, ge=2, description="channels of a modality")
+    standardize: bool = Field(False, description="features are brought to mean 0 and deviation 1 over the training set, channel by channel")
+    columns: int = Field(1, ge=1, description="visual features are of so many pictures side by side, which are seen by the same weights")
     heads: int = Field(4, ge=1, description="of every attention but the alignment's")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="columns: share of the features that is left out in training")
     embed: int = Field(2, ge=1, description="convolutions before the transformer blocks")
     stem: int = Field(2, ge=0, description="transformer blocks at full length")
     branch: Literal["conv", "attention", "cross"] = Field(
@@ -217,6 +222,7 @@ class FinetuneConfig(Training):
     model: LocalizerConfig = LocalizerConfig()
     loss: LossConfig = LossConfig()
     crop: CropConfig = CropConfig()
+    variation: VariationConfig = VariationConfig()
     events: EventsConfig = EventsConfig()
     resize: int | None = Field(None, ge=2, description="all videos are stretched to so many features; null: they are as long as they are")
     protocol: Literal["unav", "thumos", "activitynet", "epic"] = Field("unav", description="how validation counts")
@@ -226,4 +232,4 @@ class FinetuneConfig(Training):
     train: TrainConfig = TrainConfig(epochs=45, batch_size=8, ema=0.999)
 
 
-CONFIGS = {"finetune": FinetuneConfig}
+CONFIGS = {"finetune": FinetuneConfig, "detect": DetectConfig}

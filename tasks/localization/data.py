@@ -14,6 +14,7 @@ from tasks.core.data.rows import Row, Rows
 from tasks.core.errors import InputError, UsageError
 from tasks.localization.config import STREAMS, CropConfig, FinetuneConfig
 from tasks.localization.truth import is_event, with_events
+from tasks.localization.variation import Piece, Variation
 
 NAMES = {"visual": "video", "audio": "audio"}
 """Name of a stream -> name of the model's input."""
@@ -141,27 +142,30 @@ class TrainPieces:
     Args:
         config: of the run.
         main: the stream that sets the grid.
+        variation: random changes.
     """
 
-    def __init__(self, config: FinetuneConfig, main: str):
-        self.config, self.main = config, main
+    def __init__(self, config: FinetuneConfig, main: str, variation: Variation | None = None):
+        self.config, self.main, self.variation = config, main, variation
 
     def __call__(self, batch: Batch, device: torch.device) -> Batch:
         """From a CPU batch (`core.data.feature_batch.collate`) of N pieces to `video` and `audio` (N, C, T), `mask` (N, T), `segments` and
         `labels`, on the device.
         """
-        pieces = [self._piece(batch, number) for number in range(len(batch["mask"]))]
+        rngs = [np.random.default_rng(int(seed)) for seed in batch["seed"]]
+        pieces = [self._piece(batch, number, rng) for number, rng in enumerate(rngs)]
         size = self.config.resize or batch["mask"].shape[1]
-        found: Batch = {"mask": torch.arange(size) < torch.tensor([piece["length"] for piece in pieces])[:, None]}
-        for name in pieces[0]["streams"]:
-            values = [F.pad(piece["streams"][name], (0, size - piece["length"])) for piece in pieces]
-            found[NAMES[name]] = torch.stack(values)
+        if self.variation is not None:
+            pieces = self.variation(pieces, rngs, size)
+        found: Batch = {"mask": torch.arange(size) < torch.tensor([piece.length for piece in pieces])[:, None]}
+        for name in pieces[0].streams:
+            found[NAMES[name]] = torch.stack([F.pad(piece.streams[name], (0, size - piece.length)) for piece in pieces])
         found = {name: values.to(device, non_blocking=True) for name, values in found.items()}
-        for name in ("segments", "labels"):
-            found[name] = [torch.from_numpy(piece[name]).to(device) for piece in pieces]
+        found["segments"] = [torch.from_numpy(piece.segments.astype(np.float32)).to(device) for piece in pieces]
+        found["labels"] = [torch.from_numpy(piece.labels).to(device) for piece in pieces]
         return found
 
-    def _piece(self, batch: Batch, number: int) -> dict:
+    def _piece(self, batch: Batch, number: int, rng: np.random.Generator) -> Piece:
         length, config = int(batch["length"][number]), self.config
         streams = {name: batch["features" if name == self.main else name][number, :length].T for name in self._names(batch)}
         segments = to_grid(batch["segments"][number].double().numpy(), batch["times"][number, :length].numpy())
@@ -176,7 +180,6 @@ class TrainPieces:
             streams, segments = resized(streams, segments, config.resize)
             length = config.resize
         if config.crop.ratio and (config.resize or not was_cut):
-            rng = np.random.default_rng(int(batch["seed"][number]))
             low, high = (round(share * length) for share in config.crop.ratio)
             size = int(rng.integers(max(low, 1), min(max(high, 1), length) + 1))
             if size < length:
@@ -184,7 +187,7 @@ class TrainPieces:
                 segments, kept = cut(segments, start, start + size, config.crop.min_inside)
                 labels, length = labels[kept], size
                 streams = {name: values[:, start : start + size] for name, values in streams.items()}
-        return {"streams": streams, "length": length, "segments": segments.astype(np.float32), "labels": labels}
+        return Piece(streams, segments, labels)
 
     def _names(self, batch: Batch) -> list[str]:
         return [name for name in STREAMS if name == self.main or name in batch]

@@ -1,11 +1,14 @@
 """`vid finetune` of a localiser: learns events from features of videos."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 
 from tasks.core.checkpoint import find_model, load_config, load_weights
+from tasks.core.data.feature_files import FeatureError
 from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.feature_record import check_encoder, record_of
 from tasks.core.data.features import FeatureFolder
@@ -20,6 +23,8 @@ from tasks.localization.config import FinetuneConfig
 from tasks.localization.data import EventCropper, EventSets, TrainPieces, check_streams, read_sets
 from tasks.localization.method import EventTraining
 from tasks.localization.prepare import makers, prepare
+from tasks.localization.variation import Variation, layout_of
+from tasks.localization.variation_config import VariationConfig
 
 Folders = dict[str, FeatureFolder]
 HEAD_ENDS = ("class_head.last.", "boundary_head.last.", "token_scores.classes.", "dependency.")
@@ -74,6 +79,19 @@ def build(config: FinetuneConfig, dims: dict[str, int], labels: list[str]) -> Ev
     return method
 
 
+def learn_scales(method: EventTraining, folders: Folders, rows: Rows) -> None:
+    """Gives the model mean and deviation of each channel over the features of the training set."""
+    for name, scale in method.localizer.frontend.scales.items():
+        total, squares, count = 0.0, 0.0, 0
+        for path, _ in rows.grouped():
+            with suppress(FeatureError):
+                values = folders[name].of(Row(path)).values.astype(np.float64)
+                total, squares, count = total + values.sum(0), squares + np.square(values).sum(0), count + len(values)
+        if count:
+            mean = total / count
+            scale.learn(*(torch.from_numpy(each).float() for each in (mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))))
+
+
 def _load(method: EventTraining, weights: dict[str, torch.Tensor], source: str) -> None:
     from tasks.core.checkpoint import load_strict
 
@@ -102,10 +120,13 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     dims = check_streams(config, folders)
     if sets.unknown and run.main:
         run.reporter.warn(f"{len(sets.unknown)} classes of the validation set do not occur in training: {', '.join(sets.unknown[:5])}")
+    method = build(config, dims, sets.labels)
+    if not config.init:
+        learn_scales(method, folders, sets.train)
     trainer = setup.train(
         run,
         config,
-        build(config, dims, sets.labels),
+        method,
         feature_feed(config, sets, folders),
         f"localising {len(sets.labels)} classes in {' and '.join(folders)}",
         sets.train,
@@ -141,8 +162,10 @@ def feature_feed(config: FinetuneConfig, sets: EventSets, folders: Folders) -> s
             videos, config.data, folders, sets.labels, config.train.batch_size, *world(), config.train.seed, start, crop=crop
         )
 
-    prepare = TrainPieces(config, next(iter(folders)))
-    return setup.Feed(loader, prepare, setup.micro_per_epoch(len(videos), config), config.data.repeats)
+    varied = config.variation != VariationConfig()
+    variation = Variation(config.variation, {name: layout_of(folder) for name, folder in folders.items()}) if varied else None
+    pieces = TrainPieces(config, next(iter(folders)), variation)
+    return setup.Feed(loader, pieces, setup.micro_per_epoch(len(videos), config), config.data.repeats)
 
 
 def _videos(rows: Any) -> list[Row]:

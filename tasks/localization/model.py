@@ -15,6 +15,7 @@ from tasks.localization.backbone import Backbone
 from tasks.localization.config import LocalizerConfig
 from tasks.localization.contrast import TokenScores
 from tasks.localization.dependency import Dependency
+from tasks.localization.frontend import Frontend
 from tasks.localization.heads import BoundaryHead, ClassHead
 from tasks.localization.neck import PathAggregation
 
@@ -58,7 +59,10 @@ class EventLocalizer(nn.Module):
         self.needed = config.needed
         if missing := [name for name in self.needed if not dims.get(name)]:
             raise UsageError(f"the model takes the stream '{missing[0]}', and there is none", "give its folder, or set model.input")
-        sizes = {name: dims[name] for name in self.needed}
+        if config.columns > 1 and "visual" in self.needed and dims["visual"] % config.columns:
+            raise UsageError(f"the {dims['visual']} visual channels do not divide by model.columns {config.columns}")
+        self.frontend = Frontend(config, {name: dims[name] for name in self.needed})
+        sizes = self.frontend.dims
         if config.input == "concat":
             sizes = {"concat": sum(sizes.values())}
         self.align = None
@@ -114,6 +118,7 @@ class EventLocalizer(nn.Module):
         rest = self.config.padded(mask.shape[1]) - mask.shape[1]
         mask = F.pad(mask, (0, rest))
         streams = {name: masked(F.pad(given[name], (0, rest)).transpose(1, 2), mask) for name in self.needed}
+        streams = self.frontend(streams, mask)
         if self.config.input == "concat":
             streams = {"concat": torch.cat(list(streams.values()), -1)}
         return streams, mask

@@ -9,6 +9,8 @@ from tasks.core.report.outputs import readable, video_facts
 
 PROPOSAL = "event"
 """The label of events whose class is left open."""
+SHOWN_FROM = 0.2
+"""Least score of what people are shown first, where they did not say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class EventDetection:
 
 
 def as_record(detection: EventDetection) -> dict[str, Any]:
-    """The JSON object of a video: `video`, `method`, `settings`, facts of the video, `has_sound`, `notes` and `events`, the best first, each
-    with `label`, `start`, `end` (seconds) and `score`.
+    """The JSON object of a video: `video`, `method`, `settings`, facts of the video, `has_sound`, `notes` and `events`, the best first,
+    each with `label`, `start`, `end` (seconds) and `score`.
     """
     return {
         "video": readable(detection.path),

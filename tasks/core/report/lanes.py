@@ -94,7 +94,8 @@ def table(lanes: Sequence[Lane], shown_from: float) -> str:
         hidden = " hidden" if block.score < shown_from else ""
         name = f'<td><a href="#row-{i}">{escape(lanes[number].name)}</a></td>'
         body += f'<tr id="row-{i}" data-mark="{i}" data-score="{block.score:.4f}"{hidden}>{name}{values}</tr>'
-    head = '<th scope="col">event</th>' + "".join(f'<th class="number" scope="col">{n}</th>' for n in ("start", "end", "length (s)", "score"))
+    numbers = "".join(f'<th class="number" scope="col">{name}</th>' for name in ("start", "end", "length (s)", "score"))
+    head = f'<th scope="col">event</th>{numbers}'
     return f'<div class="scroll"><table class="events"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -140,5 +141,6 @@ def _block(i: int, name: str, block: Block, start: float, length: float, shown_f
     hidden = " hidden" if block.score < shown_from else ""
     return (
         f'<a class="block" href="#row-{i}" data-mark="{i}" data-from="{block.start:.4f}" data-score="{block.score:.4f}"'
-        f' style="left:{left:.3f}%;width:{right - left:.3f}%;--strength:{strength:.2f}" aria-label="{escape(text)}" title="{escape(text)}"{hidden}></a>'
+        f' style="left:{left:.3f}%;width:{right - left:.3f}%;--strength:{strength:.2f}"'
+        f' aria-label="{escape(text)}" title="{escape(text)}"{hidden}></a>'
     )

@@ -16,7 +16,8 @@ STYLE = """
 .least output { min-width: 2.2rem; font-variant-numeric: tabular-nums; }
 .lanes { --names: 9.5rem; position: relative; max-height: 40vh; overflow-y: auto; overflow-x: hidden; }
 .lane { display: flex; align-items: center; margin-bottom: .25rem; }
-.lane-name { flex: 0 0 var(--names); padding-right: .6rem; font-size: .82rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.lane-name { flex: 0 0 var(--names); padding-right: .6rem; font-size: .82rem; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; }
 .track { position: relative; flex: 1; height: 1.9rem; background: var(--mark); border-radius: .2rem; cursor: pointer; touch-action: pan-y; }
 .track svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .track svg * { vector-effect: non-scaling-stroke; }
@@ -51,8 +52,10 @@ td a { color: inherit; }
 SCRIPT = """
 (() => {
   const get = (id) => document.getElementById(id);
-  const stage = get("stage"), plot = get("lanes"), playhead = get("playhead"), player = get("player"), now = get("now"), least = get("least");
-  const tracks = [...plot.querySelectorAll(".track")], start = +plot.dataset.start, length = +plot.dataset.length, zero = +plot.dataset.zero;
+  const stage = get("stage"), plot = get("lanes"), playhead = get("playhead"), player = get("player");
+  const now = get("now"), least = get("least");
+  const tracks = [...plot.querySelectorAll(".track")];
+  const start = +plot.dataset.start, length = +plot.dataset.length, zero = +plot.dataset.zero;
   const blocks = [...plot.querySelectorAll(".block")].sort((a, b) => a.dataset.mark - b.dataset.mark);
   const rows = new Map([...document.querySelectorAll("tr[data-mark]")].map((row) => [row.dataset.mark, row]));
   let current = null, time = start, playable = Boolean(player);

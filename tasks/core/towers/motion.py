@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class MotionExtractor:
         top, left, tall, wide = boxes_around(square, size, config.around)[0].tolist()
         seen = grey[:, None, top : top + tall, left : left + wide].float()
         seen = F.interpolate(seen, (config.side_px, config.side_px), mode="bilinear", antialias=True)[:, 0].round().byte().numpy()
-        flow = np.stack([self._moved(a, b) for a, b in zip(seen[:-1], seen[1:], strict=True)]) * (config.rate_hz / config.side_px)
+        flow = np.stack([self._moved(a, b) for a, b in pairwise(seen)]) * (config.rate_hz / config.side_px)
         change = (grey[1:].short() - grey[:-1].short()).abs().float()
         coarse = F.avg_pool2d(change[:, None], 4, ceil_mode=True, count_include_pad=False).flatten(1)
         changes = torch.stack([change.mean((1, 2)), coarse.amax(1)], 1).log1p().numpy()
@@ -118,7 +119,9 @@ class MotionExtractor:
         pace = np.partition(speed, -count, 1)[:, -count:].mean(1, keepdims=True)
         found = np.concatenate([directions(flow, config.cells, config.directions).reshape(len(flow), -1), pace], 1)
         pairs = (-1, config.pairs)
-        return np.concatenate([np.sqrt(found.reshape(*pairs, found.shape[1]).mean(1)), changes.reshape(*pairs, 2).mean(1)], 1).astype(np.float32)
+        return np.concatenate([np.sqrt(found.reshape(*pairs, found.shape[1]).mean(1)), changes.reshape(*pairs, 2).mean(1)], 1).astype(
+            np.float32
+        )
 
     def _moved(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.zeros((*first.shape, 2), np.float32) if np.array_equal(first, second) else self._flow(first, second)
