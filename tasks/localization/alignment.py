@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tasks.core.nn.sequence import PlainAttention, masked
+from tasks.core.nn.sequence import PlainAttention, masked, stretched
 from tasks.localization.config import STREAMS, AlignmentConfig, LocalizerConfig
 
 MOST_TOKENS = 5000
@@ -40,7 +40,7 @@ class Aligned:
 class LearnedMask(nn.Module):
     """Which pairs of tokens belong to one event: products of small projections, and the distance of the tokens in time.
 
-    It begins flat: all pairs alike, so that attention is plain. The factor of the tokens' own event scores begins at 0.
+    It begins flat: all pairs have probability 0.5, at which nothing is added to attention, so that it is plain. The factor of the tokens' own event scores begins at 0.
     """
 
     def __init__(self, dim: int, config: AlignmentConfig):
@@ -63,7 +63,7 @@ class LearnedMask(nn.Module):
             pairs = q.float() @ k.float().transpose(1, 2) / math.sqrt(q.shape[-1]) + self.distance[apart].float()
             gates = gates.float().squeeze(-1)
             both = gates.sigmoid()[:, :, None] * gates.sigmoid()[:, None]
-            added = (pairs.sigmoid() + EPSILON).log() + self.factor * (both + EPSILON).log()
+            added = ((pairs.sigmoid() + EPSILON) / (0.5 + EPSILON)).log() + self.factor * (both + EPSILON).log()
         return added, pairs, gates
 
 
@@ -112,7 +112,7 @@ class Alignment(nn.Module):
         pairs = gates = added = None
         if self.learned is not None:
             added, pairs, gates = self.learned(tokens)
-        place = self._positions(mask.shape[1])
+        place = stretched(self.position[0], mask.sum(1), mask.shape[1])
         parts = []
         for name in STREAMS:
             start = getattr(self, f"{name}_token").expand(len(mask), -1, -1)
@@ -124,11 +124,6 @@ class Alignment(nn.Module):
         halves = dict(zip(STREAMS, x.chunk(2, 1), strict=True))
         found = {name: masked(self.out[name](halves[name][:, 1:] + tokens[name]), mask) for name in STREAMS}
         return Aligned(found, {name: self.out[name](halves[name][:, 0]) for name in STREAMS}, pairs, gates)
-
-    def _positions(self, length: int) -> torch.Tensor:
-        if length <= MOST_TOKENS:
-            return self.position[:, :length]
-        return F.interpolate(self.position.transpose(1, 2), length, mode="linear", align_corners=False).transpose(1, 2)
 
     def bias(self, mask: torch.Tensor, added: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
         """What is added to attention scores: (B, 1, 2 T + 2, 2 T + 2), -inf where a token does not see another.

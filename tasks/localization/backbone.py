@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tasks.core.nn.sequence import MaskedConv, SequenceBlock, halved, masked, sinusoid
+from tasks.core.nn.sequence import MaskedConv, SequenceBlock, halved, masked, sinusoid, stretched
 from tasks.localization.config import LocalizerConfig
 
 Streams = dict[str, torch.Tensor]
@@ -85,16 +85,11 @@ class Backbone(nn.Module):
     def _full_length(self, name: str, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         x = self.embed[name](x, mask)
         if self.config.positions is not None:
-            x = x + masked(self._positions(x.shape[1]).to(x.dtype).expand(len(x), -1, -1), mask)
+            lengths = mask.sum(1) if self.config.clean_padding else torch.full_like(mask[:, 0], mask.shape[1], dtype=torch.int64)
+            x = x + masked(stretched(self.table, lengths, mask.shape[1]).to(x.dtype), mask)
         for each in self.stem[name]:
             x = each(x, mask)
         return x
-
-    def _positions(self, length: int) -> torch.Tensor:
-        """(1, length, width): the table, stretched where a video is longer."""
-        if length <= len(self.table):
-            return self.table[None, :length]
-        return F.interpolate(self.table.T[None], length, mode="linear", align_corners=False).transpose(1, 2)
 
     def _next(self, name: str, step: int, x: torch.Tensor, mask: torch.Tensor, below: Streams) -> torch.Tensor:
         if self.config.branch == "conv":

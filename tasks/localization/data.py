@@ -121,6 +121,21 @@ def to_grid(seconds: np.ndarray, times: np.ndarray) -> np.ndarray:
     return (seconds - middles[0]) / stride
 
 
+def to_seconds(places: np.ndarray, times: np.ndarray, size: int | None = None) -> np.ndarray:
+    """Places on the grid of features as times, within what the features see; the inverse of `to_grid`.
+
+    Args:
+        places: (...), numbers of features.
+        times: (L, 2), begin and end of what each feature sees.
+        size: features to which the L were stretched, on whose grid the places are; None: they were not.
+    """
+    middles, span = times.astype(np.float64).mean(1), float(times[0, 1] - times[0, 0])
+    stride = (middles[-1] - middles[0]) / (len(middles) - 1) if len(middles) > 1 else max(span, 1e-3)
+    if size is not None:
+        places = (places + 0.5) * len(times) / size - 0.5
+    return np.clip(middles[0] + places * stride, times[0, 0], times[-1, 1])
+
+
 class TrainPieces:
     """Brings a batch of pieces of features to what `method.EventTraining` takes: events on the grid, resized or cropped.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from tasks.core.inference.suppression import suppress
 from tasks.localization.config import EventsConfig
 from tasks.localization.model import EventLocalizer, Output
 
@@ -72,6 +73,31 @@ def windows(length: int, window: int | None, overlap: float, step: int) -> Itera
         low = start if number == 0 else start + (size - hop) // 2
         high = length if number == len(starts) - 1 else starts[number + 1] + (size - hop) // 2
         yield start, stop, (float(low - start), float(high - start))
+
+
+def settle(candidates: Candidates, events: EventsConfig) -> Candidates:
+    """What is left of the candidates of a video after those that say the same are suppressed, the best first.
+
+    Args:
+        candidates: of `decode`, on any grid.
+        events: how, and how many are kept.
+    """
+    if events.method == "none":
+        best = candidates["scores"].argsort(descending=True, stable=True)[: events.keep]
+        return {name: values[best] for name, values in candidates.items()}
+    kept = suppress(
+        candidates["segments"],
+        candidates["scores"],
+        candidates["labels"],
+        sigma=events.sigma,
+        min_score=events.min_score,
+        voting=events.voting or 0.0,
+        max_keep=events.keep,
+        class_agnostic=events.class_agnostic,
+        method=events.method,
+        iou=events.iou,
+    )
+    return dict(zip(("segments", "scores", "labels"), kept, strict=True))
 
 
 @torch.inference_mode()

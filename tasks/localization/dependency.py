@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tasks.core.nn.sequence import MaskedConv, SequenceBlock
+from tasks.core.nn.sequence import MaskedConv, SequenceBlock, masked
 from tasks.localization.config import LocalizerConfig
 
 WIDTH = 128
@@ -38,4 +38,4 @@ class Dependency(nn.Module):
         over_time = over_time.unflatten(0, (size, self.classes)).transpose(1, 2)
         everywhere = torch.ones(size * length, self.classes, dtype=torch.bool, device=mask.device)
         over_classes = self.together(own.flatten(0, 1), everywhere).unflatten(0, (size, length))
-        return self.squeeze((over_time + over_classes).flatten(2), mask)
+        return self.squeeze(masked((over_time + over_classes).flatten(2), mask), mask)

@@ -124,7 +124,12 @@ class EventLocalizer(nn.Module):
         return streams, mask
 
     def _fuse(self, pyramids: dict[str, list[torch.Tensor]], masks: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
-        """Each pyramid, guided by the other modality at full length; a single one by itself."""
+        """Each pyramid, guided by the other modality at full length; a single one by itself. The neck is one for all, so they go as one
+        batch.
+        """
         names = list(pyramids)
-        guides = dict(zip(names, reversed(names), strict=True))
-        return {name: self.neck(levels, masks, pyramids[guides[name]][0]) for name, levels in pyramids.items()}
+        levels = [torch.cat(parts) for parts in zip(*pyramids.values(), strict=True)]
+        masks = [mask.repeat(len(names), 1) for mask in masks]
+        guide = torch.cat([pyramids[name][0] for name in reversed(names)])
+        fused = self.neck(levels, masks, guide)
+        return {name: [x.chunk(len(names))[number] for x in fused] for number, name in enumerate(names)}

@@ -28,6 +28,28 @@ def sinusoid(length: int, dim: int) -> torch.Tensor:
     return torch.where(torch.arange(dim) % 2 == 0, angles.sin(), angles.cos()).float()
 
 
+def stretched(table: torch.Tensor, lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows of a table of positions for sequences; those of a sequence longer than the table are between its rows.
+
+    Args:
+        table: (P, C).
+        lengths: (B,) int64, of the sequences.
+        size: T, to which they are padded.
+
+    Returns:
+        (B, T, C).
+    """
+    rows = len(table)
+    if size <= rows:
+        return table[None, :size].expand(len(lengths), -1, -1)
+    at = torch.arange(size, device=table.device)
+    share = (rows / lengths.to(table.dtype)).clamp(max=1)[:, None]
+    places = ((at + 0.5) * share - 0.5).clamp(0, rows - 1)
+    low = places.floor().long()
+    part = (places - low)[..., None].to(table.dtype)
+    return table[low] * (1 - part) + table[(low + 1).clamp(max=rows - 1)] * part
+
+
 class MaskedConv(nn.Conv1d):
     """A convolution of odd width over (B, T, C) whose output is zero where it is not valid.
 
