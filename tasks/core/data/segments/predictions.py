@@ -88,7 +88,7 @@ def write_proposals_csv(path: Path, found: Mapping[str, Sequence[Event]]) -> Non
 
 
 def read_predictions(path: str | Path, annotated: Iterable[str] = (), label: str | None = None, proposals: bool = False) -> Predictions:
-    """The events of a file of ActivityNet's results, of a CSV, or of our own records: a folder of NAME.events.json, one of them, or JSON Lines.
+    """The events of ActivityNet's results, of a CSV, or of our own records: a folder of NAME.events.json, one of them, or JSON Lines.
 
     Args:
         path: of a file or a folder.

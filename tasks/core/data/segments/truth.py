@@ -107,5 +107,7 @@ def _table(rows: Sequence[Row], counted: Counter[str]) -> EventTable:
     counted[NO_LABEL] += len(rows) - len(labelled)
     times = [(row.start_s, row.end_s) for row in labelled]
     if rows and not labelled:
-        raise InputError(f"none of the {len(rows)} annotated segments has a label", "sentences and boundaries are measured by other commands")
+        raise InputError(
+            f"none of the {len(rows)} annotated segments has a label", "sentences and boundaries are measured by other commands"
+        )
     return EventTable.of([row.path for row in labelled], [row.label for row in labelled], times)
