@@ -52,8 +52,8 @@ def test_fractions_as_json_and_what_was_dropped(here, vid):
     assert counts == {"n_predictions": 4, "n_events": 3, "n_videos": 2, "n_dropped": 1, "n_missing": 0, "n_unknown": 0, "n_classes": 2}
     assert (result["protocol"], result["subset"], len(result["data_hash"])) == ("thumos", "test", 16)
     assert result["classes_without_events"] == {"bird": 1}
-    assert "1 do not count: events shorter than 1 ms" in err
-    assert "1 predicted classes have no events in subset 'test' and are not in the mean, the first is 'bird'" in err
+    assert "left out 1: events shorter than 1 ms" in err
+    assert "predicted classes without events in subset 'test': 1, e.g. 'bird'; not in the mean" in err
     assert json.loads((here / "sub" / "result.json").read_text()) == result
     code, out, _ = vid(*call, "--json", "--subset", "Train")
     assert (code, out) == (3, "")
@@ -91,12 +91,12 @@ def test_missing_and_unknown_videos_are_told(here, vid):
     code, out, err = vid("eval", "events", "--predictions", "some.json", "--ground-truth", "truth.json", "--json")
     result = json.loads(out)
     assert (code, result["n_missing"], result["n_unknown"], result["map"]["0.5"]) == (0, 1, 1, (1 / 3 + 1) / 2)
-    assert "1 of 2 videos of subset 'test' have no predictions: their events count as missed, the first is 'b'" in err
-    assert "1 predictions are of videos outside subset 'test': they count as false positives" in err
+    assert "1 of 2 videos of subset 'test' have no predictions, the first is 'b'; their events count as missed" in err
+    assert "predictions of videos outside subset 'test': 1; they count as false positives" in err
     write_results(here / "names.json", {"a": [Event("hund", 0, 10, 0.9)]})
     code, _, err = vid("eval", "events", "--predictions", "names.json", "--ground-truth", "truth.json")
     assert code == 0
-    assert "no predicted class has events; the first that has is called 'cat'" in err
+    assert "no predicted class has events; one that has is 'cat'" in err
 
 
 def test_recall_of_proposals(here, vid):

@@ -100,20 +100,17 @@ def _check(found: Predictions, truth: Truth, predictions: str | Path, ground_tru
 def _say(result: dict[str, Any], truth: Truth, missing: frozenset[str], reporter: Reporter) -> None:
     where = f"subset '{truth.subset}'" if truth.subset else "the ground truth"
     for reason, count in result["dropped"].items():
-        reporter.warn(f"{count} do not count: {reason}")
+        reporter.warn(f"left out {count}: {reason}")
     if result["n_unread"]:
-        reporter.warn(f"{result['n_unread']} videos could not be read when the predictions were made: their events count as missed")
+        reporter.warn(f"videos that could not be read when the predictions were made: {result['n_unread']}; their events count as missed")
     if missing:
         reporter.warn(
-            f"{len(missing)} of {len(truth.videos)} videos of {where} have no predictions: their events count as missed, "
-            f"the first is '{min(missing)}'"
+            f"{len(missing)} of {len(truth.videos)} videos of {where} have no predictions, the first is '{min(missing)}'; "
+            "their events count as missed"
         )
     if result["n_unknown"]:
-        reporter.warn(f"{result['n_unknown']} predictions are of videos outside {where}: they count as false positives")
-    strangers = result.get("classes_without_events")
-    if strangers:
-        reporter.warn(
-            f"{len(strangers)} predicted classes have no events in {where} and are not in the mean, the first is '{next(iter(strangers))}'"
-        )
+        reporter.warn(f"predictions of videos outside {where}: {result['n_unknown']}; they count as false positives")
+    if strangers := result.get("classes_without_events"):
+        reporter.warn(f"predicted classes without events in {where}: {len(strangers)}, e.g. '{next(iter(strangers))}'; not in the mean")
         if not any(entry["n_predictions"] for entry in result["per_class"].values()):
-            reporter.warn(f"no predicted class has events; the first that has is called '{next(iter(result['per_class']))}'")
+            reporter.warn(f"no predicted class has events; one that has is '{next(iter(result['per_class']))}'")

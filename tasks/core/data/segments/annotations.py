@@ -88,7 +88,8 @@ class Annotations:
         odd = {
             "have neither label nor text": row.label is None and row.text is None,
             "begin before 0": row.start_s < 0,
-            "end after the duration that the file states": isinstance(duration, int | float) and row.end_s > duration,
+            "end after the duration that the file states": isinstance(duration, int | float) and row.start_s < duration < row.end_s,
+            "begin when the video is over, as the file states": isinstance(duration, int | float) and row.start_s >= duration,
             "occur again with the same times and label": key in self._seen,
         }
         self.noted.update(reason for reason, true in odd.items() if true)
