@@ -75,9 +75,8 @@ def _show_events(sources: list[str]) -> int:
     for reason, count in totals["left_out"].items():
         reporter.warn(f"{count} cannot be used: {reason}")
     for split, missing in totals["missing_in_training"].items():
-        reporter.warn(
-            f"{len(missing)} classes of '{split}' never occur in training: {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
-        )
+        others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
+        reporter.warn(f"classes of '{split}' that training lacks: {', '.join(missing[:5])}{others}")
     if reporter.json:
         reporter.emit({"sources": sources, **totals})
         return 0
