@@ -130,3 +130,20 @@ def test_errors_say_what_is_wrong(here, vid):
     code, out, err = vid("eval", "events", "--predictions", "none.json", "--ground-truth", "truth.json", "--json")
     assert (code, json.loads(out)["average_map"]) == (0, 0)
     assert "2 of 2 videos" in err
+
+
+def test_verbs_and_nouns_of_epic(here, vid):
+    (here / "EPIC_100_validation.csv").write_text(
+        "video_id,start_timestamp,stop_timestamp,verb_class,noun_class\nP01_01,00:00:01.00,00:00:03.00,3,12\nP01_01,00:01:00,00:01:02,0,12\n"
+    )
+    entries = [
+        {"verb": 3, "noun": 5, "action": "3,5", "score": 0.9, "segment": [1, 3]},
+        {"verb": 3, "noun": 12, "action": "3,12", "score": 0.8, "segment": [60, 62]},
+    ]
+    (here / "epic.json").write_text(json.dumps({"version": "0.2", "challenge": "action_detection", "results": {"P01_01": entries}}))
+    found = {}
+    for label in LABELS:
+        call = ("--predictions", "epic.json", "--ground-truth", "EPIC_100_validation.csv", "--protocol", "epic", "--label", label)
+        result = json.loads(vid("eval", "events", *call, "--json")[1])
+        found[label] = (result["label"], result["average_map"], sorted(result["per_class"]))
+    assert found == {"verb": ("verb", 0.5, ["0", "3"]), "noun": ("noun", 0.5, ["12"]), "action": ("action", 0.0, ["0-12", "3-12"])}

@@ -43,7 +43,7 @@ def command(
     from tasks.core.data.segments.statistics import are_annotations
     from tasks.core.video.check import check_rows, summary
 
-    if events or all(are_annotations(source) for source in sources):
+    if events or any(are_annotations(source) for source in sources):
         return _show_events(sources)
     reporter = console()
     rows = own_share(read_sources(sources, None, any_times=True), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")

@@ -109,9 +109,10 @@ def _near(predictions: Columns, order: np.ndarray, truth: Columns) -> tuple[np.n
 
 def tiou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(M,) intersection over union in time of (M, 2) and (M, 2) segments, or of one; 0 where the union has no length."""
-    shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
-    together = (b[:, 1] - b[:, 0]) + (a[:, 1] - a[:, 0]) - shared
-    return np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
+    with np.errstate(over="ignore"):  # of times that nobody means
+        shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
+        together = (b[:, 1] - b[:, 0]) + (a[:, 1] - a[:, 0]) - shared
+        return np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
 
 
 def _takers(prediction: np.ndarray, event: np.ndarray, n_predictions: int, n_events: int) -> np.ndarray:

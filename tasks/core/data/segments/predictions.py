@@ -122,7 +122,8 @@ def _content(path: Path) -> Any:
         return [load_content(file) for file in files]
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         try:
-            return load_content(path)
+            content = load_content(path)
+            return None if content == [] and path.suffix.lower() not in (".json", ".csv") else content
         except InputError as error:
             if "Extra data" not in error.message:
                 raise
@@ -205,6 +206,6 @@ class _Reader:
         label = entry.get("label")
         if label is None and self.label:
             label = str(entry[self.label]).replace(",", "-")
-        if label is None or label == "":
+        if not isinstance(label, str | int) or isinstance(label, bool) or label == "":
             raise ValueError
         return str(label)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.data.manifest import index_path
+from tasks.core.data.manifest import MANIFEST_SUFFIXES, index_path
 from tasks.core.data.rows import Row
 from tasks.core.data.segments.annotations import NO_LENGTH, NO_SEGMENTS, Choices
 from tasks.core.data.segments.formats import FORMATS, load_content, read_segments, recognise
@@ -52,11 +52,11 @@ def read_truth(path: str | Path, preferred: Sequence[str], subset: str | None = 
         UsageError: no such subset, or which one cannot be told; a label that the format does not have.
     """
     content = None if Path(path).suffix.lower() in (".jsonl", ".ndjson") else load_content(path)
-    if isinstance(content, Mapping) and isinstance(content.get("results"), Mapping):
+    if isinstance(content, Mapping) and ("results" in content or {"video", "events"} <= content.keys()):
         raise InputError(f"{path}: these are predictions, not annotations", "are --predictions and --ground-truth swapped?")
     kind = recognise(content) if content is not None else None
     if kind is None:
-        return _of_manifest(path, content, preferred, subset, label)
+        return _of_manifest(path, preferred, subset, label)
     named = _subsets(content) if kind in ("activitynet", "thumos14") else {}
     chosen = _choose(path, named.values(), preferred, subset)
     found = read_segments(content, os.fspath(path), kind, Choices(chosen, label))
@@ -66,8 +66,8 @@ def read_truth(path: str | Path, preferred: Sequence[str], subset: str | None = 
     return Truth(_table(rows, counted), frozenset(videos), frozenset(named.keys() - videos), chosen, kind, +counted)
 
 
-def _of_manifest(path: str | Path, content: Any, preferred: Sequence[str], subset: str | None, label: str | None) -> Truth:
-    if not isinstance(content, list) and Path(path).suffix.lower() not in (".jsonl", ".ndjson"):
+def _of_manifest(path: str | Path, preferred: Sequence[str], subset: str | None, label: str | None) -> Truth:
+    if Path(path).suffix.lower() not in MANIFEST_SUFFIXES:
         raise InputError(f"{path}: the format of these annotations is not known", f"known: {', '.join(FORMATS)}, and manifests")
     if label is not None:
         raise UsageError("--label is of the annotations of EPIC-KITCHENS-100; a manifest has one label")

@@ -85,12 +85,14 @@ def test_entries_that_cannot_be_used_are_counted_and_odd_ones_are_read(tmp_path)
         "x",
         {**good, "label": ""},
         {**good, "segment": 5},
+        {**good, "label": ["x"]},
+        {**good, "label": True},
     ]
     (tmp_path / "r.json").write_text(json.dumps({"results": {"a": [*bad, good, {**good, "score": math.nan}]}}))
     found = read_predictions(tmp_path / "r.json")
     assert rows(found)[0] == ("a", "7", 1.0, 2.0, 0.5)
     assert math.isnan(rows(found)[1][-1])
-    assert dict(found.left_out) == {NO_EVENT: 6}
+    assert dict(found.left_out) == {NO_EVENT: 8}
 
 
 def test_submissions_of_epic_have_a_verb_a_noun_and_an_action(tmp_path):
@@ -143,7 +145,13 @@ def test_nothing_found_is_no_error(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jsonl").write_text('{"video": "a", "events": []}\n{"video"')
-    for name, message in (("empty", "no .*events.json in this folder"), ("gone.json", "no such file"), ("broken.jsonl", "line 2")):
+    (tmp_path / "bytes.bin").write_bytes(b"\x00\x01")
+    for name, message in (
+        ("bytes.bin", "these are no predicted events"),
+        ("empty", "no .*events.json in this folder"),
+        ("gone.json", "no such file"),
+        ("broken.jsonl", "line 2"),
+    ):
         with pytest.raises(InputError, match=message):
             read_predictions(tmp_path / name)
 
