@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from tasks.core.data.segments.activitynet import AMBIGUOUS
 from tasks.core.data.segments.table import EventTable
 from tasks.core.errors import UsageError
 from tasks.core.metrics import event_matching
-from tasks.core.metrics.events import AMBIGUOUS, NOT_A_CLASS, NOT_FINITE, PROTOCOLS, TOO_SHORT, TWICE, event_scores
+from tasks.core.metrics.events import NOT_A_CLASS, NOT_FINITE, PROTOCOLS, TOO_SHORT, TWICE, event_scores
 
 
 def tiou(a, b):
@@ -119,7 +120,7 @@ def test_perfect_predictions_have_one_at_every_threshold(protocol):
         _, truth = world(seed)
         scores = event_scores(table([(*event, 0.5) for event in truth]), table(truth), protocol)
         assert set(scores["map"].values()) == {1.0}
-        assert (scores["average_map"], scores["n_dropped"], scores["n_missing"]) == (1.0, 0, 0)
+        assert (scores["average_map"], scores["n_dropped"]) == (1.0, 0)
 
 
 def test_by_hand():
@@ -167,8 +168,8 @@ def test_what_does_not_count_is_counted():
     predictions = [("v", "a", 0, 10, 0.9), ("v", "a", 0, 10, np.nan), ("v", "a", 0, np.inf, 0.9), ("y", "a", 0, 10, 0.95)]
     scores = event_scores(table(predictions), table(truth), "thumos")
     assert scores["dropped"] == {NOT_A_CLASS: 1, TOO_SHORT: 1, TWICE: 1, NOT_FINITE: 2}
-    counted = {name: scores[f"n_{name}"] for name in ("predictions", "events", "videos", "dropped", "missing", "unknown", "classes")}
-    assert counted == {"predictions": 2, "events": 3, "videos": 3, "dropped": 5, "missing": 2, "unknown": 1, "classes": 2}
+    counted = {name: scores[f"n_{name}"] for name in ("predictions", "events", "videos", "dropped", "classes")}
+    assert counted == {"predictions": 2, "events": 3, "videos": 3, "dropped": 5, "classes": 2}
     assert scores["per_class"]["a"]["ap"]["0.5"] == 0.25  # half of its events, after a false positive in another video
     assert event_scores(table(predictions), table(truth), "unav")["dropped"] == {TWICE: 1, NOT_FINITE: 2}
 
