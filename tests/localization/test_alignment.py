@@ -27,7 +27,9 @@ def gradients(mask: str, **settings) -> torch.Tensor:
     given = streams()
     given["audio"].requires_grad_()
     aligned = alignment(mask, **settings)(given, torch.ones(1, T, dtype=torch.bool)).tokens["visual"]
-    return torch.stack([torch.autograd.grad(aligned[0, t].square().sum(), given["audio"], retain_graph=True)[0][0].abs().sum(-1) for t in range(T)])
+    return torch.stack(
+        [torch.autograd.grad(aligned[0, t].square().sum(), given["audio"], retain_graph=True)[0][0].abs().sum(-1) for t in range(T)]
+    )
 
 
 @pytest.mark.parametrize(("mask", "reach"), [("time", 0), ("band", 2), ("off", T), ("learned", T)])

@@ -124,7 +124,10 @@ def test_scores_choose_and_get_no_gradient(float64):
 def test_random_negatives_are_a_control_that_asks_no_score(float64):
     tokens, scores, classes, truth, mask = given()
     random = torch.rand(mask.shape)
-    found = [intra_loss(tokens, each, classes, truth, mask, ContrastConfig(), SCALE, random)[0].item() for each in (scores, classes and {n: -x for n, x in scores.items()})]
+    found = [
+        intra_loss(tokens, each, classes, truth, mask, ContrastConfig(), SCALE, random)[0].item()
+        for each in (scores, classes and {n: -x for n, x in scores.items()})
+    ]
     assert found[0] == found[1]
     assert intra_loss(tokens, scores, classes, truth, mask, ContrastConfig(), SCALE, 1 - random)[0].item() != found[0]
 

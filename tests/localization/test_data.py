@@ -16,7 +16,9 @@ GRID = Grid(0.5, 1.0, 0.25)
 def sample(length: int, segments: list, labels: list, seed: int = 5) -> FeatureSample:
     """Features that say where they are: channel 0 is the number of the feature."""
     at = np.arange(length, dtype=np.float32)[:, None]
-    piece = Piece(0, GRID.times(length), {"visual": np.repeat(at, 3, 1), "audio": np.repeat(100 + at, 2, 1)}, {"audio": np.ones(length, bool)})
+    piece = Piece(
+        0, GRID.times(length), {"visual": np.repeat(at, 3, 1), "audio": np.repeat(100 + at, 2, 1)}, {"audio": np.ones(length, bool)}
+    )
     times = np.array(segments, np.float32).reshape(-1, 2)
     return FeatureSample(0, "a.mp4", -1, [piece], [seed], times, np.array(labels, np.int64))
 
@@ -101,8 +103,12 @@ def test_stretching_keeps_events_on_the_features_they_are_about():
 
 
 def test_the_grid_may_be_that_of_the_sound():
-    piece = Piece(0, GRID.times(8), {"audio": np.ones((8, 2), np.float32), "visual": np.zeros((8, 3), np.float32)}, {"visual": np.ones(8, bool)})
-    found = ready([FeatureSample(0, "a.mp4", -1, [piece], [1], np.zeros((0, 2), np.float32), np.zeros(0, np.int64))], "audio", crop={"ratio": None})
+    piece = Piece(
+        0, GRID.times(8), {"audio": np.ones((8, 2), np.float32), "visual": np.zeros((8, 3), np.float32)}, {"visual": np.ones(8, bool)}
+    )
+    found = ready(
+        [FeatureSample(0, "a.mp4", -1, [piece], [1], np.zeros((0, 2), np.float32), np.zeros(0, np.int64))], "audio", crop={"ratio": None}
+    )
     assert found["audio"].eq(1).all()
     assert found["video"].eq(0).all()
 

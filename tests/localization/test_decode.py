@@ -29,7 +29,9 @@ def test_every_pair_of_point_and_class_is_a_candidate(class_aware: bool):
             for point in range(given.logits[level].shape[1]):
                 for label in range(3):
                     score = given.logits[level][video, point, label].sigmoid().item()
-                    left, right = (given.offsets[level][video, point, label] if class_aware else given.offsets[level][video, point]).tolist()
+                    left, right = (
+                        given.offsets[level][video, point, label] if class_aware else given.offsets[level][video, point]
+                    ).tolist()
                     if given.masks[level][video, point] and score > 0.4 and (left + right) * 2**level > 1:
                         at, stride = point * 2**level, 2**level
                         expected.add((round(at - left * stride, 3), round(at + right * stride, 3), round(score, 5), label))

@@ -73,7 +73,9 @@ def test_a_batch_of_background_alone_has_a_finite_loss_and_gradient():
 def test_the_divisor_is_a_moving_average_of_positive_points(float64):
     trained, batch = toys.method(loss={"first_positives": 100}).train(), toys.batch()
     output = trained.localizer(batch["video"], batch["audio"], batch["mask"])
-    positives = sum(int((each.classes.sum(-1) > 0)[torch.cat(output.masks, 1)[i]].sum()) for i, each in enumerate(trained.targets(output, batch)))
+    positives = sum(
+        int((each.classes.sum(-1) > 0)[torch.cat(output.masks, 1)[i]].sum()) for i, each in enumerate(trained.targets(output, batch))
+    )
     assert positives > 0
     first = trained.eval().head_losses(output, batch)["class_loss"].item() * 100
     assert trained.positives.item() == 100  # testing leaves it alone
@@ -117,8 +119,6 @@ def test_norms_biases_tokens_and_factors_are_not_decayed():
     assert free
     for name, parameter in trained.named_parameters():
         assert (id(parameter) in free) == (parameter.ndim < 2 or name.endswith(("_token", "position"))), name
-
-
 
 
 def test_losses_are_pinned(float64):
