@@ -107,3 +107,14 @@ def test_files_without_events(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read_events([str(tmp_path / name)])
+
+
+@pytest.mark.real
+def test_published_files(real_data):
+    unav = statistics(read_events([str(real_data / "unav100" / "unav100_annotations.json")]))
+    assert {name: count["events"] for name, count in unav["splits"].items()} == {"test": 5900, "train": 18123, "validation": 6036}
+    assert (unav["n_classes"], unav["events_per_video"]["max"], unav["missing_in_training"]) == (100, 23, {})
+    assert sum(entry["events"] for entry in unav["classes"].values()) == unav["n_events"] == 30059
+    thumos = statistics(read_events([str(real_data / "thumos14" / "thumos14.json")]))
+    assert (thumos["n_classes"], thumos["most_events_in"], thumos["events_per_video"]["max"]) == (20, "video_test_0000716", 218)
+    assert thumos["noted"]["begin when the video is over, as the file states"] == 30
