@@ -40,7 +40,8 @@ class Aligned:
 class LearnedMask(nn.Module):
     """Which pairs of tokens belong to one event: products of small projections, and the distance of the tokens in time.
 
-    It begins flat: all pairs have probability 0.5, at which nothing is added to attention, so that it is plain. The factor of the tokens' own event scores begins at 0.
+    It begins flat: all pairs have probability 0.5, at which nothing is added to attention, so that it is plain. The factor of the tokens'
+    own event scores begins at 0.
     """
 
     def __init__(self, dim: int, config: AlignmentConfig):

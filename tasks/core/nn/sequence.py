@@ -43,7 +43,7 @@ def stretched(table: torch.Tensor, lengths: torch.Tensor, size: int) -> torch.Te
     if size <= rows:
         return table[None, :size].expand(len(lengths), -1, -1)
     at = torch.arange(size, device=table.device)
-    share = (rows / lengths.to(table.dtype)).clamp(max=1)[:, None]
+    share = (rows / lengths.double()).clamp(max=1)[:, None]
     places = ((at + 0.5) * share - 0.5).clamp(0, rows - 1)
     low = places.floor().long()
     part = (places - low)[..., None].to(table.dtype)
