@@ -27,6 +27,7 @@ from vidcli.commands import (
     eval_anomalies,
     eval_boundaries,
     eval_classify,
+    eval_events,
     extract_features,
     finetune,
     gen_pseudo,
@@ -82,6 +83,7 @@ app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
+evaluate.command("events", epilog=eval_events.EXAMPLES)(eval_events.command)
 app.add_typer(presets, name="presets")
 presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
 presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)

@@ -241,7 +241,9 @@ def one_length(length: int) -> None:
     from tasks.localization.model import EventLocalizer
     from vidcli.resolve import Given, resolve
 
-    config = resolve(Given("localization/del-unav100", (), {}, ["data.train=[unused]", "model.width=128", "model.head.width=128"]), "finetune").config
+    config = resolve(
+        Given("localization/del-unav100", (), {}, ["data.train=[unused]", "model.width=128", "model.head.width=128"]), "finetune"
+    ).config
     torch.manual_seed(0)
     model = EventLocalizer(config.model, {"visual": 2048, "audio": 128}, 100).eval()
 

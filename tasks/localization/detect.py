@@ -14,6 +14,7 @@ from tasks.core.data.feature_record import check_encoder
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
+from tasks.core.data.segments.predictions import Event
 from tasks.core.errors import InputError, UsageError
 from tasks.core.inference.detector import Detector, Footage, detect_all, open_footage
 from tasks.core.inference.loop import Advance, still
@@ -21,7 +22,7 @@ from tasks.core.inference.output import Output
 from tasks.core.reporter import Reporter
 from tasks.localization.config import DetectConfig
 from tasks.localization.learned import Localizer, Piece
-from tasks.localization.result import PROPOSAL, SHOWN_FROM, Curves, Event, EventDetection, as_record
+from tasks.localization.result import PROPOSAL, SHOWN_FROM, Curves, EventDetection, as_record
 from tasks.localization.towers import Tower, tower_of
 from tasks.localization.windows import Stream, windows
 from tasks.localization.writers import SUFFIXES, write_file
@@ -153,7 +154,7 @@ class EventDetector(Detector[Watched, Piece, EventDetection]):
         first, last = footage.first_s, footage.first_s + footage.duration_s
         times = np.clip(grid.offset_s + grid.span_s / 2 + found["segments"].double().numpy() * grid.stride_s, first, last)
         events = [
-            Event(labels[0 if self.config.proposals else label], float(start), float(end), float(score))
+            Event(labels[0 if self.config.proposals else label], round(float(start), 4), round(float(end), 4), round(float(score), 6))
             for (start, end), score, label in zip(times, found["scores"], found["labels"].tolist(), strict=True)
             if end > start
         ]

@@ -61,9 +61,11 @@ def lanes_of(detection: EventDetection) -> tuple[list[Lane], list[str]]:
     names = (ordered + quiet)[:MOST_LANES] if len(curves) <= MOST_LANES else ordered[:MOST_LANES]
     found = []
     for name in names:
-        blocks = [Block(event.start_s, event.end_s, event.score) for event in detection.events if event.label == name]
+        blocks = [Block(event.start, event.end, event.score) for event in detection.events if event.label == name]
         curve = curves.get(name)
-        found.append(Lane(name, blocks, detection.curves.t if curve is not None else np.zeros(0), np.zeros(0) if curve is None else curve))
+        found.append(
+            Lane(name or "event", blocks, detection.curves.t if curve is not None else np.zeros(0), np.zeros(0) if curve is None else curve)
+        )
     return found, [label for label in ordered + quiet if label not in names]
 
 

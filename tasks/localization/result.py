@@ -5,28 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.data.segments.predictions import Event, event_dicts
 from tasks.core.report.outputs import readable, video_facts
 
-PROPOSAL = "event"
+PROPOSAL = ""
 """The label of events whose class is left open."""
 SHOWN_FROM = 0.2
 """Least score of what people are shown first, where they did not say otherwise."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happens.
-
-    Attributes:
-        label: its class.
-        start_s, end_s: presentation times, seconds.
-        score: in (0, 1).
-    """
-
-    label: str
-    start_s: float
-    end_s: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -83,12 +68,12 @@ class EventDetection:
     @property
     def shown(self) -> list[Event]:
         """The events that people are shown first, in order of time."""
-        return sorted((event for event in self.events if event.score >= self.shown_from), key=lambda event: (event.start_s, event.end_s))
+        return sorted((event for event in self.events if event.score >= self.shown_from), key=lambda event: (event.start, event.end))
 
 
 def as_record(detection: EventDetection) -> dict[str, Any]:
     """The JSON object of a video: `video`, `method`, `settings`, facts of the video, `has_sound`, `notes` and `events`, the best first,
-    each with `label`, `start`, `end` (seconds) and `score`.
+    each with `label` (but for proposals), `start`, `end` (seconds) and `score`.
     """
     return {
         "video": readable(detection.path),
@@ -98,8 +83,5 @@ def as_record(detection: EventDetection) -> dict[str, Any]:
         "damage": detection.damage,
         "has_sound": detection.has_sound,
         "notes": detection.notes,
-        "events": [
-            {"label": event.label, "start": round(event.start_s, 4), "end": round(event.end_s, 4), "score": round(event.score, 6)}
-            for event in detection.events
-        ],
+        "events": event_dicts(detection.events),
     }

@@ -2,10 +2,10 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 from tasks.core import files
+from tasks.core.data.segments.predictions import write_results
 from tasks.core.report.outputs import readable
 from tasks.localization.result import EventDetection
 
@@ -36,11 +36,11 @@ def write_file(kind: str, path: Path, detection: EventDetection) -> None:
 
 
 def write_csv(path: Path, detection: EventDetection) -> None:
-    """Writes one line per event, the best first: `label`, `start` and `end` (s), `score`."""
+    """Writes one line per event, the best first: `video` (its name without the ending), `start` and `end` (s), `score`, `label`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("label", "start", "end", "score"))
-    writer.writerows((e.label, f"{e.start_s:.4f}", f"{e.end_s:.4f}", f"{e.score:.6f}") for e in detection.events)
+    writer.writerow(("video", "start", "end", "score", "label"))
+    writer.writerows((_name(detection), e.start, e.end, e.score, e.label) for e in detection.events)
     files.write_text(path, text.getvalue())
 
 
@@ -48,8 +48,8 @@ def write_srt(path: Path, detection: EventDetection) -> None:
     """Writes the events that people are shown as subtitles, in order of time; times are those of players, from the first frame on."""
     cues = []
     for number, event in enumerate(detection.shown, start=1):
-        start, end = (_srt_time(t - detection.file_start_s) for t in (event.start_s, event.end_s))
-        cues.append(f"{number}\n{start} --> {end}\n{' '.join(event.label.split())} ({event.score:.2f})\n")
+        start, end = (_srt_time(t - detection.file_start_s) for t in (event.start, event.end))
+        cues.append(f"{number}\n{start} --> {end}\n{' '.join(event.label.split()) or 'event'} ({event.score:.2f})\n")
     files.write_text(path, "\n".join(cues))
 
 
@@ -60,10 +60,9 @@ def _srt_time(seconds: float) -> str:
 
 
 def write_activitynet(path: Path, detection: EventDetection) -> None:
-    """Writes ActivityNet's result JSON with this video, named like its file without the ending."""
-    events = [
-        {"label": event.label, "score": round(event.score, 6), "segment": [round(event.start_s, 4), round(event.end_s, 4)]}
-        for event in detection.events
-    ]
-    results = {"version": "VERSION 1.3", "results": {Path(readable(detection.path)).stem: events}, "external_data": {}}
-    files.write_text(path, json.dumps(results, ensure_ascii=False) + "\n")
+    """Writes ActivityNet's results of this one video, named like its file without the ending."""
+    write_results(path, {_name(detection): detection.events})
+
+
+def _name(detection: EventDetection) -> str:
+    return Path(readable(detection.path)).stem

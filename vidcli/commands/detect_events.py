@@ -97,6 +97,12 @@ def _lines(record: dict[str, Any], written: bool, from_score: float | None) -> l
     if written:
         return [{"video": record["video"], "events": len(events) if "events" in record else None, "files": short(record["files"])}]
     return [
-        {"video": record["video"], "event": e["label"], "start": clock(e["start"]), "end": clock(e["end"]), "score": f"{e['score']:.2f}"}
+        {
+            "video": record["video"],
+            "event": e.get("label", "event"),
+            "start": clock(e["start"]),
+            "end": clock(e["end"]),
+            "score": f"{e['score']:.2f}",
+        }
         for e in events
     ]

@@ -78,7 +78,7 @@ def _overlapping(predictions: Columns, order: np.ndarray, truth: Columns, least:
         who = np.repeat(some, counts[some])
         within = np.arange(len(who)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some])
         event = place[first[who] + within]
-        overlap = _tiou(predictions.segment[order[who]], truth.segment[event])
+        overlap = tiou(predictions.segment[order[who]], truth.segment[event])
         enough = overlap >= least
         found.append((who[enough], event[enough], overlap[enough]))
         done = upto
@@ -107,11 +107,12 @@ def _near(predictions: Columns, order: np.ndarray, truth: Columns) -> tuple[np.n
     return place, first, np.where(known[mine] == ours, np.maximum(last, first), first)
 
 
-def _tiou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(M,) intersection over union of (M, 2) and (M, 2) segments; 0 where the union has no length."""
-    shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
-    together = (b[:, 1] - b[:, 0]) + (a[:, 1] - a[:, 0]) - shared
-    return np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
+def tiou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(M,) intersection over union in time of (M, 2) and (M, 2) segments, or of one; 0 where the union has no length."""
+    with np.errstate(over="ignore"):  # of times that nobody means
+        shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
+        together = (b[:, 1] - b[:, 0]) + (a[:, 1] - a[:, 0]) - shared
+        return np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
 
 
 def _takers(prediction: np.ndarray, event: np.ndarray, n_predictions: int, n_events: int) -> np.ndarray:

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.data.segments.activitynet import AMBIGUOUS
 from tasks.core.data.segments.table import EventTable, codes
 from tasks.core.errors import UsageError
 from tasks.core.metrics.event_matching import Columns, match
 
-AMBIGUOUS = "Ambiguous"
-"""Label of THUMOS14 for what may be an action or not; no class."""
 TOO_SHORT = "events shorter than 1 ms"
 TWICE = "events that another one of their class equals within 1 ms"
 NOT_A_CLASS = f"events labelled '{AMBIGUOUS}'"
@@ -55,10 +54,10 @@ def _evenly(first: float, last: float, n: int) -> tuple[float, ...]:
 
 
 PROTOCOLS = {
-    "unav": Protocol(_evenly(0.1, 0.9, 9), ("0.5", "0.6", "0.7", "0.8", "0.9"), ("test", "validation"), least_s=-np.inf),
-    "thumos": Protocol(_evenly(0.3, 0.7, 5), ("0.3", "0.4", "0.5", "0.6", "0.7"), ("test", "validation")),
-    "activitynet": Protocol(_evenly(0.5, 0.95, 10), ("0.5", "0.75", "0.95"), ("validation", "test")),
-    "epic": Protocol(_evenly(0.1, 0.5, 5), ("0.1", "0.2", "0.3", "0.4", "0.5"), ("validation", "test")),
+    "unav": Protocol(_evenly(0.1, 0.9, 9), ("0.5", "0.6", "0.7", "0.8", "0.9"), ("test", "validation", "val"), least_s=-np.inf),
+    "thumos": Protocol(_evenly(0.3, 0.7, 5), ("0.3", "0.4", "0.5", "0.6", "0.7"), ("test", "validation", "val")),
+    "activitynet": Protocol(_evenly(0.5, 0.95, 10), ("0.5", "0.75", "0.95"), ("validation", "val", "test")),
+    "epic": Protocol(_evenly(0.1, 0.5, 5), ("0.1", "0.2", "0.3", "0.4", "0.5"), ("validation", "val", "test")),
 }
 """Thresholds and treatment of the annotations as in the evaluators of UnAV and (the others) ActionFormer."""
 
@@ -81,9 +80,8 @@ def event_scores(predictions: EventTable, truth: EventTable, protocol: str = "un
     Returns:
         `map`: threshold ("0.1") -> mAP in [0, 1]; `average_map`, their mean; `per_class`: class -> `ap` (threshold -> AP), `average`,
         `n_events` and `n_predictions`; `n_predictions` and `n_events` that count; `n_videos` with such events; `n_dropped`, the sum of
-        `dropped`: reason -> how many events or predictions; `n_missing` of these videos without a prediction; `n_unknown` predictions in
-        other videos, which are false positives; `n_classes` in the mean; `classes_without_events`: predicted class -> predictions;
-        `protocol`.
+        `dropped`: reason -> how many events or predictions; `n_classes` in the mean; `classes_without_events`: predicted class ->
+        predictions; `protocol`.
 
     Raises:
         UsageError: unknown protocol.
@@ -123,8 +121,6 @@ def event_scores(predictions: EventTable, truth: EventTable, protocol: str = "un
         "n_videos": n_videos,
         "n_dropped": dropped.total(),
         "dropped": dict(+dropped),
-        "n_missing": n_videos - len(np.unique(found.video[found.video < n_videos])),
-        "n_unknown": int((found.video >= n_videos).sum()),
         "n_classes": n_classes,
         "classes_without_events": {names[i]: int(guesses[i]) for i in range(n_classes, len(names))},
         "protocol": protocol,

@@ -80,7 +80,8 @@ def lanes(lanes: Sequence[Lane], start: float, length: float, shown_from: float,
 <div class="lanes-axis">{axis(start, length)}</div>
 <div id="playhead" class="playhead" hidden></div>
 </div>
-<p class="lanes-keys script" hidden><kbd>←</kbd> <kbd>→</kbd> or <kbd>k</kbd> <kbd>j</kbd> previous, next event; <kbd>space</kbd> play, pause;
+<p class="lanes-keys script" hidden><kbd>←</kbd> <kbd>→</kbd> or <kbd>k</kbd> <kbd>j</kbd> previous, next event;
+<kbd>space</kbd> play, pause;
 <kbd>Home</kbd> <kbd>End</kbd> first, last; or click anywhere</p>
 </section>"""
 

@@ -42,6 +42,7 @@ tr[aria-current] td { background: var(--here); }
 tr[data-mark] { cursor: pointer; }
 td a { color: inherit; }
 [hidden] { display: none !important; }
+@media (max-width: 40rem), (max-height: 36rem) { .stage { position: static; } .lanes { max-height: none; } }
 @media (max-width: 40rem) { .lanes { --names: 0rem; } .lane { display: block; } .lanes-keys { display: none; }
   .lane-name { display: block; padding: 0 0 .1rem; font-size: .74rem; line-height: 1.2; }
   .stage video { max-height: 34vh; } .lanes-bar { font-size: .85rem; } .lanes-bar > output { flex-basis: 100%; }
@@ -127,6 +128,7 @@ SCRIPT = """
     if (!row || !getSelection().isCollapsed) return;
     event.preventDefault();
     choose(blocks[row.dataset.mark - 1]);
+    stage.scrollIntoView({ block: "nearest" });
   });
   least.addEventListener("input", filter);
   get("previous").addEventListener("click", () => step(-1));
