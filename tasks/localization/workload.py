@@ -23,8 +23,8 @@ def example(config: FinetuneConfig, classes: int) -> Example:
     batch = {names[name]: torch.empty(videos, dims[name], length) for name in config.model.needed}
     batch["mask"] = torch.ones(videos, length, dtype=torch.bool)
     starts = torch.arange(EVENTS, dtype=torch.float32) * length / EVENTS
-    batch["segments"] = torch.stack([starts, starts + length / EVENTS], 1).expand(videos, -1, -1)
-    batch["labels"] = (torch.arange(EVENTS) % classes).expand(videos, -1)
+    batch["segments"] = torch.stack([starts, starts + length / EVENTS], 1).repeat(videos, 1, 1)
+    batch["labels"] = (torch.arange(EVENTS) % classes).repeat(videos, 1)
     return Example(EventTraining(config, dims, classes), batch)
 
 
@@ -35,7 +35,8 @@ def channels(config: FinetuneConfig) -> dict[str, int]:
     if config.towers is not None:
         from tasks.localization.prepare import makers
 
-        return {name: maker.dim for name, maker in makers(config).items()}
+        with torch.device("cpu"):
+            return {name: maker.dim for name, maker in makers(config).items()}
     try:
         found = {name: folder.dim for name, folder in open_streams(config.data).items()}
     except UsageError:
