@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from tasks.core.checkpoint import load_config, load_weights
-from tasks.core.metrics.events import event_scores
 from tasks.core.data.segments.table import EventTable
+from tasks.core.metrics.events import event_scores
 from tasks.localization.config import LocalizerConfig
 from tasks.localization.model import EventLocalizer
 from vidcli.app import main
@@ -41,7 +41,11 @@ def test_training_writes_a_localiser_and_its_predictions(clips: Path, tmp_path: 
     assert (result["n_videos"], result["n_events"], result["n_skipped"]) == (3, 4, 0)
     saved = load_config(tmp_path / "run" / "model")
     assert saved["labels"] == [f"c{number}" for number in range(4)]
-    assert saved["streams"]["audio"] == {"encoder": {"reference": "audio", "weights_hash": "audio"}, "dim": 10, "grid": {"stride_s": 0.5, "span_s": 1.0}}
+    assert saved["streams"]["audio"] == {
+        "encoder": {"reference": "audio", "weights_hash": "audio"},
+        "dim": 10,
+        "grid": {"stride_s": 0.5, "span_s": 1.0},
+    }
     model = EventLocalizer(LocalizerConfig(**saved["architecture"]), {name: each["dim"] for name, each in saved["streams"].items()}, 4)
     weights = load_weights(tmp_path / "run" / "model")
     model.load_state_dict(weights)
@@ -52,7 +56,9 @@ def test_training_writes_a_localiser_and_its_predictions(clips: Path, tmp_path: 
     stem = {Path(path).name: path for path in predicted}
     scores = event_scores(
         EventTable.of(*zip(*rows, strict=True)),
-        EventTable.of([stem.get(name, name) for name, *_ in truth], [row[1] for row in truth], [(float(a), float(b)) for *_, a, b in truth]),
+        EventTable.of(
+            [stem.get(name, name) for name, *_ in truth], [row[1] for row in truth], [(float(a), float(b)) for *_, a, b in truth]
+        ),
     )
     assert result["average_map"] == pytest.approx(scores["average_map"], abs=1e-3)
 
@@ -63,7 +69,17 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(clips: Path, tmp_path: Path):
     for name, stops in (("whole", (4,)), ("parts", (2, 4))):
         for steps in stops:
             (tmp_path / name / "result.json").unlink(missing_ok=True)
-            words = ("--out", tmp_path / name, "--max-steps", steps, "--set", "train.log_every_steps=1", "--set", "crop.ratio=[0.5,0.9]", "-q")
+            words = (
+                "--out",
+                tmp_path / name,
+                "--max-steps",
+                steps,
+                "--set",
+                "train.log_every_steps=1",
+                "--set",
+                "crop.ratio=[0.5,0.9]",
+                "-q",
+            )
             assert main(finetune(clips, *words)) == 0
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         losses[name] = [line["class_loss"] for line in lines if line["kind"] == "train"]
@@ -74,7 +90,17 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(clips: Path, tmp_path: Path):
 def test_a_localiser_of_other_classes_is_a_start(clips: Path, tmp_path: Path, capsys):
     assert main(finetune(clips, "--out", tmp_path / "first", "-q")) == 0
     (tmp_path / "other.csv").write_text((clips / "events.csv").read_text().replace(",c3,", ",new,"))
-    given = ["finetune", "--preset", clips / "small.yaml", "--data", tmp_path / "other.csv", "--from", tmp_path / "first", "--max-steps", "1"]
+    given = [
+        "finetune",
+        "--preset",
+        clips / "small.yaml",
+        "--data",
+        tmp_path / "other.csv",
+        "--from",
+        tmp_path / "first",
+        "--max-steps",
+        "1",
+    ]
     assert main([str(word) for word in [*given, "--lr", "1e-9", "--out", tmp_path / "second", "-q", "--set", "train.ema=null"]]) == 0
     first, second = (load_weights(tmp_path / name / "model") for name in ("first", "second"))
     assert torch.allclose(first["neck.down.weight"], second["neck.down.weight"], atol=1e-6)
@@ -125,7 +151,9 @@ def test_a_video_without_features_is_skipped_and_counted(clips: Path, tmp_path: 
     assert "gone.mp4" in (tmp_path / "run" / "skipped.csv").read_text()
 
 
-@pytest.mark.parametrize("kind", [{"input": "visual"}, {"input": "concat"}, {"alignment": {"enabled": False}, "contrast": {"negatives": "random"}}])
+@pytest.mark.parametrize(
+    "kind", [{"input": "visual"}, {"input": "concat"}, {"alignment": {"enabled": False}, "contrast": {"negatives": "random"}}]
+)
 def test_dry_runs_say_what_would_run(clips: Path, capsys, kind: dict):
     changes = [word for name, value in kind.items() for word in ("--set", f"model.{name}={json.dumps(value)}")]
     assert main(finetune(clips, "--dry-run", "--json", *changes)) == 0

@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tasks.core.nn.sequence import ConvAttention, MaskedConv, ScaledDropPath, SequenceBlock, attend, halved, halved_by_max, sinusoid, stretched
+from tasks.core.nn.sequence import (
+    ConvAttention,
+    MaskedConv,
+    ScaledDropPath,
+    SequenceBlock,
+    attend,
+    halved,
+    halved_by_max,
+    sinusoid,
+    stretched,
+)
 
 B, T, C, HEADS = 2, 37, 8, 2
 
