@@ -115,19 +115,25 @@ def hard_negatives(
 
 
 def intra_sums(
-    groups: Groups, tokens: dict[str, torch.Tensor], negatives: dict[str, tuple[torch.Tensor, torch.Tensor]], scale: torch.Tensor
+    groups: Groups,
+    inside: torch.Tensor,
+    tokens: dict[str, torch.Tensor],
+    negatives: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    scale: torch.Tensor,
 ) -> torch.Tensor:
     """(M,) losses: the mean of an event's tokens in one modality against that in the other, and against background of its own modality,
     averaged over both modalities (InfoNCE of cosines).
 
     Args:
         groups: M of them.
+        inside: (B, T, K) bool, valid tokens in events of each class.
         tokens: stream -> (B, T, D).
         negatives: stream -> of `hard_negatives`.
         scale: factor of the cosines.
     """
-    weights = groups.keys / groups.keys.sum(1, keepdim=True)
-    mean = {name: F.normalize(torch.einsum("mt,mtd->md", weights.to(x.dtype), x[groups.video]), dim=-1) for name, x in tokens.items()}
+    # sums of all classes of a video at once: a copy of its tokens for every class would be large
+    sums = {name: torch.bmm(inside.transpose(1, 2).to(x.dtype), x)[groups.video, groups.label] for name, x in tokens.items()}
+    mean = {name: F.normalize(x, dim=-1) for name, x in sums.items()}
     losses = []
     for name, other in zip(STREAMS, reversed(STREAMS), strict=True):
         chosen, counted = negatives[name]
@@ -166,7 +172,7 @@ def intra_loss(
     """
     groups = group(token_classes, mask, config.dilation)
     if not len(groups.video):
-        return sum(values.sum() for values in tokens.values()) * 0, 0
+        return (sum(values.sum() for values in tokens.values()) + scale) * 0, 0  # every weight gets a gradient
     lengths = mask.sum(1)
     negatives = {}
     for name in STREAMS:
@@ -174,6 +180,6 @@ def intra_loss(
             (scores[name], classes[name].argmax(-1)) if random is None else (random, torch.full_like(mask, -1, dtype=torch.int64))
         )
         negatives[name] = hard_negatives(groups, ranks.detach(), taken, lengths, config.share)
-    each = intra_sums(groups, tokens, negatives, scale)
+    each = intra_sums(groups, token_classes & mask[..., None], tokens, negatives, scale)
     per_video = torch.bincount(groups.video, minlength=len(mask))
     return (each / per_video[groups.video]).sum(), int((per_video > 0).sum())

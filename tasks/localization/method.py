@@ -30,8 +30,6 @@ class EventTraining(Method):
         classes: K.
     """
 
-    uneven = True  # without any event in a batch no gradient reaches the boundaries
-
     def __init__(self, config: FinetuneConfig, dims: dict[str, int], classes: int):
         super().__init__()
         self.config = config

@@ -16,7 +16,7 @@ from tasks.localization.config import LocalizerConfig
 from tasks.localization.contrast import TokenScores
 from tasks.localization.dependency import Dependency
 from tasks.localization.frontend import Frontend
-from tasks.localization.heads import BoundaryHead, ClassHead
+from tasks.localization.heads import BoundaryHead, ClassHead, Joined
 from tasks.localization.neck import PathAggregation
 
 
@@ -107,7 +107,8 @@ class EventLocalizer(nn.Module):
                 levels = [masked(x, valid) for x, valid in zip(levels, masks, strict=True)]
             if self.dependency is not None:
                 levels = self.dependency(levels, masks)
-            logits, offsets = self.class_head(levels, masks), self.boundary_head(levels, masks)
+            joined = Joined.of(levels, masks)
+            logits, offsets = self.class_head(joined), self.boundary_head(joined)
         found = Output(logits, offsets, masks, aligned)
         if self.token_scores is not None:
             found.scores, found.classes = self.token_scores(aligned.tokens)

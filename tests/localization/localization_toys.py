@@ -1,8 +1,12 @@
 """Small localisers, and clips with events that they can learn in seconds."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from tasks.core.data.features import write_features
+from tasks.core.data.grid import Grid
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.localization.config import FinetuneConfig
@@ -88,6 +92,21 @@ def sinusoids(clips: int, length: int = 64, seed: int = 0, audio_only_class: boo
         "segments": segments,
         "labels": labels,
     }
+
+
+def write_clips(folder: Path, clips: int, length: int = 64, seed: int = 0, name: str = "clip") -> list[str]:
+    """The clips of `sinusoids` as two folders of features, `visual` and `audio`, and their events in `events.csv`; its lines."""
+    made, grid = sinusoids(clips, length, seed), Grid(0.5, 1.0)
+    lines = ["path,label,start,end"]
+    for number in range(clips):
+        for stream, kind in (("visual", "video"), ("audio", "audio")):
+            encoder = {"reference": stream, "weights_hash": stream}
+            write_features(folder / stream, f"{name}{number}", made[kind][number].T.numpy(), grid, encoder)
+        seconds = made["segments"][number] * grid.stride_s + grid.span_s / 2
+        for (start, end), label in zip(seconds.tolist(), made["labels"][number].tolist(), strict=True):
+            lines.append(f"{name}{number}.mp4,c{label},{start:.4f},{end:.4f}")
+    (folder / "events.csv").write_text("\n".join(lines) + "\n")
+    return lines
 
 
 def train(trained: EventTraining, clips: dict, steps: int, lr: float = 3e-3) -> list[float]:

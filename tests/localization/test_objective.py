@@ -67,7 +67,7 @@ def test_a_batch_of_background_alone_has_a_finite_loss_and_gradient():
     found["loss"].backward()
     assert found["boundary_loss"] == 0
     assert found["class_loss"] > 0
-    assert all(p.grad.isfinite().all() for p in trained.parameters() if p.grad is not None)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.parameters())
 
 
 def test_the_divisor_is_a_moving_average_of_positive_points(float64):

@@ -50,6 +50,13 @@ def stretched(table: torch.Tensor, lengths: torch.Tensor, size: int) -> torch.Te
     return table[low] * (1 - part) + table[(low + 1).clamp(max=rows - 1)] * part
 
 
+def halved_by_max(x: torch.Tensor) -> torch.Tensor:
+    """(B, T, C) -> (B, T / 2, C): the largest of positions 2 i - 1, 2 i and 2 i + 1, those that are there."""
+    even, odd = x[:, ::2], x[:, 1::2]
+    before = torch.cat([even[:, :1], odd[:, :-1]], 1)
+    return torch.maximum(torch.maximum(even, odd), before)
+
+
 class MaskedConv(nn.Conv1d):
     """A convolution of odd width over (B, T, C) whose output is zero where it is not valid.
 
@@ -110,12 +117,19 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, valid: torch.Tenso
     block = max(16, reach)  # queries that share their keys
     blocks = -(-length // block)
     rest = blocks * block - length
-    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (blocks, block))
-    k, v = (F.pad(x, (0, 0, reach, reach + rest)).unfold(2, block + 2 * reach, block).transpose(-1, -2) for x in (k, v))
-    seen = F.pad(valid, (reach, reach + rest)).unfold(1, block + 2 * reach, block)
+    q, k, v = (F.pad(x, (0, 0, 0, rest)).unflatten(2, (blocks, block)) for x in (q, k, v))
+    k, v = (_with_neighbours(x, reach) for x in (k, v))
+    seen = _with_neighbours(F.pad(valid, (0, rest)).view(len(valid), 1, blocks, block, 1), reach)[:, 0, ..., 0]
     apart = torch.arange(block + 2 * reach, device=q.device) - reach - torch.arange(block, device=q.device)[:, None]
     allowed = (apart.abs() <= reach) & seen[:, :, None] | (apart == 0)
     return F.scaled_dot_product_attention(q, k, v, allowed[:, None]).flatten(2, 3)[:, :, :length]
+
+
+def _with_neighbours(blocks: torch.Tensor, reach: int) -> torch.Tensor:
+    """Blocks (B, H, N, n, d) with the last `reach` positions of the block before and the first of the one behind, zeros at the ends."""
+    before = F.pad(blocks[:, :, :-1, -reach:], (0, 0, 0, 0, 1, 0))
+    behind = F.pad(blocks[:, :, 1:, :reach], (0, 0, 0, 0, 0, 1))
+    return torch.cat([before, blocks, behind], 3)
 
 
 class ConvAttention(nn.Module):
@@ -195,7 +209,7 @@ class SequenceBlock(nn.Module):
         seen = self.norm(x)
         if self.clean:
             seen, asking = masked(seen, mask), None if asking is None else masked(asking, mask)
-        skip = x if self.stride == 1 else F.max_pool1d(x.transpose(1, 2), 3, self.stride, 1).transpose(1, 2)
+        skip = x if self.stride == 1 else halved_by_max(x)
         out = masked(skip, kept) + self.drop_attention(self.attention(seen, mask, asking))
         return out + self.drop_mlp(masked(self.mlp(self.norm_mlp(out)), kept))
 

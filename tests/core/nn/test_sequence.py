@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tasks.core.nn.sequence import ConvAttention, MaskedConv, ScaledDropPath, SequenceBlock, attend, halved, sinusoid, stretched
+from tasks.core.nn.sequence import ConvAttention, MaskedConv, ScaledDropPath, SequenceBlock, attend, halved, halved_by_max, sinusoid, stretched
 
 B, T, C, HEADS = 2, 37, 8, 2
 
@@ -111,3 +111,8 @@ def test_positions_of_longer_sequences_lie_between_the_rows_of_the_table(float64
     assert torch.allclose(found[1, :10], table)
     assert torch.allclose(found[2, :6], table[:6])
     assert torch.equal(stretched(table, torch.tensor([6, 3]), 6), table[:6].expand(2, -1, -1))
+
+
+def test_halving_by_the_largest_neighbour():
+    x = torch.randn(2, 12, 3)
+    assert torch.equal(halved_by_max(x), F.max_pool1d(x.transpose(1, 2), 3, 2, 1).transpose(1, 2))
