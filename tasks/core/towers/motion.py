@@ -26,8 +26,8 @@ FASTEST = 0.03
 """Share of the square whose speed is the pace."""
 STILL = 0.05
 """Added to lengths in a context, so that noise where nothing moves stays small."""
-SEEN = {"context_s", "rate_hz", "columns", "short_side", "side_px", "around", "cells", "directions", "block_s"}
-"""Settings that change what features say."""
+SEEN = {"rate_hz", "columns", "short_side", "side_px", "around", "cells", "directions", "block_s"}
+"""Settings that change what features say, but for `context_s`, which has not always been there."""
 _NEARLY = 1e-6
 
 
@@ -52,7 +52,7 @@ class MotionExtractor:
 
     def __init__(self, config: MotionConfig):
         self.config, self.format, self.dtype, self.dim = config, config.format, config.dtype, config.dim
-        seen = config.model_dump(include=SEEN)
+        seen = config.model_dump(include=SEEN) | ({} if config.context_s is None else {"context_s": config.context_s})
         self.steps = {"stride_s": config.hop_s, "span_s": config.hop_s * (2 * config.around_hops + 1)}
         self.made_by = {"reference": REFERENCE, "weights_hash": None, "motion": seen}
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)
