@@ -5,6 +5,7 @@ Continues where it was stopped.
 """
 
 import argparse
+import csv
 import shutil
 import statistics
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         variant, seed = job
         settings = [f"towers.folder={features}", *VARIANTS[variant][1]]
         if variant == "shuffled":
-            streams = [f"data.streams.{name}.folder={folder}" for name, folder in shuffled(features, out).items()]
+            streams = [f"data.streams.{name}.folder={folder}" for name, folder in shuffled(manifest, features, out).items()]
             settings = ["towers=null", *streams]
         given = [part for value in settings for part in ("--set", value)]
         return variant, vid("finetune", *common, "--out", out / f"{variant}-{seed}", "--seed", seed, *given)
@@ -58,14 +59,16 @@ def run(args: argparse.Namespace) -> None:
     table(results, args.variants.split(","))
 
 
-def shuffled(features: Path, out: Path) -> dict[str, Path]:
-    """Stream -> folder of features, in which every video has the sound of the next one of its split, by name."""
+def shuffled(manifest: Path, features: Path, out: Path) -> dict[str, Path]:
+    """Stream -> folder of features, in which every video has the sound of the next one of its split."""
     found = {"visual": features / "visual", "audio": out / "features-shuffled"}
     if not (found["audio"] / "features.json").exists():
-        names = sorted(path.name.removesuffix(".features.json") for path in (features / "audio").glob("?*.features.json"))
+        splits: dict[str, list[str]] = {}
+        with open(manifest, newline="") as file:
+            for row in csv.DictReader(file):
+                splits.setdefault(row["split"], []).append(Path(row["path"]).stem)
         found["audio"].mkdir(parents=True, exist_ok=True)
-        for split in sorted({name[:3] for name in names}):
-            own = [name for name in names if name.startswith(split)]
+        for own in splits.values():
             for name, other in zip(own, own[1:] + own[:1], strict=True):
                 for path in (features / "audio").glob(f"{other}.features.*"):
                     shutil.copyfile(path, found["audio"] / path.name.replace(other, name, 1))

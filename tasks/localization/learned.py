@@ -10,10 +10,9 @@ import torch
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights, weights_hash
 from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
-from tasks.core.inference.suppression import suppress
 from tasks.localization.config import EventsConfig, LocalizerConfig
 from tasks.localization.data import resized
-from tasks.localization.decode import Candidates, decode
+from tasks.localization.decode import Candidates, decode, settle
 from tasks.localization.model import EventLocalizer, Output
 from tasks.localization.windows import Window
 
@@ -107,27 +106,12 @@ class Localizer:
         pieces = list(pieces)
         curve = np.concatenate([piece.curve for piece in pieces])
         found = {name: torch.cat([piece.candidates[name] for piece in pieces]) for name in ("segments", "scores", "labels")}
-        events = self.events
         lengths = 1 if self.window is None else -(-len(curve) // self.window)
-        keep = top or events.keep * lengths
-        least = events.min_score if min_score is None else min_score
-        if events.method != "none":
-            kept = suppress(
-                found["segments"],
-                found["scores"],
-                found["labels"],
-                sigma=events.sigma,
-                min_score=min(least, events.min_score) if least else events.min_score,
-                voting=events.voting or 0.0,
-                max_keep=keep,
-                class_agnostic=self.proposals or events.class_agnostic,
-                method=events.method,
-                iou=events.iou,
-            )
-            found = dict(zip(("segments", "scores", "labels"), kept, strict=True))
-        order = found["scores"].argsort(descending=True, stable=True)[:keep]
-        order = order[found["scores"][order] >= least]
-        return {name: values[order] for name, values in found.items()}, curve
+        least = self.events.min_score if min_score is None else min_score
+        rules = {"keep": top or self.events.keep * lengths, "class_agnostic": self.proposals or self.events.class_agnostic}
+        found = settle(found, self.events.model_copy(update=rules))
+        kept = found["scores"] >= least
+        return {name: values[kept] for name, values in found.items()}, curve
 
 
 def curve_of(output: Output, size: int, length: int) -> np.ndarray:

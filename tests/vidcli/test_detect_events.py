@@ -217,3 +217,14 @@ def test_a_video_that_cannot_be_read_is_left_out_and_said(trained, vid):
     (trained / "mixed.csv").write_text((trained / "train.csv").read_text() + "broken.mp4,low,1,2\n")
     assert finetune("--data", "mixed.csv", "--out", "mixed") == 0
     assert "broken.mp4" in (trained / "mixed" / "skipped.csv").read_text()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "heard"), [("dog_barking.mp4", True), ("yoga.mp4", False)])
+def test_real_files_run_through(trained, vid, tmp_path, real_data, name, heard):
+    code, (record,), _ = detect(vid, real_data / "clips" / name, "--model", "run", "--out", tmp_path, "--write", "html,srt")
+    assert code == 0
+    assert record["has_sound"] is heard
+    assert bool(record["notes"]) is not heard
+    assert record["events"]
+    assert all(0 <= event["start"] < event["end"] <= record["duration_s"] + record["start_s"] + 1e-3 for event in record["events"])

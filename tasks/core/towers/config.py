@@ -76,6 +76,12 @@ class MotionConfig(Config):
     around: float = Field(1.4, gt=0, description="the square's size, two standard deviations of the motion to each side being 1")
     cells: int = Field(4, ge=1, description="the square is divided into cells x cells")
     directions: int = Field(8, ge=2, multiple_of=2, description="of motion that are told apart")
+    context_s: float | None = Field(
+        None,
+        gt=0,
+        description="the directions of a feature are those of so many seconds around it, of length 1 together: how something moves,"
+        " not how much; null: those of the hop, as fast as they are",
+    )
     block_s: float = Field(60.0, gt=0, description="how long the square stays where it is: a longer video gets a new one for each block")
     format: Literal["npz", "npy", "h5"] = Field("npz", description="npy can be read in parts without being loaded; h5 needs h5py")
     dtype: Literal["float32", "float16"] = "float32"
@@ -89,6 +95,11 @@ class MotionConfig(Config):
         if self.side_px % self.cells:
             raise ValueError(f"side_px {self.side_px} does not divide by cells {self.cells}")
         return self
+
+    @property
+    def around_hops(self) -> int:
+        """Features before and after a feature whose directions are in it."""
+        return 0 if self.context_s is None else round((self.context_s / self.hop_s - 1) / 2)
 
     @property
     def pairs(self) -> int:

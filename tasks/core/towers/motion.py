@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from tasks.core.video.reader import VideoReader
 REFERENCE = "motion"
 FASTEST = 0.03
 """Share of the square whose speed is the pace."""
+STILL = 0.05
+"""Added to lengths in a context, so that noise where nothing moves stays small."""
 SEEN = {"rate_hz", "columns", "short_side", "side_px", "around", "cells", "directions", "block_s"}
-"""Settings that change what features say."""
+"""Settings that change what features say, but for `context_s`, which has not always been there."""
 _NEARLY = 1e-6
 
 
@@ -35,7 +37,8 @@ class MotionExtractor:
     A feature is, column after column of the picture, `cells * cells * directions` speeds, then pace, change and largest change:
     the mean over the pairs of pictures within a hop of how fast each cell of the square moves in each direction, in sides of the square per
     second, under a square root; the speed of the fastest `FASTEST` of the square, likewise; the mean and the highest absolute difference of
-    neighbouring pictures over the column, under log(1 + x), in grey levels. The square is where something moves (`motion_squares`), so that
+    neighbouring pictures over the column, under log(1 + x), in grey levels. With `context_s` the speeds are the mean
+    over the features around, of length 1 in each column. The square is where something moves (`motion_squares`), so that
     people near and far look alike.
 
     Args:
@@ -49,8 +52,8 @@ class MotionExtractor:
 
     def __init__(self, config: MotionConfig):
         self.config, self.format, self.dtype, self.dim = config, config.format, config.dtype, config.dim
-        seen = config.model_dump(include=SEEN)
-        self.steps = {"stride_s": config.hop_s, "span_s": config.hop_s}
+        seen = config.model_dump(include=SEEN) | ({} if config.context_s is None else {"context_s": config.context_s})
+        self.steps = {"stride_s": config.hop_s, "span_s": config.hop_s * (2 * config.around_hops + 1)}
         self.made_by = {"reference": REFERENCE, "weights_hash": None, "motion": seen}
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)
         self.settings = {"motion": seen, "hop_s": config.hop_s, "id": self.described["id"]}
@@ -71,7 +74,7 @@ class MotionExtractor:
             advance: told of the frames that are behind.
 
         Returns:
-            the grid, which begins with the first frame; arrays (n, dim) float32.
+            the grid, of which the first feature without its context begins with the first frame; arrays (n, dim) float32.
 
         Raises:
             VideoError: the video cannot be decoded (from the iterator too).
@@ -80,15 +83,17 @@ class MotionExtractor:
         low, high = frame_range(pts, start_s, end_s)
         until = pts[0] + duration_s(pts, None)
         until = until if end_s is None else min(until, end_s)
-        grid = Grid(self.config.hop_s, self.config.hop_s, float(pts[low]))
-        n = max(1, math.ceil((until - pts[low]) / grid.stride_s - _NEARLY))
-        return grid, self._blocks(reader, grid, n, low, high, advance)
+        begin, hop, around = float(pts[low]), self.config.hop_s, self.config.around_hops
+        n = max(1, math.ceil((until - begin) / hop - _NEARLY))
+        grid = Grid(hop, self.steps["span_s"], begin - around * hop)
+        blocks = self._blocks(reader, n, low, high, advance)
+        return grid, in_context(blocks, around, self.config) if around else blocks
 
-    def _blocks(self, reader: VideoReader, grid: Grid, n: int, low: int, high: int, advance: Advance) -> Iterator[np.ndarray]:
-        at_once, behind = max(1, round(self.config.block_s / self.config.hop_s)), low
+    def _blocks(self, reader: VideoReader, n: int, low: int, high: int, advance: Advance) -> Iterator[np.ndarray]:
+        at_once, behind, begin = max(1, round(self.config.block_s / self.config.hop_s)), low, float(reader.pts[low])
         for first in range(0, n, at_once):
             count = min(at_once, n - first)
-            times = grid.offset_s + first * grid.stride_s + np.arange(count * self.config.pairs + 1) / self.config.rate_hz
+            times = begin + first * self.config.hop_s + np.arange(count * self.config.pairs + 1) / self.config.rate_hz
             numbers = np.clip(np.searchsorted(reader.pts, times + _NEARLY, side="right") - 1, low, high - 1)
             wanted, places = np.unique(numbers, return_inverse=True)
             pictures = torch.from_numpy(reader.get(wanted, self.config.short_side))
@@ -125,6 +130,32 @@ class MotionExtractor:
 
     def _moved(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.zeros((*first.shape, 2), np.float32) if np.array_equal(first, second) else self._flow(first, second)
+
+
+def in_context(blocks: Iterator[np.ndarray], around: int, config: MotionConfig) -> Iterator[np.ndarray]:
+    """Features whose directions are the mean of those of `around` features before and after them, of length 1 in each column; at the ends
+    of the video of as many as there are.
+
+    Args:
+        blocks: (n, dim) arrays, one after the other.
+    """
+    size, held, first, done = config.cells**2 * config.directions, None, 0, 0
+    for block in chain(blocks, [None]):
+        if block is not None:
+            held = block if held is None else np.concatenate([held, block])
+        stop = first + len(held) - (0 if block is None else around)
+        if stop > done:
+            places = np.arange(done, stop) - first
+            sums = np.concatenate([np.zeros((1, held.shape[1])), held.cumsum(0, np.float64)])
+            low, high = np.maximum(places - around, 0), np.minimum(places + around + 1, len(held))
+            means = ((sums[high] - sums[low]) / (high - low)[:, None]).reshape(len(places), config.columns, -1)
+            found = held[places].reshape(means.shape).copy()
+            length = np.linalg.norm(means[..., :size], axis=-1, keepdims=True)
+            found[..., :size] = means[..., :size] / (length + STILL)
+            yield found.reshape(len(places), -1)
+            done = stop
+            behind = max(0, done - around - first)
+            held, first = held[behind:], first + behind
 
 
 def directions(flow: np.ndarray, cells: int, count: int) -> np.ndarray:

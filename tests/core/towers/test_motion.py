@@ -5,7 +5,7 @@ import torch
 from tasks.core.data.rows import Row
 from tasks.core.data.synthetic import encode
 from tasks.core.towers.config import MotionConfig
-from tasks.core.towers.motion import MotionExtractor, directions, mirrored
+from tasks.core.towers.motion import STILL, MotionExtractor, directions, in_context, mirrored
 from tasks.core.video.open import open_video
 
 SIDE = 64
@@ -116,3 +116,27 @@ def test_the_frame_rate_does_not_matter(tmp_path, monkeypatch):
 def test_settings_that_do_not_fit(wrong, said):
     with pytest.raises(ValueError, match=said):
         MotionConfig(**wrong)
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 50])
+def test_a_context_is_the_mean_of_the_features_around_whatever_the_blocks(block):
+    config = PLAIN.model_copy(update={"columns": 2, "cells": 2, "directions": 4, "context_s": 1.0})
+    values = np.random.default_rng(0).random((23, config.dim)).astype(np.float32)
+    found = np.concatenate(list(in_context((values[i : i + block] for i in range(0, 23, block)), config.around_hops, config)))
+    assert (config.around_hops, found.shape) == (2, values.shape)
+    for i in range(23):
+        for first in (0, 19):
+            mean = values[max(0, i - 2) : i + 3, first : first + 16].mean(0)
+            assert found[i, first : first + 16] == pytest.approx(mean / (np.linalg.norm(mean) + STILL), abs=1e-5)
+            assert np.array_equal(found[i, first + 16 : first + 19], values[i, first + 16 : first + 19])
+
+
+def test_with_a_context_the_middle_of_a_feature_stays_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "v.mp4"
+    file.write_bytes(encode(drifting(20, 1).numpy(), 10))
+    plain, wide = (
+        MotionExtractor(PLAIN.model_copy(update={"context_s": c})).of_row(Row(str(file)), lambda n: None)[1] for c in (None, 1.0)
+    )
+    assert wide.span_s == pytest.approx(1.0)
+    assert wide.centers(10) == pytest.approx(plain.centers(10))
