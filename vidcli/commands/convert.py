@@ -12,10 +12,10 @@ HELP = """Make a model folder from published weights, or from a model folder som
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
-(.pth.tar of a localiser; its averaged weights). To: transformers (opens
-with from_pretrained and the video-classification pipeline), onnx (a classifier, or the encoder of any other model), dpc, memdpc, coclr,
-actionformer or unav (a .pth.tar for their public code). Files are read as tensors only, every tensor must have its place in the model,
-and what was written is compared with the model. Weights keep the licence they were published under."""
+(.pth.tar of a localiser, its averaged weights). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
+(a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
+read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
+licence they were published under."""
 
 EXAMPLES = options.examples(
     "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",
@@ -25,6 +25,7 @@ EXAMPLES = options.examples(
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
+    "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
 PUBLIC = {
