@@ -49,6 +49,11 @@ TASKS: dict[str, Task] = {
         ),
         Task("pseudo", "pseudo-anomalies: latent-diffusion inpainting, flow mixup", {"pretrain": "pretrain", "generate": "generate"}),
         Task(
+            "localization",
+            "events with class, start and end from picture and sound: DEL, ActionFormer, UnAV",
+            {"finetune": "finetune", "detect": "detect"},
+        ),
+        Task(
             "features",
             "what a trained encoder makes of videos, as arrays",
             {"extract": "extract", "sound": "sound"},

@@ -26,6 +26,7 @@ for folder in (
     "anomalies",
     "pseudo",
     "predictive",
+    "localization",
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))

@@ -16,6 +16,7 @@ from typing import Any
 
 import anomaly_toys
 import contrastive_helpers
+import localization_toys
 import masked_helpers
 import predictive_toys
 import pretrain_helpers
@@ -89,6 +90,9 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}
     anomalies = anomaly_toys.config(data / "footage", semantic=semantic, train={"batch_size": rows, "max_steps": STEPS}, **parts)
     yield "anomalies", "anomalies", "pretrain", anomalies
+    features = {"streams": {name: {"folder": str(data / name)} for name in localization_toys.DIMS}, "max_length": 32, "workers": 0}
+    events = {**features, "train": [str(data / "events.csv")], "val": [str(data / "events.csv")]}
+    yield "localization", "localization", "finetune", localization_toys.config(data=events, train=train, optim={**optim, "base_lr": 1e-4})
     pictures = {"data": {**videos, "clip": {"frames": 1}}, "visualize": 0, "train": {**train, "epochs": 6}, "optim": optim}
     yield "ldm", "pseudo", "pretrain", tiny_models.config(revive_every=2, **pictures)
 
@@ -98,6 +102,7 @@ def write_data(folder: Path) -> Path:
     anomaly_toys.footage(folder / "footage", VIDEOS, 14)
     anomaly_toys.pseudo(folder / "pseudo", folder / "footage")
     anomaly_toys.vit_folder(folder / "vit")
+    localization_toys.write_clips(folder, VIDEOS, 40)
     rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.4" for number in range(VIDEOS)]
     (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
     return folder

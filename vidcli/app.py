@@ -22,10 +22,12 @@ from vidcli.commands import (
     demo,
     detect_anomalies,
     detect_boundaries,
+    detect_events,
     doctor,
     eval_anomalies,
     eval_boundaries,
     eval_classify,
+    eval_events,
     extract_features,
     finetune,
     gen_pseudo,
@@ -75,11 +77,13 @@ app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.c
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
+app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
+evaluate.command("events", epilog=eval_events.EXAMPLES)(eval_events.command)
 app.add_typer(presets, name="presets")
 presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
 presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)

@@ -100,6 +100,31 @@ def test_check_and_index_keep_what_was_imported(folder, vid):
     ]
 
 
+def test_check_counts_annotated_events_without_their_videos(folder, vid):
+    code, out, err = vid("data", "check", "some.json")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["class", "events", "videos", "min", "s", "median", "s", "max", "s"],
+        ["jump", "2", "2", "0.2", "0.2", "0.2"],
+        ["run", "2", "2", "0.3", "4.6", "8.9"],
+        ["2", "classes", "4", "3", "0.2", "0.25", "8.9"],
+    ]
+    assert "1 of 4 events overlap an earlier one" in err
+    assert "1 cannot be used: the end is not after the start" in err
+    assert vid("data", "import", "some.json", "-o", "all.csv", "-q")[0] == 0
+    code, out, _ = vid("data", "check", "all.csv", "--events", "--json")
+    totals = json.loads(out)
+    assert (code, totals["sources"], totals["n_events"], totals["splits"]["training"]["events"]) == (0, ["all.csv"], 4, 3)
+    names = {"a": "train", "b": "validation", "gone": "test"}
+    splits = json.loads(json.dumps(DATABASE["database"]).replace("jump", "jump" * 9))
+    splits = {name: {**videos, "subset": names[name]} for name, videos in splits.items()}
+    (folder / "wide.json").write_text(json.dumps(splits))
+    code, out, err = vid("data", "check", "wide.json")
+    assert out.splitlines()[0].split() == ["class", "test", "train", "val", "videos", "min", "s", "median", "s", "max", "s"]
+    assert max(map(len, out.splitlines())) <= 80
+    assert f"classes of 'test' that training lacks: {'jump' * 9}" in err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -11,10 +11,11 @@ from vidcli.console import console
 HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
-torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier). To: transformers (opens
-with from_pretrained and the video-classification pipeline), onnx (a classifier, or the encoder of any other model), dpc, memdpc or coclr
-(a .pth.tar for their public code). Files are read as tensors only, every tensor must have its place in the model,
-and what was written is compared with the model. Weights keep the licence they were published under."""
+torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
+(.pth.tar of a localiser, its averaged weights). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
+(a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
+read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
+licence they were published under."""
 
 EXAMPLES = options.examples(
     "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",
@@ -24,9 +25,16 @@ EXAMPLES = options.examples(
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
+    "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
-PUBLIC = {"dpc": "predictive", "memdpc": "predictive", "coclr": "contrastive"}
+PUBLIC = {
+    "dpc": "predictive",
+    "memdpc": "predictive",
+    "coclr": "contrastive",
+    "actionformer": "localization",
+    "unav": "localization",
+}
 """Layouts of public code that are read and written: the task that knows them."""
 KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PUBLIC)
 ARCHITECTURES = {"VideoMAEForPreTraining": "masked", "VideoMAEForVideoClassification": "classify"}
@@ -40,6 +48,8 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "agg_f.cell_list.0.reset_gate.weight": ("memdpc", "predictive"),
     "encoder_q.0.Conv_1a.conv1.weight": ("coclr", "contrastive"),
     "backbone.Conv_1a.conv1.weight": ("coclr", "contrastive"),
+    "backbone.embd.0.conv.weight": ("actionformer", "localization"),
+    "backbone.embd_V.0.conv.weight": ("unav", "localization"),
 }
 TO = ("vid", "transformers", "onnx", *PUBLIC)
 

@@ -13,14 +13,22 @@ EXAMPLES = options.examples(
     "vid data check train.csv",
     "vid data check train.csv --json > report.jsonl",
     "vid data check videos/ --no-seek",
+    "vid data check unav100_annotations.json",
+    "vid data check train.csv val.csv --events",
 )
 
 
 def command(
-    sources: Annotated[list[str], typer.Argument(metavar="MANIFEST...", help="Manifests, folders or videos; PATH@SPLIT picks a split.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="MANIFEST...", help="Manifests, folders, videos or files of annotated events; PATH@SPLIT picks a split."),
+    ],
     workers: options.Workers = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time for one file; a decoder that hangs is a finding.")] = 300.0,
     seek: Annotated[bool, typer.Option("--seek/--no-seek", help="Compare random access of each reader with sequential decoding.")] = True,
+    events: Annotated[
+        bool, typer.Option("--events", help="Count annotated events by class, split and length instead of reading videos.")
+    ] = False,
     shard: options.ShardOf = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -29,10 +37,14 @@ def command(
     """Read every video once and report what is unusable and why.
 
     Decodable frames, codec, B-frames, variable frame rate, how exactly each reader seeks, duplicates, labels, times, subtitles; before any
-    GPU starts. Exit code 0: every video can be read; 4: some cannot; 3: none can."""
+    GPU starts. Exit code 0: every video can be read; 4: some cannot; 3: none can. Of annotated events (files of ActivityNet, UnAV-100,
+    THUMOS14, EPIC-KITCHENS-100; manifests with --events) it shows how many there are and how long they are, and opens no video."""
     from tasks.core.data.manifest import read_sources
+    from tasks.core.data.segments.statistics import are_annotations
     from tasks.core.video.check import check_rows, summary
 
+    if events or any(are_annotations(source) for source in sources):
+        return _show_events(sources)
     reporter = console()
     rows = own_share(read_sources(sources, None, any_times=True), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
     results = []
@@ -47,6 +59,48 @@ def command(
     reporter.info(_in_words(summary(results)))
     good = sum(result.ok for result in results)
     return 0 if good == len(results) else 4 if good else 3
+
+
+def _show_events(sources: list[str]) -> int:
+    """A row for each class, and what is odd."""
+    from tasks.core.data.segments.statistics import read_events, statistics
+
+    reporter = console()
+    found = read_events(sources)
+    totals = statistics(found)
+    for fact in found.facts:
+        reporter.info(fact)
+    for reason, count in totals["noted"].items():
+        reporter.info(f"{count} of {totals['n_events']} events {reason}")
+    for reason, count in totals["left_out"].items():
+        reporter.warn(f"{count} cannot be used: {reason}")
+    for split, missing in totals["missing_in_training"].items():
+        others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
+        reporter.warn(f"classes of '{split}' that training lacks: {', '.join(missing[:5])}{others}")
+    if reporter.json:
+        reporter.emit({"sources": sources, **totals})
+        return 0
+    splits = list(totals["splits"])
+    every = {"events": totals["n_events"], "videos": totals["n_videos"], "length_s": totals["length_s"]}
+    every["splits"] = {name: count["events"] for name, count in totals["splits"].items()}
+    rows = [*totals["classes"].items(), (f"{totals['n_classes']} classes", every)]
+    reporter.table([_class_line(name, entry, splits) for name, entry in rows])
+    busy = totals["events_per_video"]
+    reporter.info(
+        f"{busy['mean']:.1f} events per video, at most {busy['max']:.0f} (in {totals['most_events_in']}); "
+        f"mean length {totals['length_s']['mean']:.2f} s"
+    )
+    return 0
+
+
+def _class_line(name: str, entry: dict[str, Any], splits: list[str]) -> dict[str, Any]:
+    """Events per split where there are several, videos and lengths; it fits 80 columns with three splits."""
+    short = {"training": "train", "validation": "val", "testing": "test"}
+    named = {short.get(split.lower(), split.lower())[:8]: split for split in splits}
+    columns = {title: entry["splits"].get(split, 0) for title, split in named.items()} if len(named) == len(splits) > 1 else {}
+    lengths = {f"{key} s": round(entry["length_s"][key], 2) for key in ("min", "median", "max")}
+    title = name if len(name) <= 20 else f"{name[:19]}…"
+    return {"class": title, **({"events": entry["events"]} if len(columns) < 3 else {}), **columns, "videos": entry["videos"], **lengths}
 
 
 def _line(result: Any) -> dict[str, Any]:

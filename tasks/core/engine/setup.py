@@ -215,6 +215,7 @@ def train(
     evaluate: Evaluate | None = None,
     best_of: str | None = None,
     patience: int | None = None,
+    counted: str = "videos",
     **facts: Any,
 ) -> Trainer:
     """Trains a method to the end of its run, from the newest checkpoint where there is one; returns the trainer.
@@ -227,6 +228,7 @@ def train(
         what: what is trained, for the one line at the start.
         rows: the training set, recorded in run.json; None: a part of a run, whose data the run has recorded.
         evaluate, best_of, patience: as `Trainer` takes them.
+        counted: what a row is.
         facts: recorded too.
 
     Raises:
@@ -240,9 +242,9 @@ def train(
         run.record(device=str(accelerator.device), parameters=parameters, seed=config.train.seed, **drawn(config), **facts)
     size = f"{parameters / 1e6:.1f} M parameters" + (f", {trained / 1e6:.1f} M of them trained" if trained < parameters else "")
     share = f" ({', '.join(drawn(config).values())})" if drawn(config) else ""
-    counted = "" if rows is None else f", {len(rows)} videos{share}"
+    number = "" if rows is None else f", {len(rows)} {counted}{share}"
     precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
-    run.reporter.info(f"{what}: {size}{counted}, {accelerator.device}, {precision}")
+    run.reporter.info(f"{what}: {size}{number}, {accelerator.device}, {precision}")
     trainer = Trainer(
         method,
         run,

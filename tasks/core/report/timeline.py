@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.core.report.timeline_assets import SCRIPT, STYLE
 
-__all__ = ["STYLE", "Curve", "Mark", "clock", "peaks", "script", "timeline"]
+__all__ = ["STYLE", "Curve", "Mark", "axis", "clock", "peaks", "script", "timeline"]
 
 _WIDTH, _HEIGHT = 1000, 100  # of the drawing's coordinates; the page stretches it
 _MANY = 100  # marks, from here on markers are thin and without heads
@@ -106,7 +106,7 @@ def timeline(
 <nav aria-label="{nouns[1]} on the timeline">{"".join(_mark(mark, start, length) for mark in marks)}</nav>
 <div id="cursor" class="cursor" hidden><span></span></div>
 </div>
-{_axis(start, length)}
+{axis(start, length)}
 {_legend(curves, shown, nouns[0], any(mark.end is not None for mark in marks))}
 </section>"""
 
@@ -169,8 +169,8 @@ def _colour(number: int) -> str:
     return f"--colour:var(--part-{(number - 1) % _COLOURS + 1})"
 
 
-def _axis(start: float, length: float) -> str:
-    """At most seven round times."""
+def axis(start: float, length: float) -> str:
+    """The line of times below a drawing of `length` seconds from `start` on: at most seven round ones."""
     step = next((step for step in _STEPS_S if length / step <= 7), length)
     labels = []
     for i in range(math.ceil(start / step), math.floor((start + length) / step) + 1):

@@ -53,6 +53,7 @@ class Extractor:
         made_by: the encoder and what it sees, for the folder's sidecar.
         steps: stride and span of windows, None for what follows a video's frame rate; None per video.
         described: the kind of features.
+        dim: channels of a feature.
     """
 
     def __init__(self, config: ExtractConfig):
@@ -62,7 +63,7 @@ class Extractor:
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
         self.encoder = load_encoder(str(folder), device)
-        self.device, self.preprocessing = device, self.encoder.preprocessing
+        self.device, self.preprocessing, self.dim = device, self.encoder.preprocessing, self.encoder.dim
         if config.per == "window" and self.preprocessing.get("sampling") == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
@@ -106,12 +107,24 @@ class Extractor:
         Raises:
             VideoError: the video cannot be decoded.
         """
-        pts, grid = reader.pts, None
         if self.config.per == "video":
-            chosen = iter(self.sampler.views(len(pts), pts, self.config.clips, start_s, end_s))
-        else:
-            grid, chosen = self.sampler.on_grid(pts, self.config.hop_s, start_s, end_s)
-        found, times, behind = [], [], 0
+            chosen = iter(self.sampler.views(len(reader.pts), reader.pts, self.config.clips, start_s, end_s))
+            return np.concatenate([found for found, _ in self._batches(reader, chosen, advance)]).mean(0), None, None
+        grid, batches = self.stream(reader, start_s, end_s, advance)
+        found, seen = zip(*batches, strict=True)
+        return np.concatenate(found), grid, np.concatenate(seen)
+
+    def stream(
+        self, reader: VideoReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
+    ) -> tuple[Grid, Iterator[tuple[np.ndarray, np.ndarray]]]:
+        """The grid of the windows and, batch after batch, their features (n, dim) and the times that they saw (n, 2); `per: window` only,
+        otherwise as `features`.
+        """
+        grid, chosen = self.sampler.on_grid(reader.pts, self.config.hop_s, start_s, end_s)
+        return grid, self._batches(reader, chosen, advance)
+
+    def _batches(self, reader: VideoReader, chosen: Iterator[np.ndarray], advance: Advance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        behind = 0
         held: dict[int, np.ndarray] = {}  # windows may overlap
         while groups := list(islice(chosen, self.config.batch_size)):
             frames = np.stack(groups)
@@ -119,14 +132,9 @@ class Extractor:
             fresh = [number for number in numbers.tolist() if number not in held]
             held |= zip(fresh, read_pictures(reader, fresh, self.preprocessing, self.config.crops), strict=True)
             held = {number: held[number] for number in numbers.tolist()}
-            found.append(self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]))
-            times.append(pts[frames[:, [0, -1]]])
+            yield self._of([np.stack([held[number] for number in clip]) for clip in frames.tolist()]), reader.pts[frames[:, [0, -1]]]
             advance(max(0, int(frames.max()) - behind))
             behind = int(frames.max())
-        features = np.concatenate(found)
-        if self.config.per == "video":
-            return features.mean(0), None, None
-        return features, grid, np.concatenate(times)
 
     @torch.no_grad()
     def _of(self, clips: list[np.ndarray]) -> np.ndarray:

@@ -31,6 +31,7 @@ class FeatureMaker(Protocol):
         steps: stride and span of the features in seconds, None for one feature per video.
         described: the kind of features (`core.data.feature_sidecar.describe`).
         format, dtype: of the files.
+        dim: channels of a feature.
     """
 
     method: str
@@ -40,6 +41,7 @@ class FeatureMaker(Protocol):
     described: dict[str, Any]
     format: str
     dtype: str
+    dim: int
 
     def of_row(self, row: Row, advance: Advance) -> tuple[np.ndarray, Grid | None, np.ndarray | None, dict[str, Any]]:
         """Features of an input or a part of it.

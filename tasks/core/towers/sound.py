@@ -41,6 +41,7 @@ class SoundExtractor:
         made_by: what features are and what they see, for the folder's sidecar.
         steps: stride and span of features, seconds.
         described: the kind of features.
+        dim: channels of a feature.
         settings: recorded with every result.
     """
 
@@ -48,10 +49,12 @@ class SoundExtractor:
         self.config, self.logmel = config, LogMel(config.logmel).eval()
         self.method, self.format, self.dtype = config.audio, config.format, config.dtype
         mel = config.logmel
+        self.dim = mel.n_mels * (2 if config.pool == "moments" else config.frames)
         self.steps = {"stride_s": config.step * mel.stride_s, "span_s": (config.frames - 1) * mel.stride_s + mel.span_s}
-        self.made_by = {"reference": config.audio, "weights_hash": None, "logmel": mel.model_dump(), "frames": config.frames}
+        pooled = {} if config.pool == "stack" else {"pool": config.pool}
+        self.made_by = {"reference": config.audio, "weights_hash": None, "logmel": mel.model_dump(), "frames": config.frames, **pooled}
         self.described = describe(self.made_by, self.steps, config.format, config.dtype)
-        self.settings = {"logmel": mel.model_dump(), "frames": config.frames, "step": config.step, "id": self.described["id"]}
+        self.settings = {"logmel": mel.model_dump(), "frames": config.frames, "step": config.step, **pooled, "id": self.described["id"]}
 
     def of_row(self, row: Row, advance: Advance) -> tuple[np.ndarray, Grid | None, np.ndarray | None, dict[str, Any]]:
         """As `FeatureMaker`; the facts are `has_sound` and `damage` (text or None)."""
@@ -62,7 +65,14 @@ class SoundExtractor:
     def features(
         self, sound: SoundReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
     ) -> tuple[np.ndarray, Grid]:
-        """Log-mel frames, `config.frames` of them stacked into a feature, as long as features begin before the sound or picture ends.
+        """All of `stream`: (n, dim) float32, and their grid; arguments and errors as there."""
+        grid, blocks = self.stream(sound, start_s, end_s, advance)
+        return np.concatenate(list(blocks)), grid
+
+    def stream(
+        self, sound: SoundReader, start_s: float | None = None, end_s: float | None = None, advance: Advance = still
+    ) -> tuple[Grid, Iterator[np.ndarray]]:
+        """Log-mel frames, `config.frames` of them a feature, as long as features begin before the sound or picture ends; block by block.
 
         Args:
             sound: open, at the spectrogram's sample rate; the part start_s <= t < end_s of it counts. What the last features see beyond the
@@ -70,7 +80,8 @@ class SoundExtractor:
             advance: called with the number of frames that are done.
 
         Returns:
-            (n, frames * n_mels) float32, frame after frame, and their grid, which begins with the pictures, or with the part.
+            the grid, which begins with the pictures, or with the part; arrays float32, (n, frames * n_mels), frame after frame, or
+            (n, 2 * n_mels), mean and standard deviation.
 
         Raises:
             VideoError: the part lies outside of the file.
@@ -80,9 +91,22 @@ class SoundExtractor:
             raise VideoError(sound.path, f"nothing is there from {begin:g} s on: it ends at {sound.end_s:.2f} s")
         grid = Grid(**self.steps, offset_s=begin)
         n = max(1, math.ceil((end - begin) / grid.stride_s - _NEARLY))
-        found = []
-        for part in self.logmel.stream(sound.blocks(begin, begin + (n - 1) * grid.stride_s + grid.span_s)):
-            found.append(part)
+        return grid, self._blocks(sound.blocks(begin, begin + (n - 1) * grid.stride_s + grid.span_s), advance)
+
+    def _blocks(self, sound: Iterator[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:
+        frames, step = self.config.frames, self.config.step
+        rest, skip = torch.zeros(0, self.config.logmel.n_mels), 0  # skip: frames to come before the next feature, where a hop is longer
+        for part in self.logmel.stream(sound):
             advance(len(part))
-        stacked = stack_patches(torch.cat(found), self.config.frames, self.config.step)
-        return stacked.flatten(1).numpy(), grid
+            joined = torch.cat([rest, part])
+            rest, skip = joined[skip:], max(0, skip - len(joined))
+            patches = stack_patches(rest, frames, step)
+            if len(patches):
+                yield self._pooled(patches).numpy()
+                behind = len(patches) * step
+                rest, skip = rest[behind:], max(0, behind - len(rest))
+
+    def _pooled(self, patches: torch.Tensor) -> torch.Tensor:
+        if self.config.pool == "stack":
+            return patches.flatten(1)
+        return torch.cat([patches.mean(1), patches.std(1, correction=0)], 1)

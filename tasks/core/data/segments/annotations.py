@@ -43,12 +43,14 @@ class Annotations:
         left_out: reason -> number of segments (of videos where the reason says so).
         noted: what is odd -> number of segments that are kept.
         facts: sentences about the whole file.
+        no_length: the segments that were left out because they do not end after they start; an evaluation may count them.
     """
 
     rows: list[Row] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     facts: list[str] = field(default_factory=list)
+    no_length: list[Row] = field(default_factory=list)
     _seen: set[tuple] = field(default_factory=set)
 
     def add(self, video: str, times: Any, duration: Any = None, extra: Mapping[str, Any] | None = None, **values: str | None) -> None:
@@ -66,14 +68,16 @@ class Annotations:
             self.left_out[NO_VIDEO] += 1
         elif seconds is None:
             self.left_out[NO_TIMES] += 1
-        elif seconds[1] <= seconds[0]:
-            self.left_out[NO_LENGTH] += 1
         else:
             columns = {"duration": duration, **(extra or {})}
             row = Row(video, None, *seconds, extra={name: str(value) for name, value in columns.items() if value is not None})
             row.label, row.split, row.text = (values.get(name) or None for name in ("label", "split", "text"))
-            self._note(row, duration)
-            self.rows.append(row)
+            if seconds[1] <= seconds[0]:
+                self.left_out[NO_LENGTH] += 1
+                self.no_length.append(row)
+            else:
+                self._note(row, duration)
+                self.rows.append(row)
 
     def note_overlaps(self) -> None:
         """Counts the segments that begin before an earlier one of their video is over."""
@@ -87,7 +91,8 @@ class Annotations:
         odd = {
             "have neither label nor text": row.label is None and row.text is None,
             "begin before 0": row.start_s < 0,
-            "end after the duration that the file states": isinstance(duration, int | float) and row.end_s > duration,
+            "end after the duration that the file states": isinstance(duration, int | float) and row.start_s < duration < row.end_s,
+            "begin when the video is over, as the file states": isinstance(duration, int | float) and row.start_s >= duration,
             "occur again with the same times and label": key in self._seen,
         }
         self.noted.update(reason for reason, true in odd.items() if true)

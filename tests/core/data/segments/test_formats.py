@@ -315,7 +315,7 @@ def test_real_annotations(real_data):
     }
     assert len(imported(load_content(real_data / "av_events/annotations.json"), split="validation").rows) > 0
     thumos = imported(load_content(real_data / "thumos14/thumos14.json"))
-    assert thumos.noted["end after the duration that the file states"] == 30
+    assert thumos.noted["begin when the video is over, as the file states"] == 30
 
 
 @pytest.mark.real

@@ -1,0 +1,1 @@
+"""Events with class, start and end from picture and sound, alone or together."""

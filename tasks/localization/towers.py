@@ -1,0 +1,104 @@
+"""What makes the features of a localiser: from the settings of a run, or from what a model remembers of the features it learned from."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from tasks.core.audio.read import open_sound
+from tasks.core.data.feature_sidecar import describe, steps_of
+from tasks.core.data.grid import Grid
+from tasks.core.errors import UsageError
+from tasks.core.inference.loop import Advance, still
+from tasks.core.towers.config import ExtractConfig, MotionConfig, SoundConfig
+from tasks.core.towers.motion import REFERENCE as MOTION
+from tasks.core.towers.motion import MotionExtractor
+from tasks.core.towers.produce import FeatureMaker
+from tasks.core.towers.sound import SoundExtractor
+
+
+class Tower:
+    """One stream of features, made from an open video as it is gone through.
+
+    Args:
+        maker: makes them.
+
+    Attributes:
+        maker: as given.
+        hears: it is about the sound.
+    """
+
+    def __init__(self, maker: FeatureMaker):
+        self.maker, self.hears = maker, isinstance(maker, SoundExtractor)
+
+    @property
+    def steps(self) -> dict[str, float | None]:
+        """`stride_s` and `span_s`; None for what follows each video's frame rate."""
+        return self.maker.steps
+
+    def open(self, path: str) -> AbstractContextManager[Any]:
+        """The sound of a file, silence where it has none. Only of a tower that hears; raises VideoError as `open_sound`."""
+        return open_sound(path, self.maker.config.logmel.sample_rate, "silence")
+
+    def stream(
+        self, opened: Any, start_s: float | None, end_s: float | None, advance: Advance = still
+    ) -> tuple[Grid, Iterator[np.ndarray]]:
+        """The grid, and the features (n, dim) block after block.
+
+        Args:
+            opened: a video reader, or what `open` gives.
+            start_s, end_s: the part that counts, seconds; None: from the beginning, to the end.
+            advance: told of the frames that are behind.
+        """
+        grid, blocks = self.maker.stream(opened, start_s, end_s, advance)
+        return grid, (block[0] if isinstance(block, tuple) else block for block in blocks)
+
+
+def tower_of(stream: str, record: Mapping[str, Any], source: str, device: str = "auto", decoder: str = "auto") -> Tower:
+    """The tower that makes features like those that a model learned from.
+
+    Args:
+        stream: its name, for messages.
+        record: of `core.data.feature_record.record_of`.
+        source: the model, for messages.
+        device, decoder: of encoders with weights; of readers.
+
+    Raises:
+        UsageError: features of another program, or an encoder that is not there any more, or has changed.
+    """
+    maker = _maker(stream, record, source, device, decoder)
+    here, learned = (_kind(each) for each in ((maker.made_by, maker.steps), (record["encoder"], record["grid"])))
+    if here != learned:
+        name = record["encoder"].get("reference")
+        raise UsageError(
+            f"{source} learned from {name} as it was, now it is another ({steps_of(maker.steps)}; {steps_of(record['grid'])} then)",
+            f"give features that were made with it: --features {stream}=FOLDER",
+        )
+    return Tower(maker)
+
+
+def _maker(stream: str, record: Mapping[str, Any], source: str, device: str, decoder: str) -> FeatureMaker:
+    encoder, grid = record["encoder"], record["grid"]
+    if encoder.get("reference") == MOTION and "motion" in encoder:
+        return MotionExtractor(MotionConfig(**encoder["motion"], hop_s=grid["stride_s"], decoder=decoder))
+    if "logmel" in encoder:
+        hop_s = encoder["logmel"]["hop_s"]
+        pool = encoder.get("pool", "stack")
+        return SoundExtractor(
+            SoundConfig(logmel=encoder["logmel"], hop_s=grid["stride_s"], span_s=encoder["frames"] * hop_s, pool=pool, silence=True)
+        )
+    if encoder.get("weights_hash") and "crops" in encoder:
+        from tasks.core.towers.extract import Extractor
+
+        made = {"per": "window", "hop_s": grid["stride_s"], "crops": encoder["crops"]}
+        return Extractor(ExtractConfig(model=encoder["reference"], device=device, decoder=decoder, **made))
+    raise UsageError(
+        f"{source} learned from features of {encoder.get('reference') or 'an unnamed encoder'} ({stream}), which this tool cannot make",
+        f"give them: --features {stream}=FOLDER, made by the same program",
+    )
+
+
+def _kind(made: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
+    encoder, steps = made
+    return describe(encoder, steps, "npz", "float32")["id"]
