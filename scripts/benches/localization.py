@@ -1,7 +1,8 @@
 """Localisers: training step and inference beside the public ActionFormer and UnAV, and memory against the length of a video.
 
 The public code is that of a checkout (--actionformer, --unav), with the same random weights and the same features; its compiled suppression
-is left out on both sides. Steps alternate, medians of the seconds of processor time are compared, which other programs do not disturb much. UnAV's public code makes targets in its loader, which is not counted.
+is left out on both sides. Steps alternate, medians of the seconds of processor time are compared, which other programs disturb little.
+UnAV's public code makes targets in its loader, which is not counted.
 """
 
 import argparse
