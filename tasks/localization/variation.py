@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from tasks.core.data.features import FeatureFolder
 from tasks.core.towers.config import MotionConfig
-from tasks.core.towers.motion import mirrored
+from tasks.core.towers.motion_parts import mirrored
 from tasks.localization.variation_config import VariationConfig
 
 SHORTEST = 2.0

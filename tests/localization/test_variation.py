@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tasks.core.towers.config import MotionConfig
-from tasks.core.towers.motion import mirrored
+from tasks.core.towers.motion_parts import mirrored
 from tasks.localization.variation import Layout, Piece, Variation, dub, stretched
 from tasks.localization.variation_config import VariationConfig
 

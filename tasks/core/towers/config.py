@@ -65,6 +65,11 @@ class SoundConfig(Config):
         return round((self.hop_s or self.span_s or self.logmel.stride_s) / self.logmel.stride_s)
 
 
+POSTURE_CELLS, REPEAT_CELLS = 8, 2
+REPEAT_LAGS = (1, 2, 3, 4, 6, 8)
+"""Pairs of pictures after which motion is compared with itself, in a context."""
+
+
 class MotionConfig(Config):
     """What moves where in which direction, without a model: histograms of optical flow around whatever moves."""
 
@@ -79,8 +84,8 @@ class MotionConfig(Config):
     context_s: float | None = Field(
         None,
         gt=0,
-        description="the directions of a feature are those of so many seconds around it, of length 1 together: how something moves,"
-        " not how much; null: those of the hop, as fast as they are",
+        description="a feature says how something moves in so many seconds around it: directions, posture and repetition, whatever their"
+        " amount; null: the directions of its hop, as fast as they are",
     )
     block_s: float = Field(60.0, gt=0, description="how long the square stays where it is: a longer video gets a new one for each block")
     format: Literal["npz", "npy", "h5"] = Field("npz", description="npy can be read in parts without being loaded; h5 needs h5py")
@@ -92,6 +97,8 @@ class MotionConfig(Config):
         pairs = self.hop_s * self.rate_hz
         if pairs < 0.999 or abs(pairs - round(pairs)) > 1e-3:
             raise ValueError(f"hop_s {self.hop_s:g} is not a multiple of the {1 / self.rate_hz:g} s between two pictures")
+        if self.context_s is not None and self.side_px % (POSTURE_CELLS * REPEAT_CELLS):
+            raise ValueError(f"side_px {self.side_px} does not divide by {POSTURE_CELLS * REPEAT_CELLS}, which context_s needs")
         if self.side_px % self.cells:
             raise ValueError(f"side_px {self.side_px} does not divide by cells {self.cells}")
         return self
@@ -109,7 +116,8 @@ class MotionConfig(Config):
     @property
     def dim(self) -> int:
         """Channels of a feature."""
-        return self.columns * (self.cells**2 * self.directions + 3)
+        gesture = 0 if self.context_s is None else POSTURE_CELLS**2 + len(REPEAT_LAGS) * REPEAT_CELLS**2 * 2
+        return self.columns * (self.cells**2 * self.directions + gesture + 3)
 
 
 CONFIGS = {"extract": ExtractConfig, "sound": SoundConfig}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,13 @@ from tasks.core.flow.dis import DisFlow
 from tasks.core.flow.flow import to_grey
 from tasks.core.inference.loop import Advance, still
 from tasks.core.towers.config import MotionConfig
+from tasks.core.towers.motion_parts import directions, in_context, posture, products
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
 
 REFERENCE = "motion"
 FASTEST = 0.03
 """Share of the square whose speed is the pace."""
-STILL = 0.05
-"""Added to lengths in a context, so that noise where nothing moves stays small."""
 SEEN = {"rate_hz", "columns", "short_side", "side_px", "around", "cells", "directions", "block_s"}
 """Settings that change what features say, but for `context_s`, which has not always been there."""
 _NEARLY = 1e-6
@@ -37,9 +36,8 @@ class MotionExtractor:
     A feature is, column after column of the picture, `cells * cells * directions` speeds, then pace, change and largest change:
     the mean over the pairs of pictures within a hop of how fast each cell of the square moves in each direction, in sides of the square per
     second, under a square root; the speed of the fastest `FASTEST` of the square, likewise; the mean and the highest absolute difference of
-    neighbouring pictures over the column, under log(1 + x), in grey levels. With `context_s` the speeds are the mean
-    over the features around, of length 1 in each column. The square is where something moves (`motion_squares`), so that
-    people near and far look alike.
+    neighbouring pictures over the column, under log(1 + x), in grey levels. The square is where something moves (`motion_squares`), so that
+    people near and far look alike. With `context_s` it says what a gesture is like rather than what moves now: see `in_context`.
 
     Args:
         config: settings.
@@ -87,7 +85,7 @@ class MotionExtractor:
         n = max(1, math.ceil((until - begin) / hop - _NEARLY))
         grid = Grid(hop, self.steps["span_s"], begin - around * hop)
         blocks = self._blocks(reader, n, low, high, advance)
-        return grid, in_context(blocks, around, self.config) if around else blocks
+        return grid, blocks if self.config.context_s is None else in_context(blocks, self.config)
 
     def _blocks(self, reader: VideoReader, n: int, low: int, high: int, advance: Advance) -> Iterator[np.ndarray]:
         at_once, behind, begin = max(1, round(self.config.block_s / self.config.hop_s)), low, float(reader.pts[low])
@@ -102,7 +100,7 @@ class MotionExtractor:
             behind = int(numbers[-1])
 
     def of_pictures(self, pictures: torch.Tensor) -> np.ndarray:
-        """`(n, dim)` float32 of `(n * pairs + 1, H, W, 3)` uint8 RGB, `rate_hz` pictures a second."""
+        """`(n, dim)` float32 of `(n * pairs + 1, H, W, 3)` uint8 RGB, `rate_hz` pictures a second; not yet in its context."""
         width = pictures.shape[2] // self.config.columns
         columns = [self._column(pictures[:, :, at * width : (at + 1) * width]) for at in range(self.config.columns)]
         return np.concatenate(columns, 1)
@@ -123,66 +121,17 @@ class MotionExtractor:
         count = max(1, round(FASTEST * speed.shape[1]))
         pace = np.partition(speed, -count, 1)[:, -count:].mean(1, keepdims=True)
         found = np.concatenate([directions(flow, config.cells, config.directions).reshape(len(flow), -1), pace], 1)
-        pairs = (-1, config.pairs)
-        return np.concatenate([np.sqrt(found.reshape(*pairs, found.shape[1]).mean(1)), changes.reshape(*pairs, 2).mean(1)], 1).astype(
-            np.float32
-        )
+        found = np.sqrt(self._hops(found))
+        parts = [found[:, :-1], found[:, -1:], self._hops(changes)]
+        if config.context_s is not None:
+            times, squares = products(flow)
+            raw = [posture(seen)[:-1], times.reshape(len(times), -1), squares]
+            parts[1:1] = [self._hops(values) for values in raw]
+        return np.concatenate(parts, 1).astype(np.float32)
+
+    def _hops(self, values: np.ndarray) -> np.ndarray:
+        """(n, c) means over the pairs of each hop of values (n * pairs, c)."""
+        return values.reshape(-1, self.config.pairs, values.shape[1]).mean(1)
 
     def _moved(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.zeros((*first.shape, 2), np.float32) if np.array_equal(first, second) else self._flow(first, second)
-
-
-def in_context(blocks: Iterator[np.ndarray], around: int, config: MotionConfig) -> Iterator[np.ndarray]:
-    """Features whose directions are the mean of those of `around` features before and after them, of length 1 in each column; at the ends
-    of the video of as many as there are.
-
-    Args:
-        blocks: (n, dim) arrays, one after the other.
-    """
-    size, held, first, done = config.cells**2 * config.directions, None, 0, 0
-    for block in chain(blocks, [None]):
-        if block is not None:
-            held = block if held is None else np.concatenate([held, block])
-        stop = first + len(held) - (0 if block is None else around)
-        if stop > done:
-            places = np.arange(done, stop) - first
-            sums = np.concatenate([np.zeros((1, held.shape[1])), held.cumsum(0, np.float64)])
-            low, high = np.maximum(places - around, 0), np.minimum(places + around + 1, len(held))
-            means = ((sums[high] - sums[low]) / (high - low)[:, None]).reshape(len(places), config.columns, -1)
-            found = held[places].reshape(means.shape).copy()
-            length = np.linalg.norm(means[..., :size], axis=-1, keepdims=True)
-            found[..., :size] = means[..., :size] / (length + STILL)
-            yield found.reshape(len(places), -1)
-            done = stop
-            behind = max(0, done - around - first)
-            held, first = held[behind:], first + behind
-
-
-def directions(flow: np.ndarray, cells: int, count: int) -> np.ndarray:
-    """Mean speed in each cell of what moves in each direction.
-
-    Args:
-        flow: (T, S, S, 2), x to the right, y down.
-        cells: in a row and in a column; divides S.
-        count: of equal sectors, the first from -pi on, of atan2(y, x).
-
-    Returns:
-        (T, cells, cells, count) float32.
-    """
-    t, side = flow.shape[:2]
-    u, v = flow[..., 0], flow[..., 1]
-    speed, sector = np.hypot(u, v), np.floor((np.arctan2(v, u) + np.pi) / (2 * np.pi) * count).astype(np.int64) % count
-    blocks = (t, cells, side // cells, cells, side // cells)
-    return np.stack([np.where(sector == k, speed, 0).reshape(blocks).mean((2, 4)) for k in range(count)], -1).astype(np.float32)
-
-
-def mirrored(config: MotionConfig) -> np.ndarray:
-    """(dim,) int64: where each channel of the features of a mirrored video is found among those of the video, each column by itself.
-
-    Exact but for pixels that move along an axis between two sectors.
-    """
-    cells, count = config.cells, config.directions
-    channel = np.arange(cells * cells * count).reshape(cells, cells, count)
-    channel = channel[:, ::-1, (3 * count // 2 - 1 - np.arange(count)) % count].reshape(-1)
-    own = np.concatenate([channel, len(channel) + np.arange(3)])
-    return np.concatenate([own + at * len(own) for at in range(config.columns)])

@@ -5,7 +5,8 @@ import torch
 from tasks.core.data.rows import Row
 from tasks.core.data.synthetic import encode
 from tasks.core.towers.config import MotionConfig
-from tasks.core.towers.motion import STILL, MotionExtractor, directions, in_context, mirrored
+from tasks.core.towers.motion import MotionExtractor
+from tasks.core.towers.motion_parts import STILL, directions, in_context, mirrored, posture, products
 from tasks.core.video.open import open_video
 
 SIDE = 64
@@ -118,17 +119,61 @@ def test_settings_that_do_not_fit(wrong, said):
         MotionConfig(**wrong)
 
 
+GESTURE = PLAIN.model_copy(update={"columns": 2, "cells": 2, "directions": 4, "context_s": 1.0})
+
+
 @pytest.mark.parametrize("block", [1, 3, 7, 50])
 def test_a_context_is_the_mean_of_the_features_around_whatever_the_blocks(block):
-    config = PLAIN.model_copy(update={"columns": 2, "cells": 2, "directions": 4, "context_s": 1.0})
-    values = np.random.default_rng(0).random((23, config.dim)).astype(np.float32)
-    found = np.concatenate(list(in_context((values[i : i + block] for i in range(0, 23, block)), config.around_hops, config)))
-    assert (config.around_hops, found.shape) == (2, values.shape)
-    for i in range(23):
-        for first in (0, 19):
-            mean = values[max(0, i - 2) : i + 3, first : first + 16].mean(0)
-            assert found[i, first : first + 16] == pytest.approx(mean / (np.linalg.norm(mean) + STILL), abs=1e-5)
-            assert np.array_equal(found[i, first + 16 : first + 19], values[i, first + 16 : first + 19])
+    raw = 16 + 64 + 48 + 8 + 3
+    values = np.random.default_rng(0).random((23, 2 * raw)).astype(np.float32)
+    found = np.concatenate(list(in_context((values[i : i + block] for i in range(0, 23, block)), GESTURE)))
+    assert (GESTURE.around_hops, found.shape) == (2, (23, GESTURE.dim))
+    for i, column in np.ndindex(23, 2):
+        around = values[max(0, i - 2) : i + 3, column * raw : (column + 1) * raw].astype(np.float64).mean(0)
+        moved, stood, times, squares, _ = np.split(around, [16, 80, 128, 136])
+        expected = [
+            moved / (np.sqrt((moved**2).sum()) + STILL["directions"]),
+            np.sqrt(stood) / (np.sqrt(stood.sum()) + STILL["posture"]),
+            times / (np.tile(squares, 6) + STILL["repetition"]),
+            values[i, (column + 1) * raw - 3 : (column + 1) * raw],
+        ]
+        half = GESTURE.dim // 2
+        assert found[i, column * half : (column + 1) * half] == pytest.approx(np.concatenate(expected), abs=1e-5)
+
+
+def test_repetition_tells_waving_from_drifting():
+    """What goes to and fro every eight pictures is against itself after four, and like itself after eight."""
+    flow = np.zeros((64, 8, 8, 2), np.float32)
+    flow[..., 0] = np.sin(2 * np.pi * np.arange(64) / 8)[:, None, None]
+    times, squares = products(flow)
+    again = times[:48, :, 0].mean(0) / squares[:48, 0].mean()
+    assert again == pytest.approx(np.cos(2 * np.pi * np.array([1, 2, 3, 4, 6, 8]) / 8), abs=1e-5)
+    assert not times[..., 1].any()
+    assert not times[-8:, -1].any()  # beyond the last pair there is nothing
+
+
+def test_posture_is_where_pictures_differ_from_the_usual_one():
+    pictures = np.full((9, 16, 16), 100, np.uint8)
+    pictures[4, :2, 2:4] = 150
+    pictures[5, 8:] += 5  # noise
+    found = posture(pictures)
+    assert found[4].reshape(8, 8)[0, 1] == 42
+    assert found.sum() == 42
+
+
+def test_a_mirrored_gesture_has_the_mirrored_channels(tmp_path, monkeypatch):
+    monkeypatch.setenv("VID_CACHE", str(tmp_path / "cache"))
+    config = PLAIN.model_copy(update={"context_s": 1.0})
+    found = []
+    for name, pictures in (("a", drifting(31, 3, 0)), ("b", drifting(31, 3, 0).flip(2))):
+        file = tmp_path / f"{name}.mp4"
+        file.write_bytes(encode(pictures.numpy(), 10))
+        found.append(MotionExtractor(config).of_row(Row(str(file)), lambda n: None)[0])
+    plain, other = found
+    assert plain.shape[1] == config.dim == len(mirrored(config))
+    sides = slice(0, 128 + 64)  # the rest is the same for both, or nearly
+    assert np.corrcoef(plain[:, mirrored(config)][:, sides].ravel(), other[:, sides].ravel())[0, 1] > 0.97
+    assert np.corrcoef(plain[:, sides].ravel(), other[:, sides].ravel())[0, 1] < 0.9
 
 
 def test_with_a_context_the_middle_of_a_feature_stays_where_it_is(tmp_path, monkeypatch):
