@@ -143,9 +143,11 @@ class Ledger(TorchDispatchMode):
 
 
 def _count_kernels_of_the_cpu() -> None:
-    """Teaches torch's counter of operations the CPU's kernels of attention, which it knows from 2.15 on, and of LSTMs."""
+    """Teaches torch's counter of operations the CPU's kernels of attention, which it knows from 2.15 on, of LSTMs, and products that are
+    added in place."""
     for suffix, formula, shapes in (("", sdpa_flop_count, 3), ("_backward", sdpa_backward_flop_count, 4)):
         _teach(f"_scaled_dot_product_flash_attention_for_cpu{suffix}", lambda *args, f=formula, n=shapes: f(*args[:n]))
+    _teach("addmm_", lambda total, first, second: 2 * prod(first) * second[1])
     for suffix, times in (("", 1), ("_backward", 2)):
         _teach(f"mkldnn_rnn_layer{suffix}", lambda x, *weights, k=times: k * 2 * prod(x[:2]) * sum(map(prod, weights[:2])))
 

@@ -40,6 +40,21 @@ def test_a_convolution_is_zero_where_nothing_is_valid_and_that_of_torch_elsewher
     assert kept.shape == found.shape[:2]
 
 
+def test_matrix_products_have_the_gradients_of_a_convolution(float64):
+    x, mask = sequence()
+    conv = MaskedConv(C, 5, 3)
+    plain = torch.nn.Conv1d(C, 5, 3, padding=1)
+    plain.load_state_dict(conv.state_dict())
+    x.requires_grad_()
+    draws = torch.randn(B, T, 5)
+    (conv(x, mask) * draws).sum().backward()
+    own, x.grad = x.grad, None
+    (plain(x.transpose(1, 2)).transpose(1, 2) * mask[..., None] * draws).sum().backward()
+    assert torch.allclose(own, x.grad)
+    assert torch.allclose(conv.weight.grad, plain.weight.grad)
+    assert torch.allclose(conv.bias.grad, plain.bias.grad)
+
+
 def brute_attention(q, k, v, valid, window):
     """One query after the other."""
     out = torch.zeros_like(q)
