@@ -62,7 +62,7 @@ def check(config: FinetuneConfig) -> None:
     if hasattr(model, "check_clip"):
         model.check_clip(config.data.clip.frames)
     if config.init:
-        setup.check_flow_input(config.init, config.augment.flow)
+        setup.check_flow_input(config)
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")

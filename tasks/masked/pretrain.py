@@ -26,7 +26,7 @@ def check(config: PretrainConfig) -> None:
     setup.check_no_mixing(config, "masked pretraining")
     setup.training_rows(config.data)
     if config.init:
-        setup.check_flow_input(config.init, config.augment.flow)
+        setup.check_flow_input(config)
         check_start(config.init, config.model, but=("start",))
 
 

@@ -44,7 +44,7 @@ def check(config: PretrainConfig) -> None:
 
 def check_start(config: PretrainConfig) -> None:
     """UsageError unless the encoder of `config.init` is one that this run can go on with."""
-    setup.check_flow_input(config.init, config.augment.flow)
+    setup.check_flow_input(config)
     saved = load_config(find_model(config.init))
     found = saved_settings(saved, config.init)
     if not isinstance(found, R2D3DConfig):

@@ -178,6 +178,13 @@ def test_plans_count_every_method(preset, capsys):
     assert json.loads(capsys.readouterr().out)
 
 
+def test_a_network_on_flow_is_not_shown_colours(trained, videos, tmp_path, capsys):
+    tuned = ["finetune", "--preset", "classify/tiny", "--data", str(videos), "--out", str(tmp_path / "never"), "-q"]
+    told = refused(capsys, *tuned, "--from", str(trained / "2-infonce-flow"), "--set", "data.clip.frames=4")
+    assert "would show it colours" in told
+    assert "data.flow.frames=false" in told
+
+
 def test_a_dry_run_names_the_stages(videos, flow, tmp_path, capsys):
     given = [word for key in (*TINY, *MINING, f"data.flow.folder={flow}") for word in ("--set", key)]
     assert main(["pretrain", "--preset", "contrastive/coclr-tiny", "--data", str(videos), *given, "--dry-run", "--json"]) == 0

@@ -46,11 +46,20 @@ def training_rows(data: DataConfig) -> list:
     return balance_classes(rows, data.fraction_seed) if data.balance else rows
 
 
-def check_flow_input(init: str, flow: str | None) -> None:
-    """UsageError where a model that was trained on pictures of optical flow would be shown colours."""
-    seen = load_config(find_model(init)).get("preprocessing", {}).get("flow")
-    if seen and not flow:
-        raise UsageError(f"{init} was trained on pictures of optical flow, this run would show it colours", f"--set augment.flow={seen}")
+def check_flow_input(config: Any) -> None:
+    """UsageError where the model in `config.init`, which was trained on pictures of optical flow, would be shown colours.
+
+    Args:
+        config: has `init`, `augment` and `data`.
+    """
+    seen = load_config(find_model(config.init)).get("preprocessing", {})
+    if seen.get("flow") and not config.augment.flow:
+        hint = f"--set augment.flow={seen['flow']}"
+    elif seen.get("flow_input") and config.data.flow is None:
+        hint = "--set data.flow.folder=FLOW --set data.flow.frames=false, with a folder that vid data flow writes"
+    else:
+        return
+    raise UsageError(f"{config.init} was trained on pictures of optical flow, this run would show it colours", hint)
 
 
 def check_no_mixing(config: Any, what: str) -> None:
