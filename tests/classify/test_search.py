@@ -18,6 +18,7 @@ from tasks.core.data.manifest import read_manifest, read_sources, write_manifest
 from tasks.core.data.rows import Row, Rows
 from tasks.core.data.synthetic import render_motion_set
 from tasks.core.reporter import Quiet
+from vidcli.app import main
 
 SIMILARITY = np.array([[0.9, 0.1, 0.5, 0.5], [0.2, 0.2, 0.8, 0.1], [0.3, 0.7, 0.6, 0.7]])
 
@@ -117,6 +118,17 @@ def words_of(place, *models):
     return [*named, "--protocol", "retrieval", "--gallery", manifest, "--data", manifest, *views]
 
 
+def test_people_see_the_methods_as_a_table(place, capsys):
+    words = [str(word) for word in words_of(place, ("model", "one"), ("model", "two"), ("compare", "two")) if word != "--json"]
+    capsys.readouterr()
+    assert main(["eval", "classify", *words, "-q"]) == 0
+    header, both, two, *rest = capsys.readouterr().out.splitlines()
+    assert header.split() == ["method", "r@1", "r@5", "r@10", "r@20"]
+    assert " + " in both
+    assert two.split()[0] == str(place[0] / "two")
+    assert not any(line.startswith(("r@1", "compared")) for line in rest)
+
+
 def test_models_beside_each_other_have_the_numbers_that_each_has_alone(place, tmp_path):
     folder, _ = place
     one, two = (vid("eval", "classify", *words_of(place, ("model", name))) for name in ("one", "two"))
@@ -154,7 +166,6 @@ def test_a_strip_shows_the_part_that_counts(place):
 
 
 def test_what_cannot_be_asked_for(place, capsys, tmp_path):
-    from vidcli.app import main
 
     folder, manifest = place
     base = ["eval", "classify", "--model", str(folder / "one"), "--data", str(manifest)]
@@ -173,7 +184,6 @@ def test_what_cannot_be_asked_for(place, capsys, tmp_path):
 def test_flow_from_a_folder_is_for_the_model_that_was_trained_on_it(place, tmp_path, capsys):
     from tasks.core.clips.config import FlowInput
     from tasks.core.clips.prepare import flow_input
-    from vidcli.app import main
 
     few = [row for row in read_manifest(place[1]) if row.label in ("up", "down") and row.split != "unlabelled"]
     place = place[0], tmp_path / "few.csv"

@@ -1,7 +1,7 @@
 """`vid eval classify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -99,5 +99,17 @@ def command(
     result = verb_module("classify", "eval").run(resolved.config, reporter, output)
     if out and write is None:
         write_json(out, result)
-    reporter.result(result, "result")
+    report(reporter, result)
     return 4 if result.get("n_skipped") else 0
+
+
+def report(reporter: Any, result: dict[str, Any]) -> None:
+    """The result; for people, methods that stand beside each other are a table."""
+    others = result.get("compared")
+    if others and not reporter.json:
+        tested = result["model"] if isinstance(result["model"], str) else " + ".join(result["model"])
+        keys = list(next(iter(others.values())))
+        rows = {tested: {key: result[key] for key in keys}, **others}
+        reporter.table([{"method": name, **numbers} for name, numbers in rows.items()])
+        result = {key: value for key, value in result.items() if key not in (*keys, "compared")}
+    reporter.result(result, "result")
