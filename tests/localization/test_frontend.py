@@ -74,5 +74,5 @@ def test_padding_changes_nothing():
 
 
 def test_channels_that_do_not_divide_are_refused():
-    with pytest.raises(UsageError, match="do not divide by model.columns 5"):
+    with pytest.raises(UsageError, match=r"do not divide by model\.columns 5"):
         EventLocalizer(config({"columns": 5}).model, {"visual": 12, "audio": 10}, 2)
