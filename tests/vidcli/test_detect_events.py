@@ -18,7 +18,7 @@ EVENTS = {
 SMALL = (
     "model={width: 16, heads: 2, stem: 1, columns: 1, standardize: true, layer_scale: null, ranges: [[0, 4], [4, 8], [8, 10000]], "
     "alignment: {layers: 1, heads: 2, pair_width: 8}, neck: {blocks: 1}, head: {width: 16, layers: 2}}",
-    "towers.visual={kind: motion, hop_s: 0.2, columns: 1, short_side: 64, side_px: 64}",
+    "towers.visual={kind: motion, hop_s: 0.2, columns: 1, context_s: null, short_side: 64, side_px: 64}",
     "data.max_length=64",
     "data.workers=0",
 )
