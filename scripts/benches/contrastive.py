@@ -28,6 +28,7 @@ ROWS = (  # name, model below the seed's folder, whether it sees flow, settings 
     ("MemDPC, flow", "memdpc-flow", True, LONG),
     ("InfoNCE, RGB", "coclr/1-infonce-rgb", False, []),
     ("InfoNCE, flow", "coclr/2-infonce-flow", True, []),
+    ("CoCLR, RGB from InfoNCE", "coclr-from-infonce", False, []),
     ("CoCLR, RGB", "coclr/3-coclr-rgb", False, []),
     ("CoCLR, flow", "coclr/4-coclr-flow", True, []),
     ("UberNCE, RGB, with all labels", "ubernce", False, []),
@@ -140,11 +141,14 @@ def _runs(world: World) -> dict[str, tuple[str, list[object]]]:
     """Name -> preset and settings, in an order in which each finds what it starts from."""
     still = ["--set", f"optim.base_lr={STEPS[0]}", "--set", f"train.epochs={STEPS[1]}"]
     still += ["--set", "optim.schedule=constant", "--set", "optim.milestones=[]"]
+    coclr = world.folder / "coclr"
+    started = ["--from", coclr / "1-infonce-rgb", "--set", f"method.miner={coclr / '2-infonce-flow'}"]
     return {
         "random-rgb": ("contrastive/infonce-tiny", still),
         "random-flow": ("contrastive/infonce-flow-tiny", [*still, *world.on_flow]),
         "coclr": ("contrastive/coclr-tiny", world.flow),
         "dpc-flow": ("predictive/dpc-flow-tiny", world.on_flow),
+        "coclr-from-infonce": ("contrastive/coclr-rgb-tiny", [*world.flow, *started]),
         "ubernce": ("contrastive/ubernce-tiny", []),
         "memdpc-flow": ("predictive/memdpc-flow-tiny", world.on_flow),
         "dpc-rgb": ("predictive/dpc-tiny", []),
@@ -163,7 +167,7 @@ def _results(world: World, rows: list[tuple[str, str, bool, list[str]]], seconds
         found[name] = world.measured([model], world.on_flow if sees_flow else [], clips) | {"seconds": seconds.get(model, 0.0)}
         if name == "CoCLR, flow":
             found[TWO] = world.measured(["coclr/3-coclr-rgb", "coclr/4-coclr-flow"], world.flow, []) | {"seconds": seconds["coclr"]}
-    stages = {"CoCLR, RGB": "coclr/3-coclr-rgb", "CoCLR, flow": "coclr/4-coclr-flow"}
+    stages = {"CoCLR, RGB": "coclr/3-coclr-rgb", "CoCLR, RGB from InfoNCE": "coclr-from-infonce", "CoCLR, flow": "coclr/4-coclr-flow"}
     told = {name: _precision(world.folder / run) for name, run in stages.items() if (world.folder / run).exists()}
     return {"rows": found, "precision": told}
 
