@@ -56,14 +56,6 @@ def test_a_reader_that_goes_away_is_no_error():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_every_preset_of_the_house_resolves():
-    from vidcli.presets import names
-    from vidcli.resolve import Given, resolve
-
-    for name in names():
-        assert resolve(Given(name)).slug == name.replace("/", "-")
-
-
 def test_doctor_finds_what_is_here():
     done = run("doctor", "--json")
     assert done.returncode == 0

@@ -27,7 +27,9 @@ def settings(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_valid(name):
-    assert settings(name).task == name.split("/")[0]
+    resolved = settings(name)
+    assert resolved.task == name.split("/")[0]
+    assert resolved.slug == name.replace("/", "-")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
