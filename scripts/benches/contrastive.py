@@ -166,7 +166,7 @@ def _results(world: World, rows: list[tuple[str, str, bool, list[str]]], seconds
     for name, model, sees_flow, clips in rows:
         found[name] = world.measured([model], world.on_flow if sees_flow else [], clips) | {"seconds": seconds.get(model, 0.0)}
         if name == "CoCLR, flow":
-            found[TWO] = world.measured(["coclr/3-coclr-rgb", "coclr/4-coclr-flow"], world.flow, []) | {"seconds": seconds["coclr"]}
+            found[TWO] = world.measured(["coclr/3-coclr-rgb", "coclr/4-coclr-flow"], world.on_flow, []) | {"seconds": seconds["coclr"]}
     stages = {"CoCLR, RGB": "coclr/3-coclr-rgb", "CoCLR, RGB from InfoNCE": "coclr-from-infonce", "CoCLR, flow": "coclr/4-coclr-flow"}
     told = {name: _precision(world.folder / run) for name, run in stages.items() if (world.folder / run).exists()}
     return {"rows": found, "precision": told}
