@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from tasks.core import convert as files
@@ -11,14 +10,12 @@ from tasks.core.checkpoint import find_model, load_config, load_weights, save_mo
 from tasks.core.convert import Tensors
 from tasks.core.engine.description import card
 from tasks.core.errors import UsageError
-from tasks.core.files import replacing_folder
 from tasks.core.nn.config import S3DConfig
 from tasks.core.nn.encoders import saved_settings
 from tasks.core.nn.s3d import S3D
 from tasks.core.reporter import Reporter
 
 SOURCES = {"coclr": "TengdaHan/CoCLR: a checkpoint of InfoNCE, UberNCE or CoCLR with S3D, or its classifier"}
-FILE = "checkpoint.pth.tar"
 """What `export` writes into its folder."""
 PRETRAINED = {"encoder_q.0.": "encoder.", "encoder_q.2.": "encoder.projection.0.", "encoder_q.4.": "encoder.projection.2."}
 CLASSIFIER = {"backbone.": "encoder.", "final_bn.": "head.norm.", "final_fc.0.": "head.linear.", "final_fc.1.": "head.linear."}
@@ -125,17 +122,14 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
         UsageError: the model is of another kind, or `out` holds something else.
     """
     folder = find_model(str(reference))
-    files.check_out(out, folder, (FILE,))
+    files.check_out(out, folder, (files.PUBLISHED,))
     saved, weights = load_config(folder), load_weights(folder)
     model = saved_settings(saved, str(reference)) if saved["task"] in ("contrastive", "classify") else None
     if not isinstance(model, S3DConfig) or model.width != 1:
         raise UsageError(f"{reference} is not an S3D of {kind} at its published width", "--to onnx takes any encoder")
     weights = files.public_flow_weights(weights, STEM, saved["preprocessing"], preprocessing(), reporter)
     tensors = _public_names(weights, saved["task"] == "classify", str(reference))
-    with replacing_folder(out) as partial:
-        torch.save({"epoch": 0, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, partial / FILE)
-    reporter.info(f"wrote {out / FILE}")
-    return {"file": str(out / FILE), "tensors": len(tensors), "network": "s3d"}
+    return files.write_published(out, {"epoch": 0, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, "s3d", reporter)
 
 
 def _public_names(weights: Tensors, classifier: bool, reference: str) -> Tensors:

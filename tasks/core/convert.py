@@ -14,9 +14,12 @@ import torch
 
 from tasks.core.checkpoint import CONFIG, WEIGHTS, check_fits
 from tasks.core.errors import InputError, UsageError
+from tasks.core.files import replacing_folder
 from tasks.core.flow.flow_config import FlowSettings
 from tasks.core.reporter import Reporter
 
+PUBLISHED = "checkpoint.pth.tar"
+"""Name of the checkpoints that are written for public code."""
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
@@ -161,6 +164,21 @@ def read_published(file: Path, source: str, sources: Mapping[str, str], out: Pat
         raise UsageError(f"cannot convert from '{source}'", f"known sources: {', '.join(sources)}")
     check_out(out, file, (WEIGHTS, CONFIG))
     return {name.removeprefix("module."): tensor for name, tensor in state_dict(read_pth(file), file).items()}
+
+
+def write_published(out: Path, content: Mapping[str, Any], network: str, reporter: Reporter) -> dict[str, Any]:
+    """Writes a checkpoint for public code into `out`, which appears whole or not at all; returns what is reported.
+
+    Args:
+        out: a folder that `check_out` has let pass.
+        content: what the file holds, with `state_dict`.
+        network: what it is, for the report.
+        reporter: told where it lies.
+    """
+    with replacing_folder(out) as partial:
+        torch.save(dict(content), partial / PUBLISHED)
+    reporter.info(f"wrote {out / PUBLISHED}")
+    return {"file": str(out / PUBLISHED), "tensors": len(content["state_dict"]), "network": network}
 
 
 def place_tensors(

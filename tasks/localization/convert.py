@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tasks.core import convert as files
 from tasks.core.checkpoint import CONFIG, WEIGHTS, find_model, load_config, load_weights, save_model
 from tasks.core.convert import Tensors
 from tasks.core.engine.description import card
 from tasks.core.errors import UsageError
-from tasks.core.files import replacing_folder
 from tasks.core.reporter import Reporter
 from tasks.localization.config import LocalizerConfig
 from tasks.localization.model import EventLocalizer
@@ -21,7 +18,6 @@ SOURCES = {
     "actionformer": "happyharrycn/actionformer_release: a checkpoint of its transformer, with the averaged weights",
     "unav": "ttgeng233/UnAV: a checkpoint, with the averaged weights",
 }
-FILE = "checkpoint.pth.tar"
 """What `export` writes into its folder."""
 WHICH = ("state_dict_ema", "state_dict")
 """The averaged weights are those that the public code tests with."""
@@ -116,14 +112,11 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
         UsageError: the model is of another kind, or `out` holds something else.
     """
     folder = find_model(str(reference))
-    files.check_out(out, folder, (FILE,))
+    files.check_out(out, folder, (files.PUBLISHED,))
     saved, weights = load_config(folder), load_weights(folder)
     config = LocalizerConfig(**saved["architecture"]) if saved["task"] == "localization" else None
     names = {} if config is None else names_of(config, kind)
     if config is None or set(names) | {"boundary_head.scales"} != set(weights) or (config.branch == "cross") != (kind == "unav"):
         raise UsageError(f"{reference} is not a model that {kind} knows", f"only models with its settings can be written for {kind}")
     tensors = {f"module.{name}": tensor for name, tensor in to_public(weights, names).items()}
-    with replacing_folder(out) as partial:
-        torch.save({"epoch": 0, "state_dict": tensors, "state_dict_ema": tensors}, partial / FILE)
-    reporter.info(f"wrote {out / FILE}")
-    return {"file": str(out / FILE), "tensors": len(tensors), "network": kind}
+    return files.write_published(out, {"epoch": 0, "state_dict": tensors, "state_dict_ema": tensors}, kind, reporter)

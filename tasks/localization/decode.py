@@ -51,6 +51,12 @@ def _one_level(
     return {"segments": segments[kept], "scores": scores[kept], "labels": labels[kept]}
 
 
+def window_steps(window: int, overlap: float, step: int) -> tuple[int, int]:
+    """(window, hop), multiples of the coarsest level's stride, so that points of all windows lie on one grid; arguments as `windows`."""
+    size = -(-window // step) * step
+    return size, max(step, int(size * (1 - overlap)) // step * step)
+
+
 def windows(length: int, window: int | None, overlap: float, step: int) -> Iterator[tuple[int, int, Span]]:
     """The parts in which a video is seen: (first, last + 1, the part of it whose points count, counted from first).
 
@@ -65,8 +71,7 @@ def windows(length: int, window: int | None, overlap: float, step: int) -> Itera
     if window is None or length <= window:
         yield 0, length, (0.0, float(length))
         return
-    size = -(-window // step) * step
-    hop = max(step, int(size * (1 - overlap)) // step * step)
+    size, hop = window_steps(window, overlap, step)
     starts = list(range(0, length - size + hop, hop))
     for number, start in enumerate(starts):
         stop = min(start + size, length)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core.checkpoint import find_model, load_config, load_weights
+from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
 from tasks.core.data.feature_files import FeatureError
 from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.feature_record import check_encoder, record_of
@@ -75,7 +75,7 @@ def build(config: FinetuneConfig, dims: dict[str, int], labels: list[str]) -> Ev
         weights, own = load_weights(folder), method.localizer.state_dict()
         if load_config(folder).get("labels") != labels:
             weights = {name: own[name] if name.startswith(HEAD_ENDS) else tensor for name, tensor in weights.items()}
-        _load(method, weights, config.init)
+        load_strict(method.localizer, weights, config.init)
     return method
 
 
@@ -90,12 +90,6 @@ def learn_scales(method: EventTraining, folders: Folders, rows: Rows) -> None:
         if count:
             mean = total / count
             scale.learn(*(torch.from_numpy(each).float() for each in (mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))))
-
-
-def _load(method: EventTraining, weights: dict[str, torch.Tensor], source: str) -> None:
-    from tasks.core.checkpoint import load_strict
-
-    load_strict(method.localizer, weights, source)
 
 
 def _check_start(config: FinetuneConfig, folders: Folders) -> None:

@@ -12,7 +12,7 @@ from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.localization.config import EventsConfig, LocalizerConfig
 from tasks.localization.data import resized
-from tasks.localization.decode import Candidates, decode, settle
+from tasks.localization.decode import Candidates, decode, settle, window_steps
 from tasks.localization.model import EventLocalizer, Output
 from tasks.localization.windows import Window
 
@@ -66,15 +66,9 @@ class Localizer:
         build = lambda: EventLocalizer(model, dims, len(self.labels))  # noqa: E731 (built twice, once without memory)
         self.model = build_strict(build, load_weights(folder), str(folder)).to(usable_device(device)).eval()
         self.needed = model.needed
-        self.window, self.hop = self._windows(2 ** (model.levels - 1))
+        step, window = 2 ** (model.levels - 1), self.events.window
+        self.window, self.hop = (None, step) if window is None else window_steps(window, self.events.overlap, step)
         self.resize: int | None = self.config["preprocessing"].get("resize")
-
-    def _windows(self, step: int) -> tuple[int | None, int]:
-        """Window and hop, multiples of the coarsest level's stride, so that points of all windows lie on one grid."""
-        if self.events.window is None:
-            return None, step
-        size = -(-self.events.window // step) * step
-        return size, max(step, int(size * (1 - self.events.overlap)) // step * step)
 
     @torch.inference_mode()
     def piece(self, window: Window) -> Piece:

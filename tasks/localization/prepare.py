@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.data.feature_config import StreamConfig
-from tasks.core.data.inputs import Input, output_names
+from tasks.core.data.inputs import Input, named
 from tasks.core.data.rows import Row, Rows
 from tasks.core.engine.accelerator import make_accelerator
 from tasks.core.engine.run import Run
@@ -70,7 +70,4 @@ def prepare(config: FinetuneConfig, run: Run, rows: Rows) -> FinetuneConfig:
 
 def inputs_of(rows: Rows) -> list[Input]:
     """The videos of rows, each once, whole, by the names under which features of them are found."""
-    paths = list(dict.fromkeys(rows.values("path")))
-    stems = [output_names(Row(path))[1] for path in paths]
-    alike = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
-    return [Input(Row(path), path, output_names(Row(path))[stem not in alike]) for path, stem in zip(paths, stems, strict=True)]
+    return named((Row(path), path) for path in dict.fromkeys(rows.values("path")))

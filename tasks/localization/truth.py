@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.core.data.rows import Row, Rows
 from tasks.core.data.segments.annotations import Choices
 from tasks.core.data.segments.formats import FORMATS, load_content, read_segments, recognise
-from tasks.core.data.videos import video_names
+from tasks.core.data.segments.names import AnnotatedVideos
 from tasks.core.errors import InputError
 
 BESIDE = "annotations.json"
@@ -30,7 +30,7 @@ def with_events(rows: Rows, sources: Iterable[str], annotations: str | None) -> 
         annotations: a file of annotations in any format that `vid data import` reads; None: BESIDE the first source, where there is one.
 
     Raises:
-        InputError: the annotations cannot be read, or name none of the videos.
+        InputError: the annotations cannot be read, name none of the videos, or several that may be one of them.
     """
     if not len(rows) or any(is_event(row) for row in rows):
         return rows
@@ -38,10 +38,10 @@ def with_events(rows: Rows, sources: Iterable[str], annotations: str | None) -> 
     if file is None:
         return rows
     events = _events(file)
+    annotated = AnnotatedVideos(events)
     found, matched = [], 0
     for row in rows:
-        name = video_names(row.path)[0]
-        own = events.get(name) or events.get(name.removeprefix("v_")) or []
+        own = events.get(annotated.find(row.path, str(file)), [])
         matched += bool(own)
         if not own:
             found.append(Row(row.path, None, split=row.split))
@@ -55,14 +55,14 @@ def with_events(rows: Rows, sources: Iterable[str], annotations: str | None) -> 
 
 
 def _events(file: Path) -> dict[str, list[Row]]:
-    """Name of a video -> its events."""
+    """Video, as the file calls it -> its events."""
     content = load_content(file)
     format = recognise(content)
     if format is None:
         raise InputError(f"{file}: not a file of annotations that is known", f"formats: {', '.join(FORMATS)}")
     events: dict[str, list[Row]] = defaultdict(list)
     for row in read_segments(content, str(file), format, Choices()).rows:
-        events[os.path.splitext(row.path)[0] if row.path.endswith((".mp4", ".mkv", ".webm", ".avi")) else row.path].append(row)
+        events[row.path].append(row)
     return events
 
 

@@ -9,10 +9,10 @@ import torch
 from tasks.core.data.batch import Batch
 from tasks.core.data.feature_loader import make_eval_loader
 from tasks.core.data.features import FeatureFolder
+from tasks.core.data.segments.predictions import Event, write_results
 from tasks.core.data.segments.table import EventTable
 from tasks.core.engine.run import Run
 from tasks.core.errors import InputError
-from tasks.core.files import write_json
 from tasks.core.metrics.events import event_scores
 from tasks.core.world import world
 from tasks.localization.config import FinetuneConfig
@@ -21,7 +21,7 @@ from tasks.localization.decode import localize, settle
 from tasks.localization.model import EventLocalizer
 from tasks.localization.truth import is_event
 
-Event = tuple[str, str, tuple[float, float], float]
+Found = tuple[str, str, tuple[float, float], float]
 """(video, class, (start, end) in seconds, score)."""
 
 
@@ -58,21 +58,21 @@ class Validation:
                 "none of the validation videos has features that can be read", f"the first: {skipped[0][1] if skipped else '-'}"
             )
         if run.main:
-            write_json(run.folder / "predictions" / f"step-{step:08d}.json", as_results(found))
+            write_results(run.folder / "predictions" / f"step-{step:08d}.json", by_video(found))
         columns = zip(*found, strict=True) if found else ([], [], np.zeros((0, 2)), [])
         scores = event_scores(EventTable.of(*columns), self.truth, self.config.protocol)
         maps = {f"map@{threshold}": value for threshold, value in scores["map"].items()}
         counts = {name: scores[name] for name in ("n_events", "n_predictions", "n_dropped")}
         return {"average_map": scores["average_map"], **maps, **counts, "n_videos": n, "n_skipped": len(skipped)}
 
-    def _find(self, localizer: EventLocalizer, run: Run, stop: Callable[[], None]) -> tuple[list[Event], list[tuple[str, str]], int]:
+    def _find(self, localizer: EventLocalizer, run: Run, stop: Callable[[], None]) -> tuple[list[Found], list[tuple[str, str]], int]:
         """(events, (path, reason) of the unreadable, readable videos) of this process' share."""
         data = self.config.data.model_copy(update={"max_length": None, "test": "whole", "pad": "longest", "preload": False})
         rank, size = world()
         loader = make_eval_loader(self.videos, data, self.folders, self.sets.labels, 1, rank, size)
         was_training = localizer.training
         localizer.eval()
-        found: list[Event] = []
+        found: list[Found] = []
         skipped: list[tuple[str, str]] = []
         read = 0
         with run.reporter.progress("testing", len(self.videos), "video") as bar:
@@ -88,7 +88,7 @@ class Validation:
         localizer.train(was_training)
         return found, skipped, read
 
-    def _events(self, localizer: EventLocalizer, batch: Batch) -> list[Event]:
+    def _events(self, localizer: EventLocalizer, batch: Batch) -> list[Found]:
         length, main = int(batch["length"][0]), next(iter(self.folders))
         streams = {name: batch["features" if name == main else name][0, :length].T for name in localizer.needed}
         if self.config.resize:
@@ -108,7 +108,7 @@ class Validation:
             for label, (start, end), score in zip(labels, seconds.tolist(), kept["scores"].tolist(), strict=True)
         ]
 
-    def _gathered(self, own: tuple[list[Event], list[tuple[str, str]], int]) -> tuple[list[Event], list[tuple[str, str]], int]:
+    def _gathered(self, own: tuple[list[Found], list[tuple[str, str]], int]) -> tuple[list[Found], list[tuple[str, str]], int]:
         """Joins the parts of all processes."""
         if world().size == 1:
             return own
@@ -117,10 +117,9 @@ class Validation:
         return [event for part in parts for event in part[0]], [item for part in parts for item in part[1]], sum(part[2] for part in parts)
 
 
-def as_results(found: list[Event]) -> dict[str, Any]:
-    """Events as ActivityNet writes results: {"results": {video: [{"label", "score", "segment"}]}}."""
-    results: dict[str, list[dict[str, Any]]] = {}
-    for video, label, segment, score in found:
-        rounded = [round(time, 4) for time in segment]
-        results.setdefault(video, []).append({"label": label, "score": round(score, 6), "segment": rounded})
-    return {"version": "vid", "results": results, "external_data": {}}
+def by_video(found: list[Found]) -> dict[str, list[Event]]:
+    """Events with times and scores as they are written."""
+    videos: dict[str, list[Event]] = {}
+    for video, label, (start, end), score in found:
+        videos.setdefault(video, []).append(Event(label, round(start, 4), round(end, 4), round(score, 6)))
+    return videos

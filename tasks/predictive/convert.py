@@ -12,7 +12,6 @@ from tasks.core.checkpoint import find_model, load_config, load_weights, save_mo
 from tasks.core.convert import Tensors
 from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
-from tasks.core.files import replacing_folder
 from tasks.core.nn.config import R2D3DConfig
 from tasks.core.nn.encoders import saved_settings
 from tasks.core.nn.r2d3d import BlockEncoder
@@ -24,7 +23,6 @@ SOURCES = {
     "dpc": "TengdaHan/DPC: a pretraining checkpoint, or its classifier",
     "memdpc": "TengdaHan/MemDPC: a pretraining checkpoint, or its classifier",
 }
-FILE = "checkpoint.pth.tar"
 """What `export` writes into its folder."""
 PLACES = {  # (source, classifier) -> what begins their names, and ours
     ("dpc", False): {"backbone.": "encoder.backbone.", "agg.": "encoder.aggregator.", "network_pred.": "predictor."},
@@ -166,15 +164,12 @@ def export(reference: str | Path, kind: str, out: Path, reporter: Reporter) -> d
         UsageError: the model is of another kind, or `out` holds something else.
     """
     folder = find_model(str(reference))
-    files.check_out(out, folder, (FILE,))
+    files.check_out(out, folder, (files.PUBLISHED,))
     saved, weights = load_config(folder), load_weights(folder)
     tensors = _public_names(saved, weights, kind, str(reference), reporter)
     size = saved["architecture"]["size"]
     network = {"backbone" if kind == "memdpc" and saved["task"] == "classify" else "net": size}
-    with replacing_folder(out) as partial:
-        torch.save({"epoch": 0, **network, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, partial / FILE)
-    reporter.info(f"wrote {out / FILE}")
-    return {"file": str(out / FILE), "tensors": len(tensors), "network": size}
+    return files.write_published(out, {"epoch": 0, **network, "state_dict": tensors, "best_acc": 0.0, "iteration": 0}, size, reporter)
 
 
 def _public_names(saved: Mapping[str, Any], weights: Tensors, kind: str, reference: str, reporter: Reporter) -> Tensors:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tasks.contrastive.convert import BLOCKS, FILE, convert, export
+from tasks.contrastive.convert import BLOCKS, convert, export
 from tasks.core.checkpoint import load_config, load_weights, save_model
+from tasks.core.convert import PUBLISHED
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.config import S3DConfig
 from tasks.core.nn.s3d import S3D
@@ -29,7 +30,7 @@ def theirs(model, tmp_path_factory):
     """Tensors of a checkpoint of pretraining."""
     folder = tmp_path_factory.mktemp("theirs") / "out"
     export(model, "coclr", folder, Quiet())
-    return torch.load(folder / FILE, weights_only=True)["state_dict"]
+    return torch.load(folder / PUBLISHED, weights_only=True)["state_dict"]
 
 
 def written(tmp_path, tensors, **more):
@@ -78,7 +79,7 @@ def test_a_classifier_comes_with_its_head(theirs, linear, tmp_path):
         expected = feature @ tensors[f"{place}weight"].T
         torch.testing.assert_close(classifier(clip), expected, rtol=1e-4, atol=1e-5)
     export(tmp_path / "model", "coclr", tmp_path / "back", Quiet())
-    back = torch.load(tmp_path / "back" / FILE, weights_only=True)["state_dict"]
+    back = torch.load(tmp_path / "back" / PUBLISHED, weights_only=True)["state_dict"]
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
@@ -128,5 +129,5 @@ def test_a_network_on_public_flow_gives_the_same_on_ours(theirs, tmp_path):
         expected = public(normalised(pictures.flip(2), "public"))["pooled"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     export(tmp_path / "flow", "coclr", tmp_path / "back", Quiet())
-    back = torch.load(tmp_path / "back" / FILE, weights_only=True)["state_dict"]
+    back = torch.load(tmp_path / "back" / PUBLISHED, weights_only=True)["state_dict"]
     assert all(torch.equal(back[name], theirs[name]) for name in theirs)

@@ -16,7 +16,7 @@ from tasks.core.checkpoint import find_model, load_config, load_weights
 from tasks.core.errors import InputError, UsageError
 from tasks.core.reporter import Quiet
 from tasks.localization.config import EventsConfig, LocalizerConfig
-from tasks.localization.convert import FILE, convert, export, take
+from tasks.localization.convert import convert, export, take
 from tasks.localization.decode import decode, settle
 from tasks.localization.model import EventLocalizer
 from tasks.localization.objective import head_sums
@@ -87,7 +87,7 @@ def test_a_checkpoint_becomes_a_model_folder_and_a_checkpoint_again(tmp_path: Pa
     assert (model.config.positions, model.config.public_padding, saved["events"]["keep"]) == (64, 64, 7)
     assert find_model(str(tmp_path / "model"))
     export(tmp_path / "model", "actionformer", tmp_path / "back", Quiet())
-    again = files.read_pth(tmp_path / "back" / FILE)["state_dict_ema"]
+    again = files.read_pth(tmp_path / "back" / files.PUBLISHED)["state_dict_ema"]
     assert again.keys() == {f"module.{key}" for key in held}
     assert all(torch.equal(again[f"module.{key}"], value) for key, value in held.items())
 

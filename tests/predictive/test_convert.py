@@ -11,6 +11,7 @@ from torch import nn
 
 from tasks.classify.evaluate import load_classifier
 from tasks.core.checkpoint import load_config
+from tasks.core.convert import PUBLISHED
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.config import R2D3DConfig
 from tasks.core.nn.r2d3d import BlockEncoder
@@ -18,7 +19,7 @@ from tasks.core.reporter import Quiet
 from tasks.core.towers import load_encoder
 from tasks.predictive import objective, pretrain
 from tasks.predictive.config import PretrainConfig
-from tasks.predictive.convert import FILE, convert, export
+from tasks.predictive.convert import convert, export
 from vidcli import app
 
 GATES = ("reset_gate", "update_gate", "out_gate")
@@ -69,7 +70,7 @@ def test_there_and_back(layout, legacy, tmp_path):
     assert result["task"] == load_config(tmp_path / "model")["task"] == ("classify" if layout.endswith("classifier") else "predictive")
     export(tmp_path / "model", kind, tmp_path / "back", Quiet())
     export(tmp_path / "model", kind, tmp_path / "back", Quiet())  # its own folder is replaced
-    back = torch.load(tmp_path / "back" / FILE, weights_only=True)
+    back = torch.load(tmp_path / "back" / PUBLISHED, weights_only=True)
     assert ("backbone" in back) == (layout == "memdpc-classifier")
     assert back["state_dict"].keys() == tensors.keys()
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in back["state_dict"].items())
@@ -88,7 +89,7 @@ def test_a_network_on_public_flow_gives_the_same_on_ours(tmp_path):
         found[folder] = load_encoder(tmp_path / folder)((shown - mean) / std)["map"].detach()
     torch.testing.assert_close(found["flow"], found["public"], rtol=1e-4, atol=1e-5)
     export(tmp_path / "flow", "memdpc", tmp_path / "back", Quiet())
-    back = torch.load(tmp_path / "back" / FILE, weights_only=True)["state_dict"]
+    back = torch.load(tmp_path / "back" / PUBLISHED, weights_only=True)["state_dict"]
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in back.items())
     assert app.main(["convert", str(tmp_path / "flow"), "--to", "memdpc", "--flow", "-o", str(tmp_path / "x"), "-q"]) == 2
 

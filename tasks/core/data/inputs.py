@@ -45,8 +45,14 @@ def gather(sources: Iterable[str], stdin: Iterable[str] = ()) -> list[Input]:
                 found.setdefault((row.path, row.start_s, row.end_s), (row, shown))
     if not found:
         raise InputError("no videos given")
-    plain = Counter(_stem(row) for row, _ in found.values())
-    return [Input(row, shown, _stem(row) if plain[_stem(row)] == 1 else _hashed(row)) for row, shown in found.values()]
+    return named(found.values())
+
+
+def named(rows: Iterable[tuple[Row, str]]) -> list[Input]:
+    """Inputs from distinct rows, each with the path as it is shown; two whose files have the same name get a hash of their path."""
+    pairs = list(rows)
+    plain = Counter(_stem(row) for row, _ in pairs)
+    return [Input(row, shown, _stem(row) if plain[_stem(row)] == 1 else _hashed(row)) for row, shown in pairs]
 
 
 def _rows(path: str) -> list[tuple[Row, str]]:

@@ -2,11 +2,9 @@
 
 ActivityNet: `{"version", "results": {video: [{"label", "score", "segment": [start, end]}]}, "external_data"}`, seconds.
 Our own, a file NAME.events.json for each video: `{"video": path, "duration_s", "events": [{"label", "start", "end", "score"}], ...}`.
-Proposals have no label; they are also read from and written to a CSV with the columns video, start, end and score.
+Proposals have no label; they are also read from a CSV with the columns video, start, end and score.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from tasks.core.data.segments.formats import load_content
 from tasks.core.data.segments.names import AnnotatedVideos
 from tasks.core.data.segments.table import EventTable
 from tasks.core.errors import InputError
-from tasks.core.files import write_json, write_text
+from tasks.core.files import write_json
 from tasks.core.strict_json import parse_json
 
 SUFFIX = ".events.json"
@@ -76,15 +74,6 @@ def write_results(path: Path, found: Mapping[str, Sequence[Event]]) -> None:
         for video, events in found.items()
     }
     write_json(path, {"version": "VERSION 1.3", "results": results, "external_data": {}})
-
-
-def write_proposals_csv(path: Path, found: Mapping[str, Sequence[Event]]) -> None:
-    """Writes a line for each proposal: video, start, end (s), score."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(("video", "start", "end", "score"))
-    table.writerows((video, event.start, event.end, event.score) for video, events in found.items() for event in events)
-    write_text(path, out.getvalue())
 
 
 def read_predictions(path: str | Path, annotated: Iterable[str] = (), label: str | None = None, proposals: bool = False) -> Predictions:
