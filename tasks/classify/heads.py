@@ -31,7 +31,10 @@ class PooledHead(nn.Module):
         elif norm == "none":
             self.norm = nn.Identity()
         else:
-            self.norm = nn.BatchNorm1d(dim, affine=head.affine, eps=head.norm_eps)
+            # of an encoder that does not change the mean of all batches counts: features of random weights vary by 1e-6 or less, and 200
+            # steps of a moving average leave more than that of the variance of 1 that it begins with
+            momentum = 0.1 if head.mode == "finetune" else None
+            self.norm = nn.BatchNorm1d(dim, affine=head.affine, eps=head.norm_eps, momentum=momentum)
         self.hidden = nn.Linear(dim, hidden) if hidden else None
         self.dropout = nn.Dropout(head.dropout)
         self.linear = nn.Linear(hidden or dim, n_classes)

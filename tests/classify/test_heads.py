@@ -50,6 +50,13 @@ def test_unit_length_makes_the_strength_of_features_irrelevant():
     assert not torch.allclose(head(mode="linear", norm="none")(TOKENS * 7), head(mode="linear", norm="none")(TOKENS))
 
 
+def test_features_that_hardly_vary_are_seen_like_others_in_a_test_too():
+    made, weak = (head(mode="linear", norm_eps=1e-14) for _ in range(2))
+    for _ in range(20):
+        made(TOKENS), weak(1 + 1e-5 * TOKENS)
+    torch.testing.assert_close(weak.eval()(1 + 1e-5 * TOKENS), made.eval()(TOKENS), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("affine", [False, True])
 def test_one_clip_is_normed_with_running_statistics(affine):
     made = head(mode="linear", affine=affine)

@@ -57,8 +57,9 @@ class SharedBatchNorm(_BatchNorm):
         variance = _Sum.apply((values - mean).square().sum(over)) / count
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean.flatten(), self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
+            weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.flatten(), weight)
+            self.running_var.lerp_((variance * count / (count - 1).clamp(min=1)).flatten(), weight)
         scale, shift = (variance + self.eps).rsqrt(), 0.0
         if self.affine:
             scale, shift = self.weight * scale, self.bias.view(column)
