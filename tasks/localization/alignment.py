@@ -106,6 +106,7 @@ class Alignment(nn.Module):
         self.out = nn.ModuleDict(
             {name: nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim)) for name in STREAMS}
         )
+        self.factor = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in STREAMS} if config.residual else {})
 
     def forward(self, streams: dict[str, torch.Tensor], mask: torch.Tensor) -> Aligned:
         """Streams of (B, T, C), valid at the mask (B, T) -> aligned tokens, zero where they are not valid."""
@@ -123,7 +124,9 @@ class Alignment(nn.Module):
         for layer in self.layers:
             x = layer(x, bias)
         halves = dict(zip(STREAMS, x.chunk(2, 1), strict=True))
-        found = {name: masked(self.out[name](halves[name][:, 1:] + tokens[name]), mask) for name in STREAMS}
+        found = {name: self.out[name](halves[name][:, 1:] + tokens[name]) for name in STREAMS}
+        found = {name: tokens[name] + self.factor[name] * x if self.factor else x for name, x in found.items()}
+        found = {name: masked(x, mask) for name, x in found.items()}
         return Aligned(found, {name: self.out[name](halves[name][:, 0]) for name in STREAMS}, pairs, gates)
 
     def bias(self, mask: torch.Tensor, added: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
@@ -165,9 +168,8 @@ class Projection(nn.Module):
 
     def __init__(self, config: LocalizerConfig, dims: dict[str, int]):
         super().__init__()
-        self.project = nn.ModuleDict(
-            {name: nn.Sequential(nn.Linear(dims[name], config.width), nn.LayerNorm(config.width)) for name in STREAMS}
-        )
+        norm = nn.Identity if config.residual else nn.LayerNorm
+        self.project = nn.ModuleDict({name: nn.Sequential(nn.Linear(dims[name], config.width), norm(config.width)) for name in STREAMS})
 
     def forward(self, streams: dict[str, torch.Tensor], mask: torch.Tensor) -> Aligned:
         tokens = {name: masked(self.project[name](streams[name]), mask) for name in STREAMS}

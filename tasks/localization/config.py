@@ -87,6 +87,10 @@ class LocalizerConfig(Config):
     window: tuple[int | None, ...] = Field((), description="positions that attention sees, for each level; (): all; one number: for all")
     positions: int | None = Field(None, ge=1, description="length of a table of sine-cosine positions, stretched to longer videos")
     drop_path: float = Field(0.1, ge=0, lt=1)
+    residual: bool = Field(
+        False,
+        description="alignment and neck are added to what goes into them, by factors that are learned from 0 on (ReZero); false: they replace it",
+    )
     layer_scale: float | None = Field(1e-4, gt=0, description="first factor of every branch of a transformer block; null: no factors")
     public_padding: int | None = Field(
         None,

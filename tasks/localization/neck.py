@@ -49,6 +49,7 @@ class PathAggregation(nn.Module):
         self.bottom_up = nn.ModuleList(GuidedFusion(config, level + 1) for level in steps if config.neck.bottom_up)
         self.down = MaskedConv(config.width, config.width, 3, 2, bias=False) if config.neck.bottom_up else None
         self.down_norm = nn.LayerNorm(config.width) if config.neck.bottom_up else None
+        self.factor = nn.Parameter(torch.zeros(config.levels)) if config.residual else None
 
     def forward(self, levels: list[torch.Tensor], masks: list[torch.Tensor], guide: torch.Tensor) -> list[torch.Tensor]:
         """A pyramid of (B, T / 2 ** l, width) with its masks, and the other modality at full length -> a pyramid of the same sizes."""
@@ -60,4 +61,6 @@ class PathAggregation(nn.Module):
         for level, fuse in enumerate(self.bottom_up, 1):
             coarser = masked(F.silu(self.down_norm(self.down(found[level - 1], masks[level - 1]))), masks[level])
             found[level] = fuse(coarser, found[level], masks[level], *seen)
-        return found
+        if self.factor is None:
+            return found
+        return [level + factor * x for level, factor, x in zip(levels, self.factor, found, strict=True)]

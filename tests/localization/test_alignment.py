@@ -122,3 +122,18 @@ def test_the_loss_of_the_mask_by_hand(float64):
     truth[0, [0, 0, 3, 3], [0, 3, 0, 3]] = 50.0
     gates = torch.tensor([[50.0, -50, 0, 50, -50, 0]])
     assert pair_loss(truth, gates, events, mask).item() < 1e-9
+
+
+def test_added_to_its_input_it_begins_as_a_projection(float64):
+    torch.manual_seed(0)
+    made = Alignment(toys.config({"residual": True}).model, {"visual": 5, "audio": 3})
+    given, mask = {"visual": torch.randn(2, T, 5), "audio": torch.randn(2, T, 3)}, torch.arange(T) < torch.tensor([[T], [T - 2]])
+    found = made(given, mask).tokens
+    for name, x in given.items():
+        assert torch.equal(found[name], made.project[name](x) * mask[..., None])
+    sum(x.square().sum() for x in found.values()).backward()
+    assert all(factor.grad != 0 for factor in made.factor.values())
+    with torch.no_grad():
+        made.factor["audio"].fill_(1.0)
+    assert torch.equal(made(given, mask).tokens["visual"], found["visual"])
+    assert not torch.allclose(made(given, mask).tokens["audio"], found["audio"])

@@ -54,3 +54,18 @@ def test_the_guide_is_seen_where_it_is_valid(float64):
     seen[:, 40] += 3.0
     assert all(torch.equal(a, b) for a, b in zip(before, made(levels, masks, hidden), strict=True))
     assert not any(torch.allclose(a, b) for a, b in zip(before, made(levels, masks, seen), strict=True))
+
+
+def test_added_to_its_input_it_begins_as_if_it_were_not_there(float64):
+    torch.manual_seed(0)
+    made, (levels, masks, guide) = PathAggregation(toys.config({"residual": True}).model), pyramid()
+    found = made(levels, masks, guide)
+    assert all(torch.equal(x, level) for x, level in zip(found, levels, strict=True))
+    sum(x.square().sum() for x in found).backward()
+    assert (made.factor.grad != 0).all()
+    replaced = neck()
+    replaced.load_state_dict({name: x for name, x in made.state_dict().items() if name != "factor"})
+    with torch.no_grad():
+        made.eval().factor.fill_(0.5)
+    for x, level, all_of_it in zip(made(levels, masks, guide), levels, replaced(levels, masks, guide), strict=True):
+        torch.testing.assert_close(x, level + 0.5 * all_of_it)
