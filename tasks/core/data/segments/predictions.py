@@ -78,6 +78,7 @@ def write_results(path: Path, found: Mapping[str, Sequence[Event]]) -> None:
 
 def read_predictions(path: str | Path, annotated: Iterable[str] = (), label: str | None = None, proposals: bool = False) -> Predictions:
     """The events of ActivityNet's results, of a CSV, or of our own records: a folder of NAME.events.json, one of them, or JSON Lines.
+    Of a training run, or its folder of predictions, those of the last validation.
 
     Args:
         path: of a file or a folder.
@@ -107,7 +108,9 @@ def _content(path: Path) -> Any:
     if path.is_dir():
         files = sorted(path.rglob(f"*{SUFFIX}"))
         if not files:
-            raise InputError(f"{path}: no *{SUFFIX} in this folder", "it should hold what vid detect-events wrote")
+            if steps := sorted([*path.glob("step-*.json"), *path.glob("predictions/step-*.json")], key=lambda file: file.name):
+                return load_content(steps[-1])
+            raise InputError(f"{path}: no *{SUFFIX} in this folder", "it should hold what vid detect-events wrote, or be a run with validation")
         return [load_content(file) for file in files]
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         try:

@@ -68,6 +68,15 @@ def test_our_own_records_in_a_folder_in_one_file_and_as_lines(tmp_path):
     assert rows(read_predictions(tmp_path / "one.events.json")) == expected({"videos/a.mp4": FOUND["a"]})
 
 
+@pytest.mark.parametrize("given", ["run", "run/predictions"])
+def test_of_a_run_the_last_validation_counts(tmp_path, given):
+    (tmp_path / "run/predictions").mkdir(parents=True)
+    for step, video in ((9, "c"), (80, "a")):
+        results = {video: [{"label": "x", "score": 0.5, "segment": [0, step]}]}
+        (tmp_path / f"run/predictions/step-{step:08d}.json").write_text(json.dumps({"results": results}))
+    assert rows(read_predictions(tmp_path / given, ["a", "c"])) == [("a", "x", 0.0, 80.0, 0.5)]
+
+
 def test_a_video_that_could_not_be_read_is_counted(tmp_path):
     lines = [record("a.mp4", FOUND["a"]), {"video": "b.mp4", "error": "not a video"}]
     (tmp_path / "lines.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
