@@ -89,7 +89,7 @@ class LocalizerConfig(Config):
     drop_path: float = Field(0.1, ge=0, lt=1)
     residual: bool = Field(
         False,
-        description="alignment and neck are added to what goes into them, by factors that are learned from 0 on (ReZero); false: they replace it",
+        description="alignment and neck are added to what goes into them, by factors learned from 0 on (ReZero); false: they replace it",
     )
     layer_scale: float | None = Field(1e-4, gt=0, description="first factor of every branch of a transformer block; null: no factors")
     public_padding: int | None = Field(

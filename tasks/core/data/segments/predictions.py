@@ -110,7 +110,7 @@ def _content(path: Path) -> Any:
         if not files:
             if steps := sorted([*path.glob("step-*.json"), *path.glob("predictions/step-*.json")], key=lambda file: file.name):
                 return load_content(steps[-1])
-            raise InputError(f"{path}: no *{SUFFIX} in this folder", "it should hold what vid detect-events wrote, or be a run with validation")
+            raise InputError(f"{path}: no *{SUFFIX} in this folder", "it should hold what vid detect-events wrote, or be a training run")
         return [load_content(file) for file in files]
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         try:
