@@ -133,7 +133,6 @@ def load_config(folder: Path) -> dict[str, Any]:
 
 def load_weights(folder: Path) -> dict[str, Any]:
     """The tensors of a model folder, on the CPU; UsageError where they are not safetensors or not all finite."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -146,8 +145,15 @@ def load_weights(folder: Path) -> dict[str, Any]:
         weights = load_file(path)
     except (SafetensorError, OSError, KeyError) as error:
         raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
-    _refuse([name for name, tensor in weights.items() if not _finite(torch, tensor)], path)
+    require_finite(weights, path)
     return weights
+
+
+def require_finite(weights: dict[str, Any], source: Path | str) -> None:
+    """UsageError, naming `source`, where not all values of some tensors are finite."""
+    import torch
+
+    _refuse([name for name, tensor in weights.items() if not _finite(torch, tensor)], source)
 
 
 def check_finite(path: Path) -> None:
@@ -163,7 +169,7 @@ def check_finite(path: Path) -> None:
     _refuse(bad, path)
 
 
-def _refuse(bad: list[str], path: Path) -> None:
+def _refuse(bad: list[str], path: Path | str) -> None:
     if bad:
         raise UsageError(f"{path} holds NaN or infinite weights: {_some(bad)}", "a training run diverged, or the file is damaged")
 
