@@ -7,7 +7,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,16 @@ class Tokenizer:
                     yield from self._word(word)
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
-        symbols = [BYTES[byte] for byte in word.encode("utf-8", "surrogatepass")]
-        symbols[-1] += END_OF_WORD
+        symbols = word_symbols(word)
         parts = (self._merge(symbols[first : first + _LONGEST]) for first in range(0, len(symbols), _LONGEST))
         return tuple(self.vocabulary[symbol] for part in parts for symbol in part)
 
     def _merge(self, symbols: list[str]) -> list[str]:
         while len(symbols) > 1:
-            pairs = zip(symbols, symbols[1:], strict=False)
-            pair = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            pair = min(pairwise(symbols), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if pair not in self._ranks:
                 break
-            symbols = _join(symbols, pair)
+            symbols = join_pair(symbols, pair)
         return symbols
 
 
@@ -110,7 +108,13 @@ class _Kinds(dict):
 _KINDS = _Kinds()
 
 
-def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+def word_symbols(word: str) -> list[str]:
+    """The symbols of a word's bytes, the last with the end-of-word mark."""
+    symbols = [BYTES[byte] for byte in word.encode("utf-8", "surrogatepass")]
+    return [*symbols[:-1], symbols[-1] + END_OF_WORD]
+
+
+def join_pair(symbols: list[str], pair: tuple[str, str]) -> list[str]:
     """The symbols with every such pair, from the left, made one."""
     found, place = [], 0
     while place < len(symbols):

@@ -73,8 +73,8 @@ def load_text_tower(
     """The text tower of a CLIP model, or a sentence encoder, frozen and in evaluation mode.
 
     Args:
-        reference: a CLIP model (`clip_source.read_clip`), or a folder or `hf://` id of transformers or sentence-transformers with an encoder
-            such as BERT, MiniLM or MPNet, which needs the package transformers.
+        reference: a CLIP model (`clip_source.read_clip`), or a folder or `hf://` id of transformers or sentence-transformers with an
+            encoder such as BERT, MiniLM or MPNet, which needs the package transformers.
         device: where it computes.
         vocabulary: of a CLIP model, where its folder has none: a folder or file as `core.text.bpe.read_tokenizer` takes it.
 
