@@ -91,6 +91,13 @@ def stay_inside(folder: Path, file: Path) -> None:
     raise UsageError(f"{file} is a link that leads out of its folder", "put the file itself in its place")
 
 
+def links_stay_inside(folder: Path) -> None:
+    """`stay_inside` of every link in a folder that another program has written."""
+    for file in folder.rglob("*"):
+        if file.is_symlink():
+            stay_inside(folder, file)
+
+
 class Description(dict):
     """A config.json, or a mapping within it: to ask for a key that it lacks is a UsageError which names the file and the key."""
 

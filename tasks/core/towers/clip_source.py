@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.core import hub
-from tasks.core.checkpoint import CONFIG, require_finite, stay_inside
-from tasks.core.convert import Tensors, read_folder, read_json, read_part, read_pth, state_dict
+from tasks.core.checkpoint import CONFIG, links_stay_inside, require_finite
+from tasks.core.convert import BIN, BIN_INDEX, SAFE, SAFE_INDEX, Tensors, read_folder, read_json, read_part, read_pth, state_dict
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.clip import ACTIVATIONS
 from tasks.core.nn.clip_config import ClipImageConfig, ClipTextConfig
@@ -101,9 +101,10 @@ def clip_kind(place: Path) -> str | None:
         if place.suffix == ".safetensors" or (place.parent / OPEN_CONFIG).is_file():
             return "openclip" if place.suffix in FILES else None
         return "openai" if place.suffix in FILES else None
-    if model_type(place) in THEIR_TYPES:
+    opened = (place / OPEN_CONFIG).is_file()
+    if model_type(place) in THEIR_TYPES and (not opened or any((place / name).is_file() for name in (SAFE, SAFE_INDEX, BIN, BIN_INDEX))):
         return "transformers"
-    return "openclip" if (place / OPEN_CONFIG).is_file() else None
+    return "openclip" if opened else None
 
 
 def model_type(folder: Path) -> str | None:
@@ -132,6 +133,8 @@ def read_clip(reference: str) -> ClipSource:
         raise UsageError(
             f"{reference} is not a CLIP model", "give a folder of transformers (model_type: clip) or OpenCLIP, or OpenAI's .pt file"
         )
+    if place.is_dir():
+        links_stay_inside(place)
     with as_usage_error(reference):
         return {"transformers": _theirs, "openclip": _open, "openai": _openai}[kind](place, reference)
 
@@ -162,8 +165,6 @@ def _theirs(folder: Path, reference: str) -> ClipSource:
             parts[which] = {"heads": heads, "activation": activation, "norm_eps": own.get("layer_norm_eps", 1e-5)}
             if which == "image":
                 parts[which]["image_size"] = own.get("image_size", 224)
-    for file in folder.glob("*.safetensors"):
-        stay_inside(folder, file)
     return ClipSource(reference, read_folder(folder), TRANSFORMERS, parts, folder, _their_pictures(folder / PROCESSOR))
 
 
@@ -219,7 +220,6 @@ def _open_tensors(place: Path) -> Tensors:
         file = next((place / name for name in OPEN_WEIGHTS if (place / name).is_file()), None)
         if file is None:
             raise InputError(f"{place} has no weights: none of {', '.join(OPEN_WEIGHTS)}")
-        stay_inside(place, file)
         place = file
     return read_part(place)
 

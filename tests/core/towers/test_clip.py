@@ -1,5 +1,7 @@
 """CLIP towers against transformers, in every form in which they are published."""
 
+import shutil
+
 import pytest
 import torch
 from clip_toys import clip_folder, networks, openai_tensors, openclip_folder, pictures, tokenizer
@@ -124,6 +126,15 @@ def test_openclip_models_whose_text_is_apart(tmp_path):
     tensors = openai_tensors()
     apart = {name if name.startswith(("visual.", "logit")) else f"text.{name}": tensor for name, tensor in tensors.items()}
     save_file({**apart, "text.attn_mask": torch.zeros(2, 2)}, folder / "open_clip_model.safetensors")
+    same(load_image_tower(folder), load_text_tower(folder))
+
+
+def test_where_two_programs_share_a_folder_the_one_whose_weights_are_there_is_read(tmp_path):
+    folder = openclip_folder(tmp_path / "open")
+    clip_folder(tmp_path / "clip")
+    shutil.copy(tmp_path / "clip" / "config.json", folder)
+    same(load_image_tower(folder), load_text_tower(folder), activation="gelu")
+    shutil.copy(tmp_path / "clip" / "model.safetensors", folder)
     same(load_image_tower(folder), load_text_tower(folder))
 
 

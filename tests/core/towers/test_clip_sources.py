@@ -148,3 +148,7 @@ def test_weights_outside_of_the_folder(tmp_path):
     os.replace(folder / "model.safetensors", tmp_path / "model.safetensors")
     (folder / "model.safetensors").symlink_to(tmp_path / "model.safetensors")
     assert "leads out of its folder" in refused(load_image_tower, folder)
+    os.replace(tmp_path / "model.safetensors", folder / "model.safetensors")
+    os.replace(folder / "vocab.json", tmp_path / "vocab.json")
+    (folder / "vocab.json").symlink_to(tmp_path / "vocab.json")
+    assert "leads out of its folder" in refused(load_text_tower, folder)
