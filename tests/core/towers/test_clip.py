@@ -34,7 +34,9 @@ def test_outputs_are_those_of_transformers(tmp_path, activation, side, patch, wi
         for parameter in theirs.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     theirs.save_pretrained(tmp_path)
-    tokens = transformers.CLIPTokenizer(vocab=own.vocabulary, merges=own.merges)
+    (tmp_path / "words").mkdir()
+    write_tokenizer(tmp_path / "words", own)
+    tokens = transformers.CLIPTokenizerFast.from_pretrained(tmp_path / "words")
     tokens.save_pretrained(tmp_path)  # as tokenizer.json, or as vocab.json and merges.txt, by version
     given = tokens(TEXTS, padding=True, truncation=True, max_length=20, return_tensors="pt")
     seen = pictures(3, side)
@@ -62,7 +64,7 @@ def test_a_folder_that_we_write_is_opened_by_transformers(tmp_path):
     transformers = pytest.importorskip("transformers")
     clip_folder(tmp_path / "clip")
     theirs = transformers.CLIPModel.from_pretrained(tmp_path / "clip").eval()
-    tokens = transformers.CLIPTokenizer.from_pretrained(tmp_path / "clip")
+    tokens = transformers.CLIPTokenizerFast.from_pretrained(tmp_path / "clip")
     image, text = networks()
     given = tokens(TEXTS[:2], padding=True, return_tensors="pt")
     with torch.no_grad():
