@@ -83,7 +83,8 @@ class ClipSource:
         with as_usage_error(self.name):
             weights = self.layouts[which].take(own, self.name)
             require_finite(weights, self.name)
-            heads = known.pop("heads") or max(1, weights["projection.weight"].shape[1] // 64)
+            heads = known.pop("heads")
+            heads = max(1, weights["projection.weight"].shape[1] // 64) if heads is None else heads
             return settings(weights, heads, self.name, **known), weights
 
 
@@ -149,6 +150,16 @@ def as_usage_error(name: str) -> Iterator[None]:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{name} describes no CLIP model: {'.'.join(map(str, first['loc']))} {first['msg']}".replace("  ", " ")) from None
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:  # settings or shapes of a wrong kind
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{name} describes no CLIP model: {why:.120}", "its configuration or its tensors are damaged") from error
 
 
 def _theirs(folder: Path, reference: str) -> ClipSource:

@@ -108,6 +108,34 @@ def test_weights_that_do_not_fit(tmp_path, load):
         assert said in refused(load, folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_config": {"hidden_act": ["gelu"]}},
+        {"text_config": {"num_attention_heads": 0}},
+        {"text_config": {"num_attention_heads": "two"}},
+        {"text_config": {"layer_norm_eps": 0}},
+        {"text_config": [1]},
+        {"text_config_dict": 3},
+    ],
+)
+def test_configurations_of_the_wrong_kind(tmp_path, change):
+    folder = clip_folder(tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(load_text_tower, folder)
+
+
+@pytest.mark.parametrize("name", ["text_projection.weight", "text_model.embeddings.position_embedding.weight"])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4)])
+def test_tensors_of_the_wrong_shape(tmp_path, name, shape):
+    folder = clip_folder(tmp_path / "clip")
+    save_file({**load_file(folder / "model.safetensors"), name: torch.ones(shape)}, folder / "model.safetensors")
+    refused(load_text_tower, folder)
+
+
 def test_heads_that_do_not_divide(tmp_path):
     folder = clip_folder(tmp_path / "clip")
     config = json.loads((folder / "config.json").read_text())
