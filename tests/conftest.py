@@ -19,6 +19,7 @@ for folder in (
     "core/flow",
     "core/nn",
     "core/report",
+    "core/towers",
     "masked",
     "classify",
     "boundaries",

@@ -91,6 +91,13 @@ def stay_inside(folder: Path, file: Path) -> None:
     raise UsageError(f"{file} is a link that leads out of its folder", "put the file itself in its place")
 
 
+def links_stay_inside(folder: Path) -> None:
+    """`stay_inside` of every link in a folder that another program has written."""
+    for file in folder.rglob("*"):
+        if file.is_symlink():
+            stay_inside(folder, file)
+
+
 class Description(dict):
     """A config.json, or a mapping within it: to ask for a key that it lacks is a UsageError which names the file and the key."""
 
@@ -133,7 +140,6 @@ def load_config(folder: Path) -> dict[str, Any]:
 
 def load_weights(folder: Path) -> dict[str, Any]:
     """The tensors of a model folder, on the CPU; UsageError where they are not safetensors or not all finite."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -146,8 +152,15 @@ def load_weights(folder: Path) -> dict[str, Any]:
         weights = load_file(path)
     except (SafetensorError, OSError, KeyError) as error:
         raise UsageError(f"{path} is not a readable safetensors file: {str(error).splitlines()[0]}") from None
-    _refuse([name for name, tensor in weights.items() if not _finite(torch, tensor)], path)
+    require_finite(weights, path)
     return weights
+
+
+def require_finite(weights: dict[str, Any], source: Path | str) -> None:
+    """UsageError, naming `source`, where not all values of some tensors are finite."""
+    import torch
+
+    _refuse([name for name, tensor in weights.items() if not _finite(torch, tensor)], source)
 
 
 def check_finite(path: Path) -> None:
@@ -163,7 +176,7 @@ def check_finite(path: Path) -> None:
     _refuse(bad, path)
 
 
-def _refuse(bad: list[str], path: Path) -> None:
+def _refuse(bad: list[str], path: Path | str) -> None:
     if bad:
         raise UsageError(f"{path} holds NaN or infinite weights: {_some(bad)}", "a training run diverged, or the file is damaged")
 

@@ -91,7 +91,7 @@ def read_folder(folder: Path) -> Tensors:
     """The tensors of a `transformers` folder: safetensors, whole or in parts, else `pytorch_model.bin`. Raises InputError."""
     for name, index in ((SAFE, SAFE_INDEX), (BIN, BIN_INDEX)):
         if (folder / name).exists():
-            return _read_part(folder / name)
+            return read_part(folder / name)
         if (folder / index).exists():
             weight_map = read_json(folder / index).get("weight_map")
             if not isinstance(weight_map, dict):
@@ -100,12 +100,13 @@ def read_folder(folder: Path) -> Tensors:
             for part in sorted(set(weight_map.values())):
                 if Path(part).name != part:
                     raise InputError(f"{folder / index} names a file outside its folder: {part}")
-                tensors |= _read_part(folder / part)
+                tensors |= read_part(folder / part)
             return tensors
     raise InputError(f"{folder} has no weights: neither {SAFE} nor {BIN}")
 
 
-def _read_part(file: Path) -> Tensors:
+def read_part(file: Path) -> Tensors:
+    """The tensors of one file: safetensors, or what `read_pth` reads. Raises InputError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

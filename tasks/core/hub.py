@@ -12,7 +12,7 @@ from typing import Any
 from tasks.core.errors import UsageError
 
 PREFIX = "hf://"
-MODEL_FILES = ("*.safetensors", "*.json", "README.md")
+MODEL_FILES = ("*.safetensors", "*.json", "README.md", "merges.txt", "vocab.txt")
 THEIR_WEIGHTS = "transformers.safetensors"
 """The weights of a published model under the names of transformers, beside ours; `transformers_weights` in config.json points to them."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -71,7 +71,7 @@ def fetch_file(reference: str, path: str | None = None) -> Path:
 
 
 def fetch_model(reference: str) -> Path:
-    """Local copy of a model folder: weights as safetensors, JSON and the card, nothing else."""
+    """Local copy of a model folder: weights as safetensors, JSON, vocabularies and the card, nothing else."""
     repo, inner, revision = parse(reference)
     patterns = [f"{inner}/{pattern}" if inner else pattern for pattern in MODEL_FILES]
     commit = _commits.get((repo, revision), revision)

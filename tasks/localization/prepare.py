@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.core.data.feature_config import StreamConfig
-from tasks.core.data.inputs import Input, named
-from tasks.core.data.rows import Row, Rows
-from tasks.core.engine.accelerator import make_accelerator
+from tasks.core.data.rows import Rows
 from tasks.core.engine.run import Run
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import UsageError
 from tasks.core.towers.motion import MotionExtractor
-from tasks.core.towers.produce import FeatureMaker, produce
+from tasks.core.towers.prepare import prepare_features
+from tasks.core.towers.produce import FeatureMaker
 from tasks.core.towers.sound import SoundExtractor
-from tasks.core.world import world
 from tasks.localization.config import FinetuneConfig
 
 
@@ -43,31 +40,13 @@ def _maker(tower: Any) -> FeatureMaker:
 
 
 def prepare(config: FinetuneConfig, run: Run, rows: Rows) -> FinetuneConfig:
-    """Makes the features of all videos that have none yet, each process its share; returns the configuration with the folders in
-    `data.streams`.
+    """The configuration with the features of all videos as `data.streams` (`core.towers.prepare`).
 
     Args:
         config: of the run, with `towers`.
         run: features go into its folder, and videos that cannot be read into its list, unless `towers.folder` says otherwise.
         rows: of all sets; several rows of a video are one video.
     """
-    base = Path(config.towers.folder) if config.towers.folder else run.folder / "features"
-    inputs = inputs_of(rows)
-    refused: dict[str, str] = {}
-    for name, maker in makers(config).items():
-        own = inputs[world().share]
-        for record in produce(maker, own, base / name, False, run.reporter, inputs, f"{name} features"):
-            if "error" in record:
-                refused[record["video"]] = record["error"]
-    make_accelerator(config.train, run).wait_for_everyone()
-    run.skip(list(refused.items()), config.train.strict)
-    if len(refused) == len(inputs):
-        path, reason = next(iter(refused.items()))
-        raise InputError(f"none of {len(inputs)} videos can be read; {path}: {reason}", "vid data check MANIFEST looks at every file")
-    streams = {name: StreamConfig(folder=str(base / name)) for name in config.model.needed}
+    base = Path(config.towers.folder) if config.towers.folder else None
+    streams = prepare_features(makers(config), config, run, rows, base)
     return config.model_copy(update={"data": config.data.model_copy(update={"streams": streams}), "towers": None})
-
-
-def inputs_of(rows: Rows) -> list[Input]:
-    """The videos of rows, each once, whole, by the names under which features of them are found."""
-    return named((Row(path), path) for path in dict.fromkeys(rows.values("path")))

@@ -14,6 +14,7 @@ EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
     "vid extract-features lecture.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
     "vid extract-features data.csv --model runs/mine --out features --per window --hop 0.5 --format npy --dtype float16",
+    "vid extract-features videos/ --model hf://openai/clip-vit-base-patch32 --out features --per window --hop 0.5",
     "vid extract-features videos/ --audio logmel --out sound",
     "vid extract-features videos/ --audio logmel --span 0.96 --hop 0.48 --silence --out sound",
     "find . -name '*.mkv' | vid extract-features - --model runs/mine --out features --json",
@@ -42,7 +43,7 @@ SOUND_FLAGS = {
     "dtype": ("--dtype", "dtype"),
 }
 
-Model = typer.Option(metavar="MODEL", help="A model with an encoder of clips: folder, run folder or hf://org/repo[@revision].")
+Model = typer.Option(metavar="MODEL", help="A model with an encoder of clips, or CLIP: folder, run folder or hf://org/repo[@revision].")
 Out = typer.Option("--out", "-o", metavar="FOLDER", help="Where NAME.features.npz and .json go; what is there is not done again.")
 Per = typer.Option(metavar="WHAT", help="video: one feature each; window: one per window, with its times [default: video].")
 Clips = typer.Option(metavar="N", min=1, help="Per video: clips spread over it and averaged [default: 5].")
@@ -85,7 +86,7 @@ def command(
 
     The folder has one file per video and features.json: encoder, hash of its weights and, with --per window, the grid. Windows
     begin exactly a hop apart, from the first frame on, as long as they begin before the video ends; beyond its end the last frame
-    is repeated.
+    is repeated. CLIP (a folder of transformers or OpenCLIP, OpenAI's .pt) sees single frames: without --hop, each of them.
 
     With --audio the features are of the sound: 64 mel channels every 0.01 s or, with --hop or --span, patches of such rows, on a grid
     that begins with the first frame. Single files of sound are read too; --set logmel.n_mels=128 and the like change the spectrogram.

@@ -48,9 +48,9 @@ _SLOT, _N_DRAWS = _slots(
 )
 
 
-def _resize(clip: Tensor, size: list[int]) -> Tensor:
-    """Antialiased bilinear resize of (T, C, H, W) uint8."""
-    return F.resize(clip, size, antialias=True)
+def _resize(clip: Tensor, size: list[int], resample: str = "bilinear") -> Tensor:
+    """Antialiased resize of (T, C, H, W) uint8."""
+    return F.resize(clip, size, F.InterpolationMode(resample), antialias=True)
 
 
 def _cut_side(size: int, augment: AugmentConfig) -> int:
@@ -263,14 +263,16 @@ class EvalTransform:
         augment: only `mean`, `std`, `flow`, and `crop` and its margin where that is `motion`.
         size: S, px.
         crops: 1 (centre), 3 (left / top, centre, right / bottom) or 10.
+        resample: how frames are scaled, bilinear or bicubic.
     """
 
-    def __init__(self, augment: AugmentConfig, size: int, crops: int = 1):
+    def __init__(self, augment: AugmentConfig, size: int, crops: int = 1, resample: str = "bilinear"):
         possible = (1, 3) if augment.crop == "motion" else (1, 3, 10)
         if crops not in possible:
             raise ValueError(f"crops must be {' or '.join(map(str, possible))}, not {crops}")
         self.size = size
         self.crops = crops
+        self.resample = resample
         self.augment = augment
         self._normalize = _Normalize(augment)
 
@@ -312,14 +314,14 @@ class EvalTransform:
         boxes = torch.stack([boxes_around(squares, sizes, self.augment.motion_margin * zoom) for zoom in zooms], dim=1)
         for clip, views in zip(video, boxes.tolist(), strict=True):
             for top, left, height, width in views:
-                yield _resize(clip[..., top : top + height, left : left + width], [side, side])
+                yield _resize(clip[..., top : top + height, left : left + width], [side, side], self.resample)
 
     def _squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
         side = _cut_side(self.size, self.augment)
         short = round(side * TEN_CROPS_SIDE) if self.crops == 10 else side
         for clip, (height, width) in zip(video, size.tolist(), strict=True):
             long = max(short, round(short * max(height, width) / min(height, width)))
-            clip = _resize(clip[..., :height, :width], [short, long] if height <= width else [long, short])
+            clip = _resize(clip[..., :height, :width], [short, long] if height <= width else [long, short], self.resample)
             if self.crops == 10:
                 five = [clip[..., top : top + side, left : left + side] for top, left in _five_places(*clip.shape[-2:], side)]
                 yield from (*five, *(square.flip(-1) for square in five))

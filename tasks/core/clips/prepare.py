@@ -54,11 +54,13 @@ def prepare_frames(frames: torch.Tensor, preprocessing: dict[str, Any]) -> torch
 def view_transform(preprocessing: dict[str, Any], crops: int = 1) -> Callable[[dict[str, Any]], torch.Tensor]:
     """From a batch of the loader to the views of its clips, `(N * crops, T, 3, S, S)` float32; UsageError where a model has no such views.
 
-    `crop: none` is the whole frame squeezed to the square.
+    `crop: none` is the whole frame squeezed to the square. `resample` says how frames are scaled where it is not bilinear.
     """
     augment, size = squares_of(preprocessing), preprocessing["image_size"]
     check_crops(augment.crop, crops)
-    return TrainTransform(augment, size) if augment.crop == "none" else EvalTransform(augment, size, crops)
+    if augment.crop == "none":
+        return TrainTransform(augment, size)
+    return EvalTransform(augment, size, crops, preprocessing.get("resample", "bilinear"))
 
 
 def check_crops(crop: str, crops: int) -> None:
@@ -133,6 +135,8 @@ def modality_of(preprocessing: dict[str, Any]) -> str:
 def short_side_of(preprocessing: dict[str, Any], crops: int = 1) -> int | None:
     """Pictures are read with this short side, px; None: as they are."""
     told = preprocessing.get("short_side")
+    if preprocessing.get("resample"):  # by the model's own way of scaling, not the reader's
+        return told
     if told or preprocessing.get("crop") in ("motion", "none"):  # motion is looked for where training looked for it
         return told
     side = preprocessing["image_size"] * (1 if preprocessing.get("flow") is None else FLOW_SCALE)

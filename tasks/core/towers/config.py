@@ -11,7 +11,7 @@ from tasks.core.config import Config
 class ExtractConfig(Config):
     """`vid extract-features`."""
 
-    model: str = Field(description="model folder, run folder or hf:// id of a model with an encoder of clips")
+    model: str = Field(description="model folder, run folder or hf:// id of a model with an encoder of clips, or a CLIP model")
     per: Literal["video", "window"] = Field("video", description="one feature for a video, or one for each window of it")
     clips: int = Field(5, ge=1, le=1000, description="per video: clips spread over it, whose features are averaged")
     crops: Literal[1, 3, 10] = Field(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.core import hub
 from tasks.core.checkpoint import find_model, weights_hash
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
@@ -21,8 +22,10 @@ from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
 from tasks.core.reporter import Reporter
+from tasks.core.towers.clip_source import clip_kind
 from tasks.core.towers.config import ExtractConfig
-from tasks.core.towers.encoder import load_encoder
+from tasks.core.towers.encoder import VideoEncoder, load_encoder
+from tasks.core.towers.image import load_image_tower
 from tasks.core.towers.produce import produce
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
@@ -41,11 +44,21 @@ def run(
     yield from produce(Extractor(config), inputs, out, overwrite, reporter, among, "extracting")
 
 
+def _open(reference: str, device: torch.device) -> tuple[VideoEncoder, str]:
+    """The encoder that a reference names, a model folder's or the image tower of a CLIP model, and the hash of its weights."""
+    place = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
+    if place.exists() and clip_kind(place):
+        tower = load_image_tower(reference, device)
+        return tower, tower.source["weights_hash"]
+    folder = find_model(reference)
+    return load_encoder(str(folder), device), weights_hash(folder)
+
+
 class Extractor:
     """An encoder and the way videos are brought to it.
 
     Args:
-        config: UsageError where it names no model with an encoder of clips, or a device that is not there.
+        config: UsageError where it names no model with an encoder of clips or of pictures, or a device that is not there.
 
     Attributes:
         method: the model as it was named.
@@ -57,18 +70,17 @@ class Extractor:
     """
 
     def __init__(self, config: ExtractConfig):
-        folder = find_model(config.model)
         device = usable_device(config.device)
         self.config, self.method, self.format, self.dtype = config, config.model, config.format, config.dtype
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
-        self.encoder = load_encoder(str(folder), device)
+        self.encoder, weights = _open(config.model, device)
         self.device, self.preprocessing, self.dim = device, self.encoder.preprocessing, self.encoder.dim
         if config.per == "window" and self.preprocessing.get("sampling") == "segments":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
         self.transform = view_transform(self.preprocessing, config.crops)
-        self._describe(weights_hash(folder))
+        self._describe(weights)
 
     def _describe(self, weights: str) -> None:
         config, frames, stride = self.config, self.sampler.frames, self.sampler.stride_s

@@ -18,9 +18,10 @@ from tasks.core.clips.augment import TrainTransform
 from tasks.core.clips.config import AugmentConfig
 from tasks.core.errors import UsageError
 from tasks.core.nn.encoders import build_encoder, encoder_settings, pooled_of, saved_settings
+from tasks.core.optional import require_transformers
+from tasks.core.towers.clip_source import CLIP_MEAN, CLIP_STD
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+NEEDS = "a CLIP encoder"
 
 
 class FrameEncoder(nn.Module):
@@ -40,7 +41,8 @@ class FrameEncoder(nn.Module):
         self.saved = saved
         architecture = saved["architecture"]
         if saved["kind"] == "clip":
-            self.network = _transformers().CLIPVisionModelWithProjection(_transformers().CLIPVisionConfig(**architecture))
+            transformers = require_transformers(NEEDS)
+            self.network = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**architecture))
             self.dim, size = architecture["projection_dim"], architecture["image_size"]
         else:
             settings = encoder_settings(architecture, saved["source"])
@@ -96,7 +98,7 @@ def described(reference: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _clip(folder: Path, reference: str, source: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    transformers = _transformers()
+    transformers = require_transformers(NEEDS)
     if not any(folder.glob("*.safetensors")):
         raise UsageError(f"{reference} has no weights as safetensors", "save it again with transformers: save_pretrained(FOLDER)")
     try:
@@ -115,11 +117,3 @@ def _clip(folder: Path, reference: str, source: str) -> tuple[dict[str, Any], di
     weights = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     saved = {"kind": "clip", "source": source, "architecture": architecture, "mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
     return saved, weights
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise UsageError("a CLIP encoder needs the package transformers", "pip install 'vid-suite[text]'") from None
-    return transformers
