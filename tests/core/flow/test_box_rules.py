@@ -52,7 +52,7 @@ def test_two_areas_that_are_near_get_one_box(rules):
 
 @BOTH
 def test_of_two_areas_that_are_far_apart_the_larger_counts(rules):
-    box = moving_box(rings((15, 15, 60), (270, 190, 30), value=4.0), rules)
+    box = moving_box(rings((15, 15, 60), (270, 190, 30), value=30.0), rules)
     assert holds(box, 18, 18, 54)
     assert box[2] < 260
 
@@ -94,7 +94,7 @@ def slow_box(motion, rules):
 def test_boxes_are_those_of_the_slow_reference(rules, seed):
     rng = np.random.default_rng(seed)
     squares = [(*rng.integers(10, (250, 170)), int(rng.integers(20, 60))) for _ in range(1 + seed % 3)]
-    motion = rings(*squares, value=3.0) + rng.exponential(0.1, (H, W)).astype(np.float32)
+    motion = rings(*squares, value=40.0) + rng.exponential(1.0, (H, W)).astype(np.float32)
     np.testing.assert_allclose(moving_box(motion, rules), slow_box(motion, rules), atol=3)
 
 
@@ -149,7 +149,7 @@ def too_small(box, height, width):
 def test_rules_are_those_of_the_slow_reference(rules, seed):
     """Boxes that drift, jump, vanish, and are too large or too small."""
     rng = np.random.default_rng(seed)
-    centre = np.cumsum(rng.normal(0, 6, (40, 2)), 0) + (160, 120)
+    centre = np.cumsum(rng.normal(0, 6, (40, 2)), 0) + np.array([160, 120])
     side = rng.uniform(20, 70, (40, 2)) * rng.choice([0.2, 1, 1, 1, 6], (40, 1))
     boxes = np.concatenate((centre - side / 2, centre + side / 2), 1)
     boxes = np.clip(boxes, 0, [W, H, W, H])
