@@ -1,9 +1,9 @@
 """Motion boxes against known motion: synthetic squares under a moving camera, UCSD Ped2 with YOLO boxes, speed; a sheet to look at.
 
 `synthetic`: textured squares over a textured background that stands, pans, shakes, zooms. `ped2`: mean IoU with the box around all YOLO
-boxes that move (no box three frames later overlaps them by more than 0.9), beside controls that know nothing: the whole frame, the central
-half, and the found box at a random place. `speed`: CPU seconds per frame of 320x240 px, one thread. `sheet`: one frame of 20 videos with its
-box as PNG, for a person to judge.
+boxes that move (no box three frames later overlaps them by more than 0.9), beside controls that know nothing: the whole frame, the
+central half, and the found box at a random place. `speed`: CPU seconds per frame of 320x240 px, one thread. `sheet`: one frame of 20
+videos with its box as PNG, for a person to judge.
 """
 
 import argparse
