@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from tasks.core.clips.augment import TEN_CROPS_SIDE, EvalTransform, TrainTransform
+from tasks.core.clips.augment import EvalTransform, TrainTransform
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FlowInput
+from tasks.core.clips.eval_transform import TEN_CROPS_SIDE
 from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.loader import ClipDataset, collate
 from tasks.core.data.manifest import Row
