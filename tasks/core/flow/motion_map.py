@@ -1,0 +1,56 @@
+"""Motion boundaries: the spatial derivatives of optical flow, in which a camera that moves sideways leaves no trace.
+
+`paper` and `code` are the two forms of MOFO (Ahmadian et al. 2023): the formula of the paper, and what its public code computes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.core.flow.levels import to_levels
+
+CODE_WINDOW = 8
+"""Flow fields that the public code sums."""
+_BEFORE = 3  # of them lie before the frame
+_BOUND_PX = 20.0
+
+
+def paper_map(flow: Tensor) -> Tensor:
+    """m = sqrt(u_x^2 + u_y^2 + v_x^2 + v_y^2) by central differences, one-sided at the edges.
+
+    Args:
+        flow: `(N, 2, H, W)` float, px.
+
+    Returns:
+        `(N, H, W)`, px per px, dtype of `flow`.
+    """
+    down, right = torch.gradient(flow, dim=(-2, -1))
+    return (down.square() + right.square()).sum(1).sqrt()
+
+
+def quantized(flow: Tensor) -> Tensor:
+    """Flow as the public code stores it: 255 levels from -20 to 20 px, as float so that sums stay exact."""
+    return to_levels(flow, _BOUND_PX).to(flow.dtype)
+
+
+def code_window(frame: int, n_frames: int) -> tuple[int, int]:
+    """First, and one past the last, of the flow fields that are summed for a frame: centred on it, shifted at the ends of the video."""
+    first = min(max(frame - _BEFORE, 0), max(n_frames - CODE_WINDOW, 0))
+    return first, min(first + CODE_WINDOW, n_frames)
+
+
+def code_map(summed: Tensor) -> Tensor:
+    """(|grad u| + |grad v|) / 2 with 3 x 3 Prewitt kernels, rounded down and clipped to 8 bits. (The public code lets it overflow.)
+
+    Args:
+        summed: `(N, 2, H, W)` float, sums of `quantized` flow over the fields of `code_window`; the gradient of the sum is the sum of
+            the gradients.
+
+    Returns:
+        `(N, H, W)` whole numbers 0..255, dtype of `summed`.
+    """
+    n, _, height, width = summed.shape
+    across = torch.tensor([[-1.0, 0, 1], [-1, 0, 1], [-1, 0, 1]], dtype=summed.dtype, device=summed.device)
+    planes = F.pad(summed.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    gradient = F.conv2d(planes, torch.stack((across, across.T)).unsqueeze(1))
+    return gradient.norm(dim=1).view(n, 2, height, width).mean(1).floor().clamp(max=255)
