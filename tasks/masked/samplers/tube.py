@@ -18,10 +18,13 @@ class Tubes(Sampler):
         self.places = self.n_tokens // self.frames
         self.seen_places = self.n_visible // self.frames
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
         seen, hidden = split(rng.rand(n, self.places).argsort(-1), self.seen_places)
-        return Choice(self._through_time(seen), self._through_time(hidden))
+        return Choice(self.through_time(seen), self.through_time(hidden))
 
-    def _through_time(self, places: torch.Tensor) -> torch.Tensor:
+    def through_time(self, places: torch.Tensor) -> torch.Tensor:
+        """Places `(B, n)` of a frame as tokens of all frames `(B, frames * n)`."""
         offsets = torch.arange(self.frames, device=places.device) * self.places
         return (offsets[None, :, None] + places[:, None]).flatten(1)
