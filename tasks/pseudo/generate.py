@@ -109,9 +109,9 @@ class Maker:
             self.segmenter = Segmenter(masks.weights, masks.min_score, masks.max_area, device)
             self.facts["segmenter"] = self.segmenter.file.name
         elif masks.kind == "boxes":
-            from tasks.pseudo.objects import BoxFile
+            from tasks.pseudo.objects import ObjectBoxes
 
-            self.boxes = BoxFile(masks.file, masks.min_score, masks.max_area)
+            self.boxes = ObjectBoxes(masks.file, masks.min_score, masks.max_area)
         if config.spatial == "ldm":
             from tasks.pseudo.pipeline import load
 

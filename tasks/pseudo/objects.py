@@ -1,13 +1,12 @@
 """Objects of a frame: found by torchvision's Mask R-CNN, or read from a file of boxes."""
 
-import csv
-import math
-from pathlib import Path, PurePath
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from tasks.core.data.boxes import BoxFile
 from tasks.core.errors import InputError, UsageError
 from tasks.core.video.reader import VideoError
 from tasks.pseudo.masks import fill_box
@@ -86,55 +85,26 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         raise UsageError(f"{file}: not a readable file of weights ({str(error).splitlines()[0]})", HOW) from None
 
 
-class BoxFile:
-    """Boxes of the objects of videos: a CSV with the columns video, frame, x1_px, y1_px, x2_px, y2_px and, if there is one, score.
+class ObjectBoxes:
+    """Objects as a file of boxes has them.
 
-    Pixels belong to the video as it is stored, frames are decode ordinals from 0, and `video` is a path: absolute, from the folder of the
-    CSV, or the last parts of the real one (`train/01.mp4`).
-
-    Raises:
-        InputError: the file cannot be read, or a line is malformed.
-        UsageError: a column is missing.
+    Args:
+        file: see `BoxFile`.
+        min_score: least confidence.
+        max_area: larger objects are passed over, share of the frame.
     """
 
     def __init__(self, file: str | Path, min_score: float, max_area: float):
-        self.file, self.max_area = Path(file), max_area
-        self._boxes: dict[str, dict[int, list[tuple[float, ...]]]] = {}
+        self.file, self.max_area = BoxFile(file, min_score), max_area
+
+    def of(self, path: str) -> dict[int, np.ndarray] | None:
+        """frame -> `(n, 4)` boxes of the video at an absolute `path`; None: the file does not name it. VideoError: it does so twice."""
         try:
-            with open(self.file, newline="", encoding="utf-8-sig") as lines:
-                table = csv.DictReader(lines)
-                names = {name.removesuffix("_px"): name for name in table.fieldnames or ()}
-                if missing := [c for c in ("video", "frame", "x1", "y1", "x2", "y2") if c not in names]:
-                    raise UsageError(f"{file}: no column {', '.join(missing)}", "video,frame,x1_px,y1_px,x2_px,y2_px[,score]")
-                for row in table:
-                    self._read(row, names, table.line_num, min_score)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from None
+            return self.file.find(path)
+        except InputError as error:
+            raise VideoError(path, error.message.removeprefix(f"{path}: ")) from None
 
-    def _read(self, row: dict[str, Any], names: dict[str, str], line: int, min_score: float) -> None:
-        try:
-            box = tuple(float(row[names[c]]) for c in ("x1", "y1", "x2", "y2"))
-            score = float(row["score"]) if row.get("score") else 1.0
-            frame = int(row["frame"])
-            if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1] or frame < 0:
-                raise ValueError
-        except (TypeError, ValueError):
-            raise InputError(f"{self.file}, line {line}: not a frame number and a box x1 < x2, y1 < y2") from None
-        boxes = self._boxes.setdefault(row["video"], {})
-        if score >= min_score:
-            boxes.setdefault(frame, []).append(box)
-
-    def of(self, path: str) -> dict[int, list[tuple[float, ...]]] | None:
-        """frame -> boxes of the video at an absolute `path`; None: the file does not name it. VideoError: it does so twice."""
-        parts = PurePath(path).parts
-        whole = [name for name in self._boxes if path == str((self.file.parent / name).absolute())]
-        ends = [name for name in self._boxes if parts[-len(PurePath(name).parts) :] == PurePath(name).parts]
-        found = whole or [name for name in ends if len(PurePath(name).parts) == max(len(PurePath(end).parts) for end in ends)]
-        if len(found) > 1:
-            raise VideoError(path, f"{self.file} names it in several ways: {', '.join(found[:3])}")
-        return self._boxes[found[0]] if found else None
-
-    def masks(self, boxes: list[tuple[float, ...]], height: int, width: int, scale: tuple[float, float]) -> list[np.ndarray]:
+    def masks(self, boxes: Iterable[Sequence[float]], height: int, width: int, scale: tuple[float, float]) -> list[np.ndarray]:
         """`(height, width)` bool masks of boxes; scale: written over stored width and height."""
         sx, sy = scale
         made = [fill_box(height, width, (x1 * sx, y1 * sy, x2 * sx, y2 * sy)) for x1, y1, x2, y2 in boxes]

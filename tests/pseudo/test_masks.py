@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.errors import InputError, UsageError
+from tasks.core.errors import UsageError
+from tasks.core.video.reader import VideoError
 from tasks.pseudo import masks, objects
 
 
@@ -131,35 +132,25 @@ def box_file(tmp_path):
     return file
 
 
-def test_boxes_of_a_file_belong_to_the_video_whose_path_ends_so(box_file, tmp_path):
-    boxes = objects.BoxFile(box_file, 0.5, 0.3)
-    assert boxes.of("/data/ped2/train/01.mp4") == {0: [(10, 20, 30, 40)], 3: [(0, 0, 60, 40)]}
+def test_boxes_belong_to_the_video_that_the_file_names(box_file, tmp_path):
+    boxes = objects.ObjectBoxes(box_file, 0.5, 0.3)
+    assert {frame: found.tolist() for frame, found in boxes.of("/data/ped2/train/01.mp4").items()} == {
+        0: [[10, 20, 30, 40]],
+        3: [[0, 0, 60, 40]],
+    }
     assert boxes.of(str(tmp_path / "test" / "01.mp4")) == {}
     assert boxes.of("/data/ped2/train/02.mp4") is None
-    assert boxes.of("/data/retrain/01.mp4") is None
+    box_file.write_text(box_file.read_text() + "../q/train/01.mp4,0,1,1,5,5,.9\n./train/01.mp4,0,1,1,5,5,.9\n")
+    with pytest.raises(VideoError, match="names it in several ways"):
+        objects.ObjectBoxes(box_file, 0.5, 0.3).of(str(box_file.parent / "train" / "01.mp4"))
 
 
 def test_boxes_are_scaled_and_large_ones_are_passed_over(box_file):
-    boxes = objects.BoxFile(box_file, 0.5, 0.3)
+    boxes = objects.ObjectBoxes(box_file, 0.5, 0.3)
     found = boxes.of("/x/train/01.mp4")
     (mask,) = boxes.masks(found[0], 60, 90, (0.5, 2.0))
     assert masks.rectangle_of(mask) == (5, 40, 15, 60)
     assert boxes.masks(found[3], 60, 90, (1, 1)) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "words"),
-    [
-        ("video,frame,x,y\n", UsageError, "no column x1, y1, x2, y2"),
-        ("video,frame,x1,y1,x2,y2\na.mp4,0,5,5,3,9\n", InputError, "line 2"),
-        ("video,frame,x1,y1,x2,y2\na.mp4,0,5,5,nan,9\n", InputError, "line 2"),
-        ("video,frame,x1,y1,x2,y2\na.mp4,0.5,5,5,7,9\n", InputError, "line 2"),
-    ],
-)
-def test_malformed_box_files(tmp_path, text, error, words):
-    (tmp_path / "b.csv").write_text(text)
-    with pytest.raises(error, match=words):
-        objects.BoxFile(tmp_path / "b.csv", 0.5, 0.3)
 
 
 @pytest.fixture(scope="module")

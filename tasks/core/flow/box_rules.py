@@ -147,7 +147,7 @@ def _usable(boxes: np.ndarray, height: int, width: int, rules: Rules) -> np.ndar
 
 
 def _steady(boxes: np.ndarray, rules: Rules) -> np.ndarray:
-    """A box whose corners stray from the mean of those before it, by a mean square above a tenth of its area, is replaced by the one before."""
+    """A box whose corners stray from the mean of those before it is replaced by the one before: mean square above a tenth of its area."""
     made = boxes.copy()
     for i in range(1, len(boxes)):
         first = 0 if rules.memory_frames is None else max(0, i - rules.memory_frames)
