@@ -3,11 +3,11 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.config import Config
 from tasks.core.engine.config import Training
-from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig, n_visible
 
 
 class SamplerConfig(Config):
@@ -89,15 +89,6 @@ class TATSSampler(SamplerConfig):
 AnySampler = Annotated[RandomSampler | TubeSampler | AdaMAESampler | TATSSampler, Field(discriminator="name")]
 
 
-class DecoderConfig(Config):
-    """The light decoder; unset widths follow the encoder (half its width, heads of 64)."""
-
-    dim: int | None = Field(None, ge=8)
-    depth: int = Field(4, ge=1, le=1000)
-    heads: int | None = Field(None, ge=1)
-    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
-
-
 class PretrainConfig(Training):
     """`vid pretrain` of a masked autoencoder."""
 
@@ -109,6 +100,12 @@ class PretrainConfig(Training):
     mask_ratio: float = Field(0.9, gt=0, lt=1)
     sampler: AnySampler = TATSSampler()
     visualize: int = Field(4, ge=0, description="clips shown in the picture at the end of a run")
+
+    @model_validator(mode="after")
+    def _tokens_of_the_clip_alone(self):
+        if self.model.class_token:
+            raise ValueError("pretraining has no class token (head.pool of vid finetune adds one): set model.class_token to false")
+        return self
 
     def n_visible(self) -> int:
         """How many tokens of a clip the encoder sees."""
