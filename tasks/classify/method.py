@@ -30,9 +30,13 @@ class Classification(Method):
         share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = full_precision(self.classifier(batch["video"]))
-        loss = -(batch["target"] * logits.log_softmax(-1)).sum(-1).mean()
-        hit = (logits.argmax(-1) == batch["target"].argmax(-1)).float().mean()
+        return self.score(self.classifier(batch["video"]), batch["target"])
+
+    def score(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`loss` and `train_top1` in percent, of two `(B, n_classes)`."""
+        logits = full_precision(logits)
+        loss = -(target * logits.log_softmax(-1)).sum(-1).mean()
+        hit = (logits.argmax(-1) == target.argmax(-1)).float().mean()
         return {"loss": loss, "train_top1": hit.detach() * 100}
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
@@ -50,7 +54,7 @@ class Classification(Method):
 
     def _parts(self) -> list[tuple[list[tuple[str, nn.Parameter]], float]]:
         """(parameters by name, factor on their learning rate)"""
-        named = list(self.classifier.named_parameters())
+        named = [(name.removeprefix("classifier."), parameter) for name, parameter in self.named_parameters()]
         if self.encoder_lr == 1:
             return [(named, 1.0)]
         inner = [(name, parameter) for name, parameter in named if name.startswith("encoder.")]

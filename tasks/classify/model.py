@@ -1,5 +1,6 @@
 """Classifiers on a video encoder."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Classifier(nn.Module):
 
     def __init__(self, model: Any, n_classes: int, head: HeadConfig):
         super().__init__()
-        self.frozen = head.mode != "finetune"
+        self.frozen, self.pool = head.mode != "finetune", head.pool
         self.encoder = build_encoder(model, 0.0 if self.frozen else head.drop_path, final_norm=self.frozen)
         self.head = HEADS[head.mode](self.encoder.dim, n_classes, head)
         if self.frozen:
@@ -35,11 +36,12 @@ class Classifier(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, 3, S, S)` to logits `(B, n_classes)`."""
-        if self.frozen:
-            with torch.no_grad():
-                tokens = tokens_of(self.encoder.outputs(video))
-        else:
-            tokens = tokens_of(self.encoder.outputs(video))
-        return self.head(tokens)
+    def forward(self, video: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised `(B, T, 3, S, S)` to logits `(B, n_classes)`; `index` `(B, n)`: by these tokens alone, of an encoder that has some."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            outputs = self.encoder.outputs(video) if index is None else self.encoder.outputs(video, index)
+        return self.classify(outputs)
+
+    def classify(self, outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the encoder makes of clips (`core.nn.encoders`) to logits `(B, n_classes)`."""
+        return self.head(outputs["pooled"][:, None] if self.pool == "cls" else tokens_of(outputs))

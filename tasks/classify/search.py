@@ -131,7 +131,7 @@ def features(
     check_views(config.views, data.clip, augment.crop)
     transform = view_transform(encoder.preprocessing, config.views.crops)
 
-    def forward(clip: torch.Tensor) -> torch.Tensor:
+    def forward(clip: torch.Tensor, _: list[int]) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return encoder(clip)["pooled"]
 

@@ -83,7 +83,7 @@ def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
         clip: the frames of a clip.
         crop: how squares are cut, `AugmentConfig.crop`.
     """
-    if views.windows == "half-overlap" and clip.sampling == "segments":
+    if views.windows == "half-overlap" and clip.sampling != "dense":
         raise UsageError("half-overlapping windows need dense clips, these are frames spread over a whole video", "use windows: spread")
     check_crops(crop, views.crops)
 
@@ -111,7 +111,7 @@ def rounds_of(rows: list, batch_size: int, views: ViewConfig) -> int:
 
 @torch.no_grad()
 def collect(
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Callable[[torch.Tensor, list[int]], torch.Tensor],
     batches: Iterator[dict[str, Any]],
     transform: Callable[[dict[str, Any]], torch.Tensor],
     crops: int,
@@ -125,7 +125,8 @@ def collect(
     """Runs `forward` on every view and averages per video.
 
     Args:
-        forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features).
+        forward: normalised `(b, T, 3, S, S)` and a seed for each, which depends on video, clip and crop alone, to `(b, d)` float32
+            (probabilities or features).
         batches: of the loader; videos may differ in their number of clips.
         transform: batch to `(N*crops, T, 3, S, S)`.
         crops: views of a clip.
@@ -143,7 +144,8 @@ def collect(
         for batch in batches:
             skipped += batch["skipped"]
             if size_of(batch):
-                out = torch.cat([forward(transform(moved(part, device))) for part in parts_of(batch, max(1, max_clips // crops))]).float()
+                parts = parts_of(batch, max(1, max_clips // crops))
+                out = torch.cat([forward(transform(moved(part, device)), view_seeds(part, crops)) for part in parts]).float()
                 out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
                 for uid in dict.fromkeys(batch["uid"].tolist()):
                     mine = (batch["uid"] == uid).numpy()
@@ -173,6 +175,11 @@ def parts_of(batch: dict[str, Any], clips: int) -> Iterator[dict[str, Any]]:
         yield {**whole, **{name: batch[name][start : start + clips] for name in (batch["main"], "size", "seed") if name in batch}}
 
 
+def view_seeds(part: dict[str, Any], crops: int) -> list[int]:
+    """A seed for each view of a part of a batch, from its clip's own; crops of a clip are neighbours."""
+    return [seed + crop for seed in part["seed"].tolist() for crop in range(crops)] if "seed" in part else []
+
+
 def classify_views(
     classifier: nn.Module,
     rows: list,
@@ -184,17 +191,21 @@ def classify_views(
     batch_size: int,
     stop: Callable,
     reporter: Reporter,
+    choose: Callable[[list[int]], torch.Tensor] | None = None,
 ) -> Outputs:
-    """Class probabilities of every video: softmax per view, then the mean over views."""
+    """Class probabilities of every video: softmax per view, then the mean over views. `choose`: from the seeds of b views to the tokens
+    `(b, n)` that are seen of them; None: all.
+    """
     from tasks.core.clips.augment import EvalTransform
 
     device = next(classifier.parameters()).device
     was_training = classifier.training
     classifier.eval()
 
-    def forward(clip: torch.Tensor) -> torch.Tensor:
+    def forward(clip: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        index = None if choose is None else choose(seeds).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return classifier(clip).float().softmax(-1)
+            return classifier(clip, index).float().softmax(-1)
 
     batches, rounds = view_batches(rows, data, labels, batch_size, views), rounds_of(rows, batch_size, views)
     transform = EvalTransform(augment, size, views.crops)

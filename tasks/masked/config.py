@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from tasks.core.clips.config import BoxedStream, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import Training
-from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig, n_visible
 
 
 class SamplerConfig(Config):
@@ -116,15 +116,6 @@ class TATSSampler(SamplerConfig):
 AnySampler = Annotated[RandomSampler | TubeSampler | AdaMAESampler | TATSSampler | MOFOSampler, Field(discriminator="name")]
 
 
-class DecoderConfig(Config):
-    """The light decoder; unset widths follow the encoder (half its width, heads of 64)."""
-
-    dim: int | None = Field(None, ge=8)
-    depth: int = Field(4, ge=1, le=1000)
-    heads: int | None = Field(None, ge=1)
-    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
-
-
 class PretrainConfig(Training):
     """`vid pretrain` of a masked autoencoder."""
 
@@ -148,6 +139,12 @@ class PretrainConfig(Training):
             )
         if given and not needed:
             raise ValueError(f"the sampler {self.sampler.name} does not look at boxes: set data.boxes to null")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_of_the_clip_alone(self):
+        if self.model.class_token:
+            raise ValueError("pretraining has no class token (head.pool of vid finetune adds one): set model.class_token to false")
         return self
 
     def n_visible(self) -> int:

@@ -15,8 +15,10 @@ class ClipConfig(Config):
     exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
     frames: int = Field(16, ge=1)
-    sampling: Literal["dense", "segments"] = Field(
-        "dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part"
+    sampling: Literal["dense", "segments", "span"] = Field(
+        "dense",
+        description="dense: a window of frames a stride apart; segments: TSN, one per equal part; span: for long videos, evenly from a "
+        "random start in the first fifth to a random end in the last",
     )
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
@@ -31,7 +33,7 @@ class ClipConfig(Config):
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
-        if self.stride_s is None or self.sampling == "segments":
+        if self.stride_s is None or self.sampling != "dense":
             for name, neutral in (("stride_jitter", "0"), ("stretch", "false")):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs dense clips with a stride in seconds: give stride_s, or set {name} to {neutral}")

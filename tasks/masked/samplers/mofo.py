@@ -9,6 +9,7 @@ import torch
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.token_dropout import through_time
 from tasks.masked.config import MOFOSampler
 from tasks.masked.samplers.base import Choice
 from tasks.masked.samplers.tube import Tubes
@@ -24,7 +25,6 @@ class MotionTubes(Tubes):
     def __init__(self, config: MOFOSampler, model: VitConfig, mask_ratio: float):
         super().__init__(config, model, mask_ratio)
         self.config, self.patch = config, model.patch
-        self.rows, self.columns = model.grid()[1:]
 
     def choose(
         self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
@@ -33,12 +33,12 @@ class MotionTubes(Tubes):
         hidden = self.hidden(inner, rng.rand(n, self.places), rng.rand(n, self.places))
         order = hidden.byte().sort(-1, stable=True).indices
         seen, covered = order[:, : self.seen_places], order[:, self.seen_places :]
-        return Choice(self.through_time(seen).sort(-1).values, self.through_time(covered).sort(-1).values, extra=self._facts(inner, hidden))
+        return Choice(through_time(seen, self.grid), through_time(covered, self.grid), extra=self._facts(inner, hidden))
 
     def inner(self, boxes: torch.Tensor) -> torch.Tensor:
         """Which places of the frames lie in the motion area, `(n, T, 4)` px to `(n, places)` bool."""
         area = motion_area(boxes, self.config.box)
-        covered = _lengths(area[:, 1::2], self.rows, self.patch)[:, :, None] * _lengths(area[:, 0::2], self.columns, self.patch)[:, None]
+        covered = _lengths(area[:, 1::2], self.grid[1], self.patch)[:, :, None] * _lengths(area[:, 0::2], self.grid[2], self.patch)[:, None]
         return (covered >= self.config.overlap * self.patch**2 - 1e-3).flatten(1)
 
     def hidden(self, inner: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
