@@ -31,7 +31,7 @@ class MotionTubes(Tubes):
     ) -> Choice:
         inner = torch.zeros(n, self.places, dtype=torch.bool, device=rng.device) if boxes is None else self.inner(boxes)
         hidden = self.hidden(inner, rng.rand(n, self.places), rng.rand(n, self.places))
-        order = hidden.byte().sort(-1, stable=True).indices
+        order = hidden.byte().sort(dim=-1, stable=True).indices
         seen, covered = order[:, : self.seen_places], order[:, self.seen_places :]
         return Choice(through_time(seen, self.grid), through_time(covered, self.grid), extra=self._facts(inner, hidden))
 
@@ -108,4 +108,4 @@ def _lengths(ends: torch.Tensor, count: int, patch: int) -> torch.Tensor:
 
 def _rank(values: torch.Tensor) -> torch.Tensor:
     """The place of each value among those of its row, the smallest first: `(n, places)` int64."""
-    return values.argsort(-1, stable=True).argsort(-1)
+    return values.argsort(dim=-1, stable=True).argsort(dim=-1)
