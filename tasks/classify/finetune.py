@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.classify import turbo
+from tasks.classify import mca, turbo
 from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
 from tasks.classify.views import Outputs, check_views, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.clips.box_source import check_boxes, warn_of_missing
 from tasks.core.clips.flow_source import check_flow_folder
+from tasks.core.clips.prepare import boxes_input
 from tasks.core.config import build as build_config
 from tasks.core.data.batch import Batch
 from tasks.core.data.rows import Rows
@@ -34,7 +36,6 @@ from tasks.core.nn.encoders import (
     without_projection,
 )
 from tasks.core.nn.prediction import discrepancy_settings, discrepancy_weights
-from tasks.core.profile import moved
 from tasks.core.towers.start import differences
 
 
@@ -93,6 +94,7 @@ def check(config: FinetuneConfig) -> None:
             f"--set data.clip.frames={model.frames}{longer}",
         )
     turbo.check(config, model)
+    mca.check(config, model)
     if hasattr(model, "check_clip"):
         model.check_clip(config.data.clip.frames)
     if config.init:
@@ -100,7 +102,9 @@ def check(config: FinetuneConfig) -> None:
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")
-    check_flow_folder(config.data, read_sets(config)[0])
+    rows = read_sets(config)[0]
+    check_flow_folder(config.data, rows)
+    check_boxes(config.data, rows)
 
 
 def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
@@ -172,6 +176,8 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
         return validate(trainer, run, config, model.image_size, val, labels, stop)
 
+    if run.main:
+        warn_of_missing(config.data, rows, run.reporter, "their tokens are averaged")
     start = f"{config.head.mode} from {config.init or 'scratch'}, {len(labels)} classes"
     feed = labelled_feed(rows, config, model.image_size, labels)
     trainer = setup.train(run, config, build(config, model, len(labels)), feed, start, rows, evaluate if val else None)
@@ -191,15 +197,15 @@ def protocol(config: FinetuneConfig) -> str:
 
 def labelled_feed(rows: Rows, config: FinetuneConfig, image_size: int, labels: list[str]) -> setup.Feed:
     """Augmented clips with soft targets."""
-    from tasks.core.clips.augment import Mixer, TrainTransform
+    from tasks.core.clips.augment import Mixer
 
-    transform = TrainTransform(config.augment, image_size)
+    transform = setup.augmented(config, image_size)
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        video = transform(moved(batch, device))
-        video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
-        return {"video": video, "target": target}
+        streams = transform(batch, device)
+        video, target = mixer(streams["video"], batch["label"].to(device, non_blocking=True), batch["seed"])
+        return {**streams, "video": video, "target": target}
 
     return setup.clip_feed(rows, config, prepare, labels)
 
@@ -253,13 +259,15 @@ def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification
         "architecture": model.model_dump(),
         "head": config.head.model_dump(),
         "labels": labels,
-        "preprocessing": preprocessing(config.model_copy(update={"model": model}), rows),
+        "preprocessing": {**preprocessing(config.model_copy(update={"model": model}), rows), **boxes_input(config.data.boxes)},
         "metrics": {**metrics, "views": config.views.shown()} if metrics else {},
     }
     facts = {"task": f"action recognition, {len(labels)} classes", "trained": config.head.mode}
     if config.turbo is not None:
         saved["turbo"] = config.turbo.model_dump()
         facts["token dropout"] = f"{config.turbo.mask:g} of the tokens, {config.turbo.reconstruct_used():g} reconstructed"
+    if config.head.mca is not None:
+        facts["head"] = "looks at boxes around what moves, which are computed from the frames of each clip (preprocessing.boxes)"
     use = "vid eval classify --model {run} --data VAL --json"
     tags = ["video", "video-classification"]
     card = setup.Card("Video classifier", facts, use, tags, "video-classification", saved["metrics"])

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tasks.classify.config import FinetuneConfig
+from tasks.classify.mca import box_facts
 from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
@@ -18,7 +19,8 @@ class Classification(Method):
     """Cross-entropy with soft targets (label smoothing, MixUp, CutMix).
 
     Batch norms that are trained take their statistics over the clips of all processes. A batch has `video` `(B, T, 3, S, S)` float32 and
-    `target` `(B, n_classes)` float32, whose rows sum to one.
+    `target` `(B, n_classes)` float32, whose rows sum to one; for a head that looks at them `boxes` `(B, T, 4)` float32 px, and perhaps
+    `still` `(B,)` bool, clips in which nothing moves.
     """
 
     shardable = True
@@ -30,7 +32,12 @@ class Classification(Method):
         share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        return self.score(self.classifier(batch["video"]), batch["target"])
+        logits = self.classifier(batch["video"], boxes=batch.get("boxes"))
+        return {**self.score(logits, batch["target"]), **self.box_facts(batch)}
+
+    def box_facts(self, batch: dict) -> dict[str, torch.Tensor]:
+        """What is logged of the boxes of a batch, where it has some."""
+        return box_facts(batch["boxes"], batch.get("still"), self.classifier.encoder.config) if "boxes" in batch else {}
 
     def score(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """`loss` and `train_top1` in percent, of two `(B, n_classes)`."""

@@ -28,9 +28,11 @@ class VideoClassifier(nn.Module):
         super().__init__()
         self.classifier, self.labels, self.preprocessing = classifier, labels, preprocessing
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, 3, S, S)` float32 to logits `(B, n_classes)`."""
-        return self.classifier(video)
+    def forward(self, video: torch.Tensor, boxes: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised `(B, T, 3, S, S)` float32, and `boxes` `(B, T, 4)` px for a classifier that looks at them, to logits
+        `(B, n_classes)`.
+        """
+        return self.classifier(video, boxes=boxes)
 
     @torch.no_grad()
     def predict(self, path: str | Path, clips: int = 5, crops: int = 3) -> dict[str, float]:
@@ -41,7 +43,7 @@ class VideoClassifier(nn.Module):
             clips: windows spread over the video.
             crops: squares of each: 1, 3 or 10.
         """
-        mean = mean_over_views(lambda clip: self(clip).float().softmax(-1), path, self.preprocessing, clips, crops, self)
+        mean = mean_over_views(lambda **streams: self(**streams).float().softmax(-1), path, self.preprocessing, clips, crops, self)
         return {self.labels[number]: float(mean[number]) for number in mean.argsort(descending=True).tolist()}
 
 

@@ -34,8 +34,8 @@ class TurboClassification(Classification):
         kept = self.dropout.draw(len(video), rng)
         with span("encode"):
             outputs = self.classifier.encoder.outputs(video, kept.visible)
-        scores = self.score(self.classifier.classify(outputs), batch["target"])
-        return {**scores, **self.dropout(scores["loss"], self.n_classes, video, outputs, kept)}
+        scores = self.score(self.classifier.classify(outputs, kept.visible, batch.get("boxes")), batch["target"])
+        return {**scores, **self.box_facts(batch), **self.dropout(scores["loss"], self.n_classes, video, outputs, kept)}
 
 
 def build_method(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
