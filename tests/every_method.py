@@ -32,6 +32,7 @@ VIDEOS, STEPS = 8, 4  # one step before the last TATS holds a step that it has n
 SHARDED = ("videomae", "adamae", "tats", "classify")
 SAMPLERS = {
     "videomae": {"name": "tube"},
+    "mofo": {"name": "mofo"},
     "adamae": {"name": "adamae", "heads": 2, "dropout": 0.0},
     "tats": {"name": "tats", "heads": 2, "warmup_epochs": 0, "every": 2, "lr": 1e-3},
 }
