@@ -11,7 +11,7 @@ from tasks.classify.method import Classification
 from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Progress
 from tasks.core.engine.random import BatchRandom
-from tasks.core.nn.config import VitConfig
+from tasks.core.nn.config import TokenDropoutConfig, VitConfig
 from tasks.core.nn.encoders import check_tokens
 from tasks.core.nn.token_dropout import TokenCounts, TokenDropout, keep_tokens, plain_macs, share_of, token_counts
 from tasks.core.profile import span
@@ -56,19 +56,23 @@ def counts(config: FinetuneConfig, model: Any) -> TokenCounts:
     return token_counts(model.grid(), config.turbo)
 
 
-def token_chooser(classifier: Classifier, saved: Mapping[str, Any], keep: float, seed: int) -> Callable[[list[int]], torch.Tensor]:
-    """For testing: from the seeds of b views to the tokens `(b, n)` that are seen of them, in the pattern of the training.
+def drop_pattern(saved: Mapping[str, Any]) -> str:
+    """The pattern in which a classifier was trained, from its config.json; random where it saw all tokens."""
+    return TokenDropoutConfig(**saved["turbo"]).pattern if saved.get("turbo") else "random"
+
+
+def token_chooser(classifier: Classifier, pattern: str, keep: float, seed: int) -> Callable[[list[int]], torch.Tensor]:
+    """For testing: from the seeds of b views to the tokens `(b, n)` that are seen of them.
 
     Args:
         classifier: whose encoder has tokens; UsageError else, or where none is left.
-        saved: its config.json.
+        pattern: as in `TokenDropoutConfig`.
         keep: share of the tokens.
         seed: of the draw.
     """
     model = classifier.encoder.config
     check_tokens(model, f"keep={keep:g}")
-    pattern = saved.get("turbo", {}).get("pattern", "random")
-    share_of(model.grid(), keep, pattern)
+    share_of(model.grid(), keep, pattern, f"keep {keep:g} leaves")
     return lambda seeds: keep_tokens(model.grid(), keep, pattern, seeds, seed)
 
 
@@ -78,7 +82,7 @@ def planned(config: FinetuneConfig, model: Any) -> dict[str, Any]:
         return {}
     found = counts(config, model)
     gmacs = [
-        round(plain_macs(model, config.turbo.decoder, each, model.class_token) / 1e9, 2)
+        float(f"{plain_macs(model, config.turbo.decoder, each, model.class_token) / 1e9:.4g}")
         for each in (found, TokenCounts(model.n_tokens(), 0, 0))
     ]
     tokens = {"visible_tokens": found.visible, "reconstructed_tokens": found.targets, "ignored_tokens": found.ignored}

@@ -48,18 +48,22 @@ class KeptTokens:
     targets: torch.Tensor
 
 
-def share_of(grid: tuple[int, int, int], share: float, pattern: str) -> int:
-    """How many tokens a share of a clip is, rounded down; whole tubes for `tube`. UsageError where it is none.
+def share_of(grid: tuple[int, int, int], share: float, pattern: str, what: str) -> int:
+    """How many tokens a share of a clip is, rounded down; whole tubes for `tube`.
 
     Args:
         grid: tokens along (time, rows, columns).
         share: in (0, 1].
         pattern: as in `TokenDropoutConfig`.
+        what: the setting that gives the share, with a verb, for the error.
+
+    Raises:
+        UsageError: it is none.
     """
     count, tubes = _rounded(grid, share, pattern), _tube(grid, pattern)
     if not count:
-        what = f"{math.prod(grid) // tubes} tubes of {tubes} tokens" if tubes > 1 else f"{math.prod(grid)} tokens"
-        raise UsageError(f"a share of {share:.4g} of the {what} of a clip is less than one", "choose a larger share, or larger clips")
+        all_of = f"{math.prod(grid) // tubes} tubes of {tubes} tokens" if tubes > 1 else f"{math.prod(grid)} tokens"
+        raise UsageError(f"{what} none of a clip's {all_of}", "choose another share, or larger clips")
     return count
 
 
@@ -86,10 +90,10 @@ def token_counts(grid: tuple[int, int, int], config: TokenDropoutConfig) -> Toke
     total, m, r = math.prod(grid), config.mask, config.reconstruct_used()
     if not m:
         return TokenCounts(total, 0, 0)
-    visible = share_of(grid, 1 - m, config.pattern)
+    visible = share_of(grid, 1 - m, config.pattern, f"mask {m:g} leaves the encoder")
     if not r:
         return TokenCounts(visible, 0, total - visible)
-    share_of(grid, r, config.pattern)
+    share_of(grid, r, config.pattern, f"reconstruct {r:g} takes")
     ignored = _rounded(grid, m - r, config.pattern)
     return TokenCounts(visible, total - visible - ignored, ignored)
 
@@ -113,7 +117,7 @@ def keep_tokens(grid: tuple[int, int, int], share: float, pattern: str, seeds: S
         UsageError: the share leaves no token.
     """
     tubes = _tube(grid, pattern)
-    units, count = math.prod(grid) // tubes, share_of(grid, share, pattern) // tubes
+    units, count = math.prod(grid) // tubes, share_of(grid, share, pattern, f"keep {share:g} leaves") // tubes
     drawn = [np.sort(np.random.default_rng([seed, own]).permutation(units)[:count]) for own in seeds]
     places = torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, count, dtype=torch.int64)
     return through_time(places, grid) if tubes > 1 else places

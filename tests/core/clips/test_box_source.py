@@ -145,9 +145,10 @@ def test_a_model_says_how_it_finds_boxes_and_takes_a_file_at_most():
         boxes_for_model(BoxInput(control="whole"), saved)
 
 
-def test_small_pictures_are_skipped_with_the_reason(footage):
-    sample = dataset(footage, "compute", "a", short_side=8)[(0, 0)]
-    assert "too small for optical flow" in sample.skipped
+def test_motion_is_found_in_pictures_of_any_size(footage):
+    large = dataset(footage, "compute", "a", clip={"frames": 8, "stride_frames": 1})[(0, 0)].boxes[0][3] / 48
+    small = dataset(footage, "compute", "a", clip={"frames": 8, "stride_frames": 1}, short_side=24)[(0, 0)].boxes[0][3] / 24
+    assert np.abs(large - small).max() < 0.2
 
 
 def test_a_box_source_survives_a_trip_to_a_worker(footage):
