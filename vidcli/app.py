@@ -31,6 +31,7 @@ from vidcli.commands import (
     extract_features,
     finetune,
     gen_pseudo,
+    motion_boxes,
     presets_cp,
     presets_list,
     presets_pull,
@@ -78,6 +79,7 @@ app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_bound
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
 app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
+app.command("motion-boxes", epilog=motion_boxes.EXAMPLES)(motion_boxes.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)

@@ -4,7 +4,7 @@ import pytest
 from found_anomalies import detection, scores_of
 
 from tasks.anomalies import annotate
-from tasks.anomalies.annotate import clock_ticks, write_annotated
+from tasks.anomalies.annotate import write_annotated
 from tasks.anomalies.heat import overlay
 from tasks.core.video.reader import VideoReader
 
@@ -119,12 +119,6 @@ def test_a_video_that_breaks_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="gone"):
         write_annotated(tmp_path / "a.mp4", detection(np.ones(5)), Broken(np.arange(5) / 10))
     assert not list(tmp_path.iterdir())
-
-
-def test_ticks_increase_even_where_times_do_not_differ():
-    ticks = clock_ticks(np.array([1.0, 1.0 + 1e-6, 1.0 + 2e-6, 2.0]), 2.5)
-    assert [at for at, _ in ticks] == [0, 1, 2, 60000]
-    assert [length for _, length in ticks] == [1, 1, 59998, 30000]
 
 
 def test_overlay_leaves_what_is_normal_as_it_is():

@@ -40,6 +40,7 @@ COMMANDS = [
     "data index",
     "data check",
     "data flow",
+    "motion-boxes",
     "doctor",
     "demo",
 ]
