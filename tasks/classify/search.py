@@ -127,7 +127,8 @@ def features(
     config: EvalConfig, encoder: VideoEncoder, rows: Rows, labels: list[str], device: torch.device, stop: Callable, reporter: Reporter
 ) -> Outputs:
     """Pooled features of every video, averaged over views, `(n, dim)`."""
-    data, augment = model_data(config.data, encoder.preprocessing, config.views.crops, len(config.models()) > 1)
+    without_boxes = {**encoder.preprocessing, "boxes": None}  # a head may look at them, encoders do not
+    data, augment = model_data(config.data, without_boxes, config.views.crops, len(config.models()) > 1)
     check_views(config.views, data.clip, augment.crop)
     transform = view_transform(encoder.preprocessing, config.views.crops)
 

@@ -79,7 +79,8 @@ class VideoEncoder(nn.Module):
         Raises:
             InputError: the video cannot be read.
         """
-        return mean_over_views(lambda video, **_: self(video)["pooled"], path, self.preprocessing, clips, crops, self)
+        without_boxes = {**self.preprocessing, "boxes": None}  # a head may look at them, encoders do not
+        return mean_over_views(lambda video: self(video)["pooled"], path, without_boxes, clips, crops, self)
 
 
 def mean_over_views(
