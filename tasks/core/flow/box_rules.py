@@ -15,7 +15,7 @@ REFERENCE_PX = 240
 _BORDER_PX, _SMOOTH_PX, _JOIN_PX = 8, 1.0, 30.0
 _OF_MAX, _OF_STD = 0.4, 1.5
 _FAR = 0.4  # of the diagonal
-_SMALLEST, _UNSTEADY, _PAD, _PADDED_UP_TO = 0.01, 0.1, 0.05, 0.4
+_UNSTEADY, _PAD, _PADDED_UP_TO = 0.1, 0.05, 0.4
 _SHRINK = 4  # a Gaussian this wide loses nothing at a quarter of the size
 
 
@@ -28,6 +28,7 @@ class Rules:
         level, level_of_max: an area is where the map, smoothed by the wide Gaussian, reaches `level` and this share of its maximum.
         tight: the box holds what moves in the chosen areas; False: the areas themselves, which are wider by the Gaussian's tails.
         largest_side: share of the frame's side above which a box is too large.
+        smallest_area: share of the frame's area below which a box is too small.
         memory_frames: the running mean, from which a steady box may not stray, is over so many boxes before it; None: all of them.
     """
 
@@ -36,11 +37,12 @@ class Rules:
     level_of_max: float
     tight: bool
     largest_side: float
+    smallest_area: float
     memory_frames: int | None
 
 
-PAPER = Rules(floor=0.05, level=0.0, level_of_max=0.25, tight=True, largest_side=1.0, memory_frames=8)
-CODE = Rules(floor=0.0, level=1.0, level_of_max=0.0, tight=False, largest_side=0.7, memory_frames=None)
+PAPER = Rules(floor=0.05, level=0.0, level_of_max=0.25, tight=True, largest_side=1.0, smallest_area=0.002, memory_frames=8)
+CODE = Rules(floor=0.0, level=1.0, level_of_max=0.0, tight=False, largest_side=0.7, smallest_area=0.01, memory_frames=None)
 
 
 def moving_box(motion: np.ndarray, rules: Rules) -> tuple[float, float, float, float] | None:
@@ -133,7 +135,7 @@ def _usable(boxes: np.ndarray, height: int, width: int, rules: Rules) -> np.ndar
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     large = (sides > rules.largest_side * np.array([width, height])).any(1)
-    small = sides.prod(1) < _SMALLEST * height * width
+    small = sides.prod(1) < rules.smallest_area * height * width
     made = boxes.copy()
     following = None
     for i in reversed(range(len(boxes))):

@@ -16,7 +16,7 @@ from tasks.core.flow.boxes_config import MotionBoxConfig
 from tasks.core.flow.dis import DisFlow
 from tasks.core.flow.flow import to_grey
 from tasks.core.flow.levels import SMALLEST_PX
-from tasks.core.flow.motion_map import code_map, code_window, paper_map, quantized
+from tasks.core.flow.motion_map import changing, code_map, code_window, paper_map, quantized
 from tasks.core.flow.tvl1 import tvl1
 from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
@@ -102,41 +102,51 @@ class MotionBoxes:
 
     def _found(self, frames: Iterable[np.ndarray], n: int, height: int, width: int) -> Iterator[np.ndarray]:
         """`(k, 4)` boxes in px of frames of `height` x `width`, from n `frames` that may be smaller."""
-        for maps in self._maps(self._flows(frames, n), n):
-            _, h, w = maps.shape
-            boxes = [moving_box(motion, self.rules) or (np.nan,) * 4 for motion in maps.float().cpu().numpy()]
+        maps = self._paper_maps if self.config.mode == "paper" else self._code_maps
+        for part in maps(self._pairs(frames, n), n):
+            _, h, w = part.shape
+            boxes = [moving_box(motion, self.rules) or (np.nan,) * 4 for motion in part.float().cpu().numpy()]
             yield np.array(boxes, dtype=np.float64) * np.array([width / w, height / h] * 2)
 
-    def _flows(self, frames: Iterable[np.ndarray], n: int) -> Iterator[Tensor]:
-        """`(k, 2, h, w)` px: the flow of every frame to the next; the last frame repeats it. A single frame rests."""
+    def _pairs(self, frames: Iterable[np.ndarray], n: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`(k + 1, h, w)` uint8 grey frames, the first of which is the last of the part before, and `(k, 2, h, w)` px, the flow of each to
+        the next.
+        """
         held: list[np.ndarray] = []
         for number, frame in enumerate(frames, 1):
             held.append(frame)
             if number == n or len(held) > _WINDOW:
                 grey = to_grey(torch.from_numpy(np.stack(held)).to(self.device))
-                flow = self._flow(grey[:-1], grey[1:])
-                if number == n:
-                    flow = torch.cat((flow, flow[-1:])) if len(flow) else flow.new_zeros((1, 2, *grey.shape[1:]))
-                yield flow
+                yield grey, self._flow(grey[:-1], grey[1:])
                 held = held[-1:]
 
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
-        if self.config.flow == "tvl1":
-            return tvl1(first, second) if len(first) else torch.empty(0, 2, *first.shape[1:], device=first.device)
+        flow = torch.empty(len(first), 2, *first.shape[1:], device=first.device)
+        if self.config.flow == "tvl1" and len(first):
+            return tvl1(first, second)
         solve = DisFlow("medium")
-        flow = torch.empty(len(first), 2, *first.shape[1:])
-        for row, a, b in zip(flow, first.numpy(), second.numpy(), strict=True):
+        for row, a, b in zip(flow, first.cpu().numpy(), second.cpu().numpy(), strict=True):
             row.copy_(torch.from_numpy(solve(a, b)).permute(2, 0, 1))
         return flow
 
-    def _maps(self, flows: Iterable[Tensor], n: int) -> Iterator[Tensor]:
-        """`(k, h, w)` motion maps of n frames from their flow."""
-        if self.config.mode == "paper":
-            yield from map(paper_map, flows)
-            return
+    def _paper_maps(self, pairs: Iterable[tuple[Tensor, Tensor]], n: int) -> Iterator[Tensor]:
+        """`(k, h, w)` motion maps of n frames: the last repeats that of the frame before, a single frame rests."""
+        done = 0
+        for grey, flow in pairs:
+            maps = paper_map(flow) * changing(grey[:-1], grey[1:])
+            done += len(maps)
+            if done == n - 1:
+                maps = torch.cat((maps, maps[-1:] if n > 1 else torch.zeros_like(grey, dtype=flow.dtype)))
+            yield maps
+
+    def _code_maps(self, pairs: Iterable[tuple[Tensor, Tensor]], n: int) -> Iterator[Tensor]:
+        """The same in windows of flow fields, of which there are as many as frames: the last is repeated."""
         held, first, done = torch.empty(0), 0, 0  # flow fields, the number of the first of them, frames that are done
-        for flow in flows:
-            held = torch.cat((held.to(flow), quantized(flow))) if len(held) else quantized(flow)
+        for grey, flow in pairs:
+            levels = quantized(flow)
+            held = torch.cat((held.to(levels), levels)) if len(held) else levels
+            if first + len(held) == n - 1:
+                held = torch.cat((held, held[-1:] if n > 1 else quantized(torch.zeros_like(grey, dtype=flow.dtype)).expand(1, 2, -1, -1)))
             windows = []
             while done < n and code_window(done, n)[1] <= first + len(held):
                 windows.append(code_window(done, n))

@@ -113,7 +113,7 @@ def slow_settle(found, height, width, rules):
     usable = []
     for number, own in enumerate(boxes):
         box, at = own, number
-        while at < len(boxes) and (too_large(box, height, width, rules) or too_small(box, height, width)):
+        while at < len(boxes) and (too_large(box, height, width, rules) or too_small(box, height, width, rules)):
             at += 1
             box = boxes[at] if at < len(boxes) else None
         if box is None:
@@ -140,8 +140,8 @@ def too_large(box, height, width, rules):
     return box[2] - box[0] > rules.largest_side * width or box[3] - box[1] > rules.largest_side * height
 
 
-def too_small(box, height, width):
-    return (box[2] - box[0]) * (box[3] - box[1]) < 0.01 * height * width
+def too_small(box, height, width, rules):
+    return (box[2] - box[0]) * (box[3] - box[1]) < rules.smallest_area * height * width
 
 
 @BOTH
@@ -150,7 +150,7 @@ def test_rules_are_those_of_the_slow_reference(rules, seed):
     """Boxes that drift, jump, vanish, and are too large or too small."""
     rng = np.random.default_rng(seed)
     centre = np.cumsum(rng.normal(0, 6, (40, 2)), 0) + np.array([160, 120])
-    side = rng.uniform(20, 70, (40, 2)) * rng.choice([0.2, 1, 1, 1, 6], (40, 1))
+    side = rng.uniform(20, 70, (40, 2)) * rng.choice([0.15, 1, 1, 1, 6], (40, 1))
     boxes = np.concatenate((centre - side / 2, centre + side / 2), 1)
     boxes = np.clip(boxes, 0, [W, H, W, H])
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(1) | (rng.random(40) < 0.15)
