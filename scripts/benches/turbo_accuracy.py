@@ -1,7 +1,7 @@
 """Turbo on the demo's motions: top-1 of every (m, r) after as many epochs as m = 0 has, and after as many seconds.
 
-Ten labelled videos of each motion, 320 to test. Every row of a seed starts from the same encoder. Seconds are those of training steps, reading
-left out: their ratio to m = 0 is measured by turns before the first run and kept. Continues where it was stopped.
+Sixteen labelled videos of each motion, 320 to test. Every row of a seed starts from the same encoder. Seconds are those of training steps,
+reading left out: their ratio to m = 0 is measured by turns before the first run and kept. Continues where it was stopped.
 """
 
 import argparse
@@ -35,9 +35,8 @@ def table(args: argparse.Namespace) -> None:
     out, seeds = Path(args.out), [int(seed) for seed in args.seeds.split(",")]
     rates = measured_rates(args, out)
     found = {seed: one_seed(args, out / f"seed-{seed}", seed, rates) for seed in seeds}
-    print(
-        f"Motions, {len(seeds)} seed(s), {args.px} px, from {args.start}, pool {args.pool}: top-1 with all tokens, percent, mean and standard error"
-    )
+    told = f"Motions, {len(seeds)} seed(s), {args.px} px, from {args.start}, pool {args.pool}"
+    print(f"{told}: top-1 with all tokens, percent, mean and standard error")
     print("\n| (m, r) | step, times as fast | equal epochs | equal time | epochs then |\n|---|---|---|---|---|")
     for shares in SHARES:
         runs = [found[seed][shares] for seed in seeds]

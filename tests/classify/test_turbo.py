@@ -147,7 +147,7 @@ WIDE |= {"model.patch": 16, "model.pos_scale": 1.0}
 def workload(frames: int, m: float, r: float):
     sets = {
         **WIDE,
-        "model.depth": depth,
+        "model.depth": 12,
         "model.frames": frames,
         "data.clip.frames": frames,
         "train.batch_size": 1,
