@@ -14,7 +14,7 @@ MODEL = {"size": "tiny", "dim": 48, "depth": 1, "heads": 3, "image_size": SIDE, 
 
 
 def clips(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Videos `(n, 4, 3, S, S)` in which a bar slides to the left or to the right in each of six cells; the boxes `(n, 4, 4)` of the first of
+    """Videos `(n, 4, 3, S, S)` in which a bar slides to the left or to the right in each of six cells; boxes `(n, 4, 4)` of the first of
     these cells, and which way its bar slides `(n,)`.
     """
     rng = torch.Generator().manual_seed(seed)

@@ -12,10 +12,7 @@ from tasks.core.errors import InputError
 from tasks.core.flow.box_rules import central_half
 from tasks.core.flow.boxes import MotionBoxes
 from tasks.core.reporter import Reporter
-from tasks.core.video.reader import scaled_size
-
-FLOW_PX = 128
-"""Short side, px, to which smaller frames are enlarged before motion is looked for in them."""
+from tasks.core.video.reader import VideoError
 
 
 class BoxSource:
@@ -43,6 +40,9 @@ class BoxSource:
         Returns:
             `(T, 4)` float32 px of the pictures, zeros for a frame without a box (`core.clips.boxes`); whether boxes were computed and
             nothing moves.
+
+        Raises:
+            VideoError: the pictures are too small for optical flow.
         """
         height, width = pictures.shape[1:3]
         if self._whole:
@@ -50,11 +50,11 @@ class BoxSource:
         if self._file is not None:
             scale = np.array([width / video.width, height / video.height] * 2)
             return inside(self._read(path, frames) * scale, height, width).astype(np.float32), False
-        large = _enlarged(pictures)
-        found = self._compute.of_pictures(large)
-        still = bool((found == central_half(*large.shape[1:3])).all())
-        scale = np.array([width / large.shape[2], height / large.shape[1]] * 2)
-        return inside(found * scale, height, width).astype(np.float32), still
+        try:
+            found = self._compute.of_pictures(pictures)
+        except InputError as error:
+            raise VideoError(path, error.message) from None
+        return inside(found, height, width).astype(np.float32), bool((found == central_half(height, width)).all())
 
     def knows(self, path: str) -> bool:
         """Whether there are boxes of a video: of one that a file leaves out there are none."""
@@ -69,17 +69,6 @@ class BoxSource:
         nearest = numbers[np.abs(numbers - np.asarray(frames)[:, None]).argmin(1)]
         around = {number: (*boxes[number][:, :2].min(0), *boxes[number][:, 2:].max(0)) for number in np.unique(nearest).tolist()}
         return np.array([around[number] for number in nearest.tolist()], np.float64)
-
-
-def _enlarged(pictures: np.ndarray) -> np.ndarray:
-    """`(T, h, w, 3)` uint8 with a short side of `FLOW_PX` at least: DIS finds nothing in pictures of a few blocks."""
-    height, width = pictures.shape[1:3]
-    if min(height, width) >= FLOW_PX:
-        return pictures
-    import cv2
-
-    size = scaled_size(height, width, FLOW_PX)
-    return np.stack([cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC) for picture in pictures])
 
 
 def check_boxes(data: DataConfig, rows: Rows) -> int:

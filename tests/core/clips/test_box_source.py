@@ -159,3 +159,7 @@ def test_a_box_source_survives_a_trip_to_a_worker(footage):
     boxes, still = source.of_clip(str(footage / "a"), video, np.array([0, 1]), np.zeros((2, 48, 64, 3), np.uint8))
     assert boxes.tolist() == [[1, 2, 5, 6]] * 2
     assert not still
+
+
+def test_pictures_too_small_for_flow_are_skipped_with_the_reason(footage):
+    assert "too small for optical flow" in dataset(footage, "compute", "a", short_side=8)[(0, 0)].skipped
