@@ -63,6 +63,19 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
         ),
     )
     yield (
+        "mca",
+        "classify",
+        "finetune",
+        ClassifyConfig(
+            model=masked_helpers.MODEL,
+            head={"drop_path": 0.0, "init_scale": 1.0, "mca": {"heads": 2}},
+            data={**videos, "val": videos["train"], "clip": {"frames": 4, "stride_frames": 1}, "boxes": {"control": "random"}},
+            augment={"randaugment": (9, 0.5), "flip": 0.5},
+            views={"clips": 1, "crops": 1},
+            **shared,
+        ),
+    )
+    yield (
         "turbo",
         "classify",
         "finetune",

@@ -66,15 +66,15 @@ class MotionTubes(Tubes):
         return choice.extra
 
     def _facts(self, inner: torch.Tensor, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What is logged: the share of the frame that is motion area and that of it which is hidden, and the shares of clips without such
-        an area and of those in which the rest of the budget did not fit outside.
+        """What is logged: the shares of the frame that are motion area, and hidden motion area, and the shares of clips without such an
+        area and of those in which the rest of the budget did not fit outside.
         """
         count = inner.sum(-1).float()
         there, inside = count > 0, (inner & hidden).sum(-1)
         full = (~inner & ~hidden).sum(-1) == 0
         return {
             "inner_share": count.mean() / self.places,
-            "inner_hidden": inside.sum() / count.sum().clamp(min=1),
+            "inner_hidden": inside.float().mean() / self.places,
             "without_area": (~there).float().mean(),
             "spilled": (full & there & (inside > count * self.config.inner_ratio)).float().mean(),
         }
