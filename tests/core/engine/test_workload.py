@@ -96,6 +96,8 @@ def test_a_run_of_two_stages_is_their_average():
 PRESETS = [
     ("masked/tats-tiny", "pretrain", {}),
     ("masked/adamae-tiny", "pretrain", {}),
+    ("masked/mofo-tiny", "pretrain", {}),
+    ("classify/mofo-tiny", "finetune", {"model.size": "tiny", "model.image_size": 32, "model.frames": 8, "model.patch": 8}),
     ("classify/tiny-scratch", "finetune", {}),
     ("classify/tiny-scratch", "finetune", {"head.pool": "cls", "turbo.mask": 0.75, "turbo.decoder.depth": 1, "turbo.decoder.dim": 64}),
     ("boundaries/cvclr-tiny", "pretrain", {"contrast.queue": 64}),
