@@ -29,7 +29,7 @@ from tasks.classify.config import FinetuneConfig as ClassifyConfig
 from tasks.core.engine.run import Run
 
 VIDEOS, STEPS = 8, 4  # one step before the last TATS holds a step that it has not learned from
-SHARDED = ("videomae", "adamae", "tats", "classify", "turbo")
+SHARDED = ("videomae", "mofo", "adamae", "tats", "classify", "mca", "turbo")
 SAMPLERS = {
     "videomae": {"name": "tube"},
     "mofo": {"name": "mofo"},

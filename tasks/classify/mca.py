@@ -83,8 +83,8 @@ class MotionHead(PooledHead):
         for block in self.blocks:
             x = block(x, torch.where(outside[..., None], tokens, x), seen)
         x = torch.where(inside[..., None], x, tokens)
-        weight = (inner | ~inside).to(x.dtype)
-        return (x * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        counted = inner | ~inside
+        return (x * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
 
 
 def inner_tokens(boxes: torch.Tensor, model: VitConfig) -> torch.Tensor:

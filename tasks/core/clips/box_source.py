@@ -42,15 +42,15 @@ class BoxSource:
             nothing moves.
 
         Raises:
-            VideoError: the pictures are too small for optical flow.
+            VideoError: the pictures are too small for optical flow, or the file names the video in several ways.
         """
         height, width = pictures.shape[1:3]
         if self._whole:
             return np.tile(np.float32((0, 0, width, height)), (len(frames), 1)), False
-        if self._file is not None:
-            scale = np.array([width / video.width, height / video.height] * 2)
-            return inside(self._read(path, frames) * scale, height, width).astype(np.float32), False
         try:
+            if self._file is not None:
+                scale = np.array([width / video.width, height / video.height] * 2)
+                return inside(self._read(path, frames) * scale, height, width).astype(np.float32), False
             found = self._compute.of_pictures(pictures)
         except InputError as error:
             raise VideoError(path, error.message) from None
