@@ -124,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on", default="people,left-out,motions", help="people: the validation set's; left-out: each of the seven; motions"
     )
+    parser.add_argument("--people", default="", help="of left-out: which; all of them unless given")
     parser.add_argument("--seeds", default="0,1,2", help="which; a table needs all of its seeds")
     parser.add_argument("--rows", default=",".join(DEFAULT), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--turbo", default="", metavar="ROWS", help="rows that are also fine-tuned with token dropout: the best")
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
     sets = tuple(["--epochs", number] for number in epochs) if epochs else ([], [])
     made: dict[str, Callable[[], list[tuple[str, World]]]] = {
         "people": lambda: [("val", each) for each in _people(out, Path(args.data), None, seeds, sets)],
-        "left-out": lambda: _each_left_out(out, Path(args.data), seeds, sets),
+        "left-out": lambda: _each_left_out(out, Path(args.data), args.people, seeds, sets),
         "motions": lambda: [("val", each) for each in _motions(out, args.per_class, seeds, sets)],
     }
     for kind in args.on.split(","):
@@ -194,9 +195,9 @@ def _people(out: Path, data: Path, person: str | None, seeds: list[int], sets: t
     ]
 
 
-def _each_left_out(out: Path, data: Path, seeds: list[int], sets: tuple) -> list[tuple[str, World]]:
+def _each_left_out(out: Path, data: Path, chosen: str, seeds: list[int], sets: tuple) -> list[tuple[str, World]]:
     with open(data / "gestures/manifest.csv", newline="") as file:
-        people = sorted({row["subject"] for row in csv.DictReader(file)})
+        people = chosen.split(",") if chosen else sorted({row["subject"] for row in csv.DictReader(file)})
     return [(person, world) for person in people for world in _people(out, data, person, seeds, sets)]
 
 

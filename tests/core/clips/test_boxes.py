@@ -41,10 +41,10 @@ def of_pictures(video, level=0.5):
     return found
 
 
-def agree(streams, least=0.5, level=0.5):
-    """The largest distance in px between a box and what is painted, where both have at least 4 px; most of them have."""
+def agree(streams, least=0.5, level=0.5, side=4):
+    """The largest distance in px between a box and what is painted, where both have sides of so many px at least; most of them have."""
     seen, boxes = of_pictures(streams["video"], level), streams["boxes"].numpy().astype(float)
-    large = np.all([(each[..., 2:] - each[..., :2] >= 4).all(-1) for each in (seen, boxes)], axis=0)
+    large = np.all([(each[..., 2:] - each[..., :2] >= side).all(-1) for each in (seen, boxes)], axis=0)
     assert large.mean() > least
     return np.abs(seen - boxes)[large].max()
 
@@ -67,7 +67,7 @@ def test_boxes_follow_randaugment(magnitude):
     kept = [number for number, names in enumerate(done) if {*names} <= {*WARPS, "identity"}]  # others change what is bright
     assert sum(len({*WARPS} & {*done[number]}) == 2 for number in kept) >= 5
     batch = {name: value[kept] for name, value in batch.items()}
-    assert agree(transform.streams(batch), 0.4, level=0.3) <= 1.25  # two interpolations blur what is a corner
+    assert agree(transform.streams(batch), 0.4, level=0.3, side=10) <= 1  # not the slivers that are left at an edge
 
 
 WARPS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
