@@ -155,7 +155,9 @@ class MotionBoxes:
                 windows.append(code_window(done, n))
                 done += 1
             if windows:
-                yield code_map(torch.stack([held[a - first : b - first].sum(0) for a, b in windows]))
+                before = torch.cat((torch.zeros_like(held[:1]), held.cumsum(0)))  # whole numbers: exact
+                starts, stops = (torch.tensor(ends, device=held.device) - first for ends in zip(*windows, strict=True))
+                yield code_map(before[stops] - before[starts])
                 kept = code_window(done, n)[0] if done < n else first + len(held)
                 held, first = held[kept - first :], kept
 

@@ -97,3 +97,10 @@ def test_frames_that_are_too_small(tmp_path):
         finder().of_pictures(tiny)
     with open_video(video_of(tmp_path / "tiny", tiny)) as reader, pytest.raises(VideoError, match="too small for optical flow"):
         list(finder().stream(reader))
+
+
+def test_noise_on_a_wall_does_not_move():
+    """Without texture, flow follows the noise: of flat frames nothing but noise is left."""
+    noise = np.random.default_rng(0).integers(0, 3, (4, 120, 160, 1), dtype=np.uint8)
+    pictures = 120 + noise.repeat(3, -1)
+    np.testing.assert_array_equal(finder().of_pictures(pictures), [(40, 30, 120, 90)] * 4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tasks.core.flow.motion_map import CODE_WINDOW, code_map, code_window, paper_map, quantized
+from tasks.core.flow.motion_map import CODE_WINDOW, changing, code_map, code_window, paper_map, quantized
 
 LEVEL_PX = 40 / 255
 
@@ -60,3 +60,16 @@ def test_windows_are_centred_and_shifted_at_the_ends(n):
     assert all(stop - start == min(8, n) and 0 <= start <= frame < stop <= n for frame, (start, stop) in enumerate(windows))
     middle = [(start, stop) for frame, (start, stop) in enumerate(windows) if 3 <= frame <= n - 5]
     assert all((start, stop) == (frame - 3, frame + 5) for frame, (start, stop) in enumerate(middle, 3))
+
+
+def test_the_noise_of_a_codec_and_a_change_of_light_are_no_change():
+    rng = np.random.default_rng(0)
+    first = torch.from_numpy(rng.integers(40, 60, (1, 240, 320), dtype=np.uint8))
+    second = first + torch.from_numpy(rng.integers(0, 4, (1, 240, 320), dtype=np.uint8)) + 30
+    assert not changing(first, second).any()
+    second[0, 100:110, 200:210] += 20
+    found = changing(first, second)[0]
+    rows, columns = found.any(1).nonzero(), found.any(0).nonzero()
+    assert found[100:110, 200:210].all()
+    assert 95 <= rows.min() <= rows.max() <= 114
+    assert 195 <= columns.min() <= columns.max() <= 214
