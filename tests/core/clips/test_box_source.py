@@ -163,3 +163,21 @@ def test_a_box_source_survives_a_trip_to_a_worker(footage):
 
 def test_pictures_too_small_for_flow_are_skipped_with_the_reason(footage):
     assert "too small for optical flow" in dataset(footage, "compute", "a", short_side=8)[(0, 0)].skipped
+
+
+@pytest.mark.real
+def test_boxes_of_gestures_lie_where_the_motion_is(real_data):
+    """The centre of what moves, found in another way, is inside of the union of a clip's boxes; they leave most of the frame out."""
+    from tasks.core.clips.motion_crop import motion_squares
+    from tasks.core.data.manifest import read_sources
+
+    rows = read_sources([f"{real_data}/gestures/manifest.csv@val"], "val")[::7]
+    data = DataConfig(clip={"frames": 12, "stride_s": 0.1}, short_side=240, workers=0, boxes="compute")
+    batch = collate([ClipDataset(rows, data, None, "views", 1)[(number, 0)] for number in range(len(rows))])
+    row, column, _ = motion_squares(batch["video"], batch["size"]).unbind(1)
+    low, high = batch["boxes"][..., :2].amin(1), batch["boxes"][..., 2:].amax(1)
+    inside = (low[:, 0] <= column) & (column <= high[:, 0]) & (low[:, 1] <= row) & (row <= high[:, 1])
+    assert inside.sum() >= len(rows) - 1
+    area = (high - low).prod(1) / batch["size"].prod(1)
+    assert area.median() < 0.5
+    assert batch["still"].sum() <= 1  # a head that is shaken six metres away
