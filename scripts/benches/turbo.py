@@ -193,8 +193,10 @@ def memory(args: argparse.Namespace) -> None:
     print("| frames | (m, r) | peak | held for the backward pass, counted |\n|---|---|---|---|")
     for (frames, m, r), peak in peaks.items():
         print(f"| {frames} | ({m:g}, {r:g}) | {peak:.0f} | {counted(settings(args, m, r, frames), args)[2] / 2**20:.0f} |")
-    falling = [peaks[row] for row in rows[: len(SHARES)]]
-    print(f"\nfalls with m: {'yes' if falling == sorted(falling, reverse=True) else 'NO'}", end="; ")
+    chains = {"r = m": [(m, r) for m, r in SHARES if m == r], "r = 1 - m": [SHARES[0], *(row for row in SHARES if sum(row) == 1)]}
+    falls = {name: [peaks[args.frames, *shares] for shares in chain] for name, chain in chains.items()}
+    told = ", ".join(f"{name} {'yes' if found == sorted(found, reverse=True) else 'NO'}" for name, found in falls.items())
+    print(f"\nfalls with m: {told}", end="; ")
     print(f"64 frames (.875, .125) over 16 frames (.5, .5): {peaks[LONG[-1]] / peaks[LONG[0]]:.2f}")
 
 

@@ -12,12 +12,12 @@ Source: Han et al., "Turbo training with token dropout", BMVC 2022.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from tasks.core.engine.random import BatchRandom
 from tasks.core.errors import UsageError
 from tasks.core.nn.config import DecoderConfig, TokenDropoutConfig, VitConfig
 from tasks.core.nn.masked import PixelDecoder, ReconstructionLoss
@@ -25,6 +25,13 @@ from tasks.core.nn.vit import Norm
 from tasks.core.profile import span
 
 _ROUNDING = 1e-9
+
+
+class RowRandom(Protocol):
+    """Where draws come from (`core.engine.random.BatchRandom`)."""
+
+    def rand(self, n: int, *shape: int) -> torch.Tensor:
+        """`(n, *shape)` uniform in [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class TokenDropout(nn.Module):
             self.norm = nn.Identity() if normed else Norm(model.widths()[0], eps=model.norm_eps)
             self.errors = ReconstructionLoss(config.target, model.tubelet, model.patch, mean, std)
 
-    def draw(self, n: int, rng: BatchRandom) -> KeptTokens:
+    def draw(self, n: int, rng: RowRandom) -> KeptTokens:
         """A fresh permutation for each of `n` clips: first what is seen, then what is reconstructed."""
         order = rng.rand(n, self.counts.total // self.tubes).argsort(-1)
         seen, end = self.counts.visible // self.tubes, (self.counts.visible + self.counts.targets) // self.tubes
