@@ -29,9 +29,10 @@ from tasks.classify.config import FinetuneConfig as ClassifyConfig
 from tasks.core.engine.run import Run
 
 VIDEOS, STEPS = 8, 4  # one step before the last TATS holds a step that it has not learned from
-SHARDED = ("videomae", "adamae", "tats", "classify")
+SHARDED = ("videomae", "mofo", "adamae", "tats", "classify", "mca", "turbo")
 SAMPLERS = {
     "videomae": {"name": "tube"},
+    "mofo": {"name": "mofo"},
     "adamae": {"name": "adamae", "heads": 2, "dropout": 0.0},
     "tats": {"name": "tats", "heads": 2, "warmup_epochs": 0, "every": 2, "lr": 1e-3},
 }
@@ -57,6 +58,32 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
             head={"drop_path": 0.0, "init_scale": 1.0},
             data={**videos, "val": videos["train"], "clip": {"frames": 4, "stride_frames": 1}},
             augment={"mixup": 0.8, "cutmix": 1.0},
+            views={"clips": 1, "crops": 1},
+            **shared,
+        ),
+    )
+    yield (
+        "mca",
+        "classify",
+        "finetune",
+        ClassifyConfig(
+            model=masked_helpers.MODEL,
+            head={"drop_path": 0.0, "init_scale": 1.0, "mca": {"heads": 2}},
+            data={**videos, "val": videos["train"], "clip": {"frames": 4, "stride_frames": 1}, "boxes": {"control": "random"}},
+            augment={"randaugment": (9, 0.5), "flip": 0.5},
+            views={"clips": 1, "crops": 1},
+            **shared,
+        ),
+    )
+    yield (
+        "turbo",
+        "classify",
+        "finetune",
+        ClassifyConfig(
+            model=masked_helpers.MODEL,
+            head={"drop_path": 0.0, "init_scale": 1.0, "pool": "cls"},
+            turbo={"mask": 0.75, "reconstruct": 0.25, "decoder": {"dim": 16, "depth": 1, "heads": 1}},
+            data={**videos, "val": videos["train"], "clip": {"frames": 4, "stride_frames": 1}},
             views={"clips": 1, "crops": 1},
             **shared,
         ),

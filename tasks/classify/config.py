@@ -4,12 +4,20 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.clips.config import DataConfig, OneStream
+from tasks.core.clips.config import BoxedStream, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.core.nn.config import TokenDropoutConfig
 from tasks.core.nn.encoders import AnyEncoder, family_given
 
 MLP_HIDDEN = 512
+
+
+class MCAConfig(Config):
+    """MOFO's multi-cross attention: tokens where things move look at the others, and are averaged."""
+
+    heads: int = Field(3, ge=1)
+    depth: int = Field(1, ge=1, description="blocks; more than one helped the paper only with one head")
 
 
 class HeadConfig(Config):
@@ -20,6 +28,12 @@ class HeadConfig(Config):
     """
 
     mode: Literal["finetune", "linear", "mlp", "attentive"] = "finetune"
+    pool: Literal["mean", "cls"] = Field(
+        "mean", description="mean over tokens, or the class token (a new one where the weights to start from have none)"
+    )
+    mca: MCAConfig | None = Field(
+        None, description="MOFO's head on tokens inside and outside of boxes (finetune; needs data.boxes); null: all tokens are averaged"
+    )
     norm: Literal["layer", "batch", "l2-batch", "none"] | None = Field(
         None, description="behind the pooling; null: layer for finetune, batch for linear and mlp; l2-batch: unit length, then batch norm"
     )
@@ -35,6 +49,10 @@ class HeadConfig(Config):
     def _fit(self):
         if self.mode == "attentive" and (self.norm or self.hidden):
             raise ValueError("an attentive probe has its own pooling: set norm and hidden to null")
+        if self.mode == "attentive" and self.pool != "mean":
+            raise ValueError("an attentive probe looks at all tokens: set pool to mean")
+        if self.mca is not None and (self.mode != "finetune" or self.pool != "mean"):
+            raise ValueError("mca is trained with the encoder and pools by itself: set mode to finetune and pool to mean, or mca to null")
         if self.mode == "linear" and self.hidden:
             raise ValueError("a linear probe has no hidden layer: set mode to mlp, or hidden to null")
         if self.affine and "batch" not in self.norm_used():
@@ -67,17 +85,44 @@ class ViewConfig(Config):
 class FinetuneConfig(Training):
     """`vid finetune` for action recognition."""
 
+    data: BoxedStream = DataConfig()
     model: AnyEncoder | None = Field(None, discriminator="family", description="architecture from scratch; null: that of --from")
     head: HeadConfig = HeadConfig()
     discrepancy: bool = Field(
         False, description="from a pretrained dpc or memdpc: the head sees how predictions differ from what comes, not contexts"
     )
+    longer: Literal["stretch", "extend"] | None = Field(
+        None,
+        description="clips of data.clip.frames frames though the model to start from takes fewer: its position codes are stretched over "
+        "time, or go on (fixed codes have no end); null: refused",
+    )
+    turbo: TokenDropoutConfig | None = Field(None, description="token dropout with partial reconstruction; null: all tokens are seen")
     encoder_lr: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of all that is not the head (finetune)")
     views: ViewConfig = ViewConfig()
     optim: OptimConfig = OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), layer_decay=0.75, warmup_epochs=5, min_lr=1e-6, warmup_lr=1e-6)
     train: TrainConfig = TrainConfig(batch_size=8)
 
     _family = field_validator("model", mode="before")(family_given)
+
+    @model_validator(mode="after")
+    def _boxes(self):
+        if self.head.mca is not None and self.data.boxes is None:
+            raise ValueError("head.mca needs boxes around what moves: set data.boxes to compute, or to a file that vid motion-boxes wrote")
+        if self.head.mca is None and self.data.boxes is not None:
+            raise ValueError("nothing looks at boxes but head.mca: set data.boxes to null, or head.mca to {}")
+        if self.head.mca is not None and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError("mixup and cutmix blend clips, whose boxes cannot be blended: set augment.mixup and augment.cutmix to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_is_for_training_the_encoder(self):
+        if self.turbo is None or not self.turbo.mask:
+            return self
+        if self.head.mode != "finetune":
+            raise ValueError(f"turbo trains the encoder, a {self.head.mode} probe freezes it: set turbo to null, or head.mode to finetune")
+        if self.augment.mixup or self.augment.cutmix:
+            raise ValueError("turbo reconstructs clips as they are, mixup and cutmix blend them: set augment.mixup and augment.cutmix to 0")
+        return self
 
 
 class PageConfig(Config):
@@ -100,12 +145,16 @@ class EvalConfig(Config):
     compare: tuple[str, ...] = Field((), description="knn, retrieval: models whose numbers and neighbours stand beside those of `model`")
     protocol: Literal["finetuned", "knn", "retrieval"] = "finetuned"
     views: ViewConfig = ViewConfig()
-    data: OneStream = DataConfig(clip={})
+    data: BoxedStream = DataConfig(clip={})
     k: int = Field(20, ge=1, description="neighbours of knn")
     recall_at: list[int] = Field(default=[1, 5, 10, 20], description="R@k of retrieval")
     center: Literal["gallery", "own", "none"] = Field(
         "gallery", description="knn, retrieval: the mean taken from features: the gallery's from both sets, each set's own, or none"
     )
+    keep: float = Field(
+        1.0, gt=0, le=1, description="finetuned: share of its tokens that a transformer sees of every view, drawn at random"
+    )
+    keep_seed: int = Field(0, ge=0, description="of that draw, which is another one for every view")
     batch_size: int = Field(8, ge=1, description="videos per batch")
     strict: bool = False
     save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
@@ -124,6 +173,8 @@ class EvalConfig(Config):
     def _neighbours(self):
         if self.compare and self.protocol == "finetuned":
             raise ValueError("compare stands beside knn and retrieval: set protocol to one of them, or test each classifier by itself")
+        if self.keep < 1 and self.protocol != "finetuned":
+            raise ValueError(f"keep is for classifiers, {self.protocol} compares features of all tokens: leave keep at 1")
         return self
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.classify.config import HeadConfig
 from tasks.classify.evaluate import load_classifier
@@ -111,6 +112,8 @@ def _refuse_other_kinds(model: Any, head: HeadConfig) -> None:
         what = f"encoders of the family '{model.family}'"
     elif head.mode != "finetune":
         what = f"{head.mode} probe"
+    elif head.mca is not None:
+        what = "head that looks at boxes (head.mca)"
     elif head.norm_used() != "layer" or head.hidden_used():
         what = f"head with norm {head.norm_used()}" + (f" and {head.hidden_used()} hidden units" if head.hidden_used() else "")
     if what:
@@ -118,14 +121,28 @@ def _refuse_other_kinds(model: Any, head: HeadConfig) -> None:
 
 
 def export_onnx(reference: str | Path, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Writes encoder and head as ONNX: normalised `video` `(B, T, 3, S, S)` float32 to `logits` `(B, n_classes)`.
+    """Writes encoder and head as ONNX: normalised `video` `(B, T, 3, S, S)` float32, and `boxes` `(B, T, 4)` px for a head that looks at
+    them, to `logits` `(B, n_classes)`.
 
     Returns:
         where it is, and the largest difference to onnxruntime's output. Raises UsageError, InputError (see `write_onnx`).
     """
     folder = find_model(str(reference))
     classifier, saved = load_classifier(str(folder))
-    return write_onnx(classifier, "logits", saved["preprocessing"], folder, out, reporter)
+    module = WithBoxes(classifier) if classifier.needs_boxes else classifier
+    return write_onnx(module, "logits", saved["preprocessing"], folder, out, reporter, boxes=classifier.needs_boxes)
+
+
+class WithBoxes(nn.Module):
+    """A classifier whose two inputs are `video` and `boxes`."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, video: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """As `Classifier`."""
+        return self.classifier(video, boxes=boxes)
 
 
 def _transformers_names(model: VitConfig) -> Names:

@@ -11,6 +11,7 @@ from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.fusion import common_labels, fuse_values
 from tasks.classify.model import Classifier
 from tasks.classify.search import search
+from tasks.classify.turbo import drop_pattern, token_chooser
 from tasks.classify.views import Outputs, check_some, check_views, classify_views, model_data
 from tasks.classify.writers import write_search, write_test
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
@@ -95,6 +96,7 @@ def run(config: EvalConfig, reporter: Reporter, output: Output | None = None) ->
         "n_skipped": len(skipped),
         "views": config.views.shown(),
         "protocol": config.protocol,
+        **({"keep": config.keep, "keep_seed": config.keep_seed} if config.keep < 1 else {}),
         "data_hash": hash_rows(rows),
         "commit": source_commit(),
         "preset": _one_or_all([load_config(find_model(model)).get("provenance", {}).get("preset") for model in config.model]),
@@ -138,7 +140,8 @@ def _probabilities(
     data, augment = model_data(config.data, saved["preprocessing"], config.views.crops, len(config.models()) > 1)
     check_views(config.views, data.clip, augment.crop)
     size = saved["preprocessing"]["image_size"]
-    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter)
+    choose = token_chooser(classifier, drop_pattern(saved), config.keep, config.keep_seed) if config.keep < 1 else None
+    outputs = classify_views(classifier, rows, labels, data, config.views, augment, size, config.batch_size, stop, reporter, choose)
     if len(outputs.values):
         outputs.values = outputs.values[:, [saved["labels"].index(label) for label in labels]]
     return outputs

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.classify import mca, turbo
 from tasks.classify.config import FinetuneConfig, ViewConfig
 from tasks.classify.method import Classification
 from tasks.classify.views import Outputs, check_views, classify_views
 from tasks.core.checkpoint import check_fits, encoder_weights, find_model, load_config, load_strict, load_weights
+from tasks.core.clips.box_source import check_boxes, warn_of_missing
 from tasks.core.clips.flow_source import check_flow_folder
+from tasks.core.clips.prepare import boxes_input
+from tasks.core.config import build as build_config
 from tasks.core.data.batch import Batch
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
@@ -21,9 +25,17 @@ from tasks.core.engine.run import Run
 from tasks.core.errors import InputError, UsageError
 from tasks.core.files import replacing
 from tasks.core.metrics.classification import confusion_matrix, summarize
-from tasks.core.nn.encoders import FAMILIES, build_for, finetuned_settings, saved_settings, usable_weights, without_projection
+from tasks.core.nn.config import VitConfig
+from tasks.core.nn.encoders import (
+    FAMILIES,
+    build_for,
+    check_tokens,
+    finetuned_settings,
+    saved_settings,
+    usable_weights,
+    without_projection,
+)
 from tasks.core.nn.prediction import discrepancy_settings, discrepancy_weights
-from tasks.core.profile import moved
 from tasks.core.towers.start import differences
 
 
@@ -32,15 +44,16 @@ def architecture(config: FinetuneConfig) -> Any:
     if not config.init:
         if config.model is None:
             raise UsageError("nothing says which network to train", "give --from RUN, or set model in the preset to train from scratch")
-        return config.model
+        return with_class_token(config.model, config)
     saved = load_config(find_model(config.init))
     found = without_projection(saved_settings(saved, config.init))
     if config.discrepancy:
         found = discrepancy_settings(saved, found, config.init)
     if config.head.mode == "finetune":
         found = finetuned_settings(found)
-    if config.model is not None and config.model != found:
-        wrong = ", ".join(f"{k} is {a}, there {b}" for k, a, b in differences(config.model, found))
+    found = lengthened(with_class_token(found, config), config)
+    if config.model is not None and (wanted := with_class_token(config.model, config)) != found:
+        wrong = ", ".join(f"{k} is {a}, there {b}" for k, a, b in differences(wanted, found))
         raise UsageError(
             f"the configured architecture is not that of {config.init}: {wrong}", "leave model out to take over that of --from"
         )
@@ -50,15 +63,38 @@ def architecture(config: FinetuneConfig) -> Any:
     return found
 
 
+def with_class_token(model: Any, config: FinetuneConfig) -> Any:
+    """The encoder's settings with the class token that `head.pool` asks for. UsageError where there can be none."""
+    if config.head.pool == "mean" or getattr(model, "class_token", False):
+        return model
+    check_tokens(model, "head.pool=cls")
+    if config.head.mode != "finetune":
+        raise UsageError(f"a {config.head.mode} probe cannot read a class token that nothing has trained", "set head.pool to mean")
+    return model.model_copy(update={"class_token": True})
+
+
+def lengthened(model: Any, config: FinetuneConfig) -> Any:
+    """The settings for clips of `data.clip.frames` frames, where `longer` allows more of them than the model to start from has."""
+    frames = config.data.clip.frames
+    if config.longer is None or model.frames is None or frames <= model.frames:
+        return model
+    known = (model.pos_frames or model.frames) if config.longer == "stretch" else model.pos_frames
+    return build_config(VitConfig, {**model.model_dump(), "frames": frames, "pos_frames": known})
+
+
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     if config.discrepancy and not config.init:
         raise UsageError("discrepancy looks at the predictions of a pretrained model", "add --from RUN, or set model.family=discrepancy")
     model = architecture(config)
     if model.frames not in (None, config.data.clip.frames):
+        longer = ", or --set longer=stretch" if config.init and config.data.clip.frames > model.frames else ""
         raise UsageError(
-            f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}", f"--set data.clip.frames={model.frames}"
+            f"data.clip.frames is {config.data.clip.frames}, the encoder takes {model.frames}",
+            f"--set data.clip.frames={model.frames}{longer}",
         )
+    turbo.check(config, model)
+    mca.check(config, model)
     if hasattr(model, "check_clip"):
         model.check_clip(config.data.clip.frames)
     if config.init:
@@ -66,7 +102,9 @@ def check(config: FinetuneConfig) -> None:
     if config.head.mode != "finetune" and not config.init:
         raise UsageError(f"a {config.head.mode} probe needs a pretrained encoder", "add --from RUN")
     check_views(config.views, config.data.clip, "motion" if config.augment.crop == "motion" else "center")
-    check_flow_folder(config.data, read_sets(config)[0])
+    rows = read_sets(config)[0]
+    check_flow_folder(config.data, rows)
+    check_boxes(config.data, rows)
 
 
 def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
@@ -101,13 +139,14 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     """What `run` would do."""
     check(config)
     model, (_, _, labels) = architecture(config), read_sets(config)
-    built = setup.plan(lambda: Classification(config, model, len(labels)), config, setup.training_rows(config.data))
+    built = setup.plan(lambda: turbo.build_method(config, model, len(labels)), config, setup.training_rows(config.data))
     return {
         **built,
         "classes": len(labels),
         "mode": config.head.mode,
         "start": config.init or "scratch",
         "views": config.views.shown(),
+        **turbo.planned(config, model),
     }
 
 
@@ -122,7 +161,7 @@ def build(config: FinetuneConfig, model: Any, n_classes: int) -> Classification:
             weights, there = discrepancy_weights(loaded), model
         check_fits(lambda: build_for(there, weights), weights, str(folder))
     setup.seed_weights(config)
-    method = Classification(config, model, n_classes)
+    method = turbo.build_method(config, model, n_classes)
     if config.init:
         encoder = method.classifier.encoder
         load_strict(encoder, usable_weights(encoder, weights), str(folder))
@@ -137,6 +176,8 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
         return validate(trainer, run, config, model.image_size, val, labels, stop)
 
+    if run.main:
+        warn_of_missing(config.data, rows, run.reporter, "their tokens are averaged")
     start = f"{config.head.mode} from {config.init or 'scratch'}, {len(labels)} classes"
     feed = labelled_feed(rows, config, model.image_size, labels)
     trainer = setup.train(run, config, build(config, model, len(labels)), feed, start, rows, evaluate if val else None)
@@ -156,15 +197,15 @@ def protocol(config: FinetuneConfig) -> str:
 
 def labelled_feed(rows: Rows, config: FinetuneConfig, image_size: int, labels: list[str]) -> setup.Feed:
     """Augmented clips with soft targets."""
-    from tasks.core.clips.augment import Mixer, TrainTransform
+    from tasks.core.clips.augment import Mixer
 
-    transform = TrainTransform(config.augment, image_size)
+    transform = setup.augmented(config, image_size)
     mixer = Mixer(config.augment, len(labels), config.head.smoothing, config.data.repeats)
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        video = transform(moved(batch, device))
-        video, target = mixer(video, batch["label"].to(device, non_blocking=True), batch["seed"])
-        return {"video": video, "target": target}
+        streams = transform(batch, device)
+        video, target = mixer(streams["video"], batch["label"].to(device, non_blocking=True), batch["seed"])
+        return {**streams, "video": video, "target": target}
 
     return setup.clip_feed(rows, config, prepare, labels)
 
@@ -218,12 +259,16 @@ def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification
         "architecture": model.model_dump(),
         "head": config.head.model_dump(),
         "labels": labels,
-        "preprocessing": preprocessing(config.model_copy(update={"model": model}), rows),
+        "preprocessing": {**preprocessing(config.model_copy(update={"model": model}), rows), **boxes_input(config.data.boxes)},
         "metrics": {**metrics, "views": config.views.shown()} if metrics else {},
     }
     facts = {"task": f"action recognition, {len(labels)} classes", "trained": config.head.mode}
+    if config.turbo is not None:
+        saved["turbo"] = config.turbo.model_dump()
+        facts["token dropout"] = f"{config.turbo.mask:g} of the tokens, {config.turbo.reconstruct_used():g} reconstructed"
+    if config.head.mca is not None:
+        facts["head"] = "looks at boxes around what moves, which are computed from the frames of each clip (preprocessing.boxes)"
     use = "vid eval classify --model {run} --data VAL --json"
     tags = ["video", "video-classification"]
     card = setup.Card("Video classifier", facts, use, tags, "video-classification", saved["metrics"])
-    weights = {name.removeprefix("classifier."): tensor for name, tensor in method.state_dict().items()}
-    setup.publish(run, config, weights, saved, card, rows)
+    setup.publish(run, config, method.classifier.state_dict(), saved, card, rows)

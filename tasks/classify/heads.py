@@ -47,7 +47,11 @@ class PooledHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, N, dim)` to logits `(B, n_classes)`."""
-        x = self._normed(tokens.mean(1))
+        return self.of_pooled(tokens.mean(1))
+
+    def of_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        """`(B, dim)` to logits `(B, n_classes)`."""
+        x = self._normed(pooled)
         if self.hidden is not None:
             x = F.relu(self.hidden(x))
         return self.linear(self.dropout(x))

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tasks.classify.config import FinetuneConfig
+from tasks.classify.mca import box_facts
 from tasks.classify.model import Classifier
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.optim import make_groups
@@ -18,7 +19,8 @@ class Classification(Method):
     """Cross-entropy with soft targets (label smoothing, MixUp, CutMix).
 
     Batch norms that are trained take their statistics over the clips of all processes. A batch has `video` `(B, T, 3, S, S)` float32 and
-    `target` `(B, n_classes)` float32, whose rows sum to one.
+    `target` `(B, n_classes)` float32, whose rows sum to one; for a head that looks at them `boxes` `(B, T, 4)` float32 px, and perhaps
+    `still` `(B,)` bool, clips in which nothing moves.
     """
 
     shardable = True
@@ -30,9 +32,18 @@ class Classification(Method):
         share_norms(self.classifier)
 
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
-        logits = full_precision(self.classifier(batch["video"]))
-        loss = -(batch["target"] * logits.log_softmax(-1)).sum(-1).mean()
-        hit = (logits.argmax(-1) == batch["target"].argmax(-1)).float().mean()
+        logits = self.classifier(batch["video"], boxes=batch.get("boxes"))
+        return {**self.score(logits, batch["target"]), **self.box_facts(batch)}
+
+    def box_facts(self, batch: dict) -> dict[str, torch.Tensor]:
+        """What is logged of the boxes of a batch, where it has some."""
+        return box_facts(batch["boxes"], batch.get("still"), self.classifier.encoder.config) if "boxes" in batch else {}
+
+    def score(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`loss` and `train_top1` in percent, of two `(B, n_classes)`."""
+        logits = full_precision(logits)
+        loss = -(target * logits.log_softmax(-1)).sum(-1).mean()
+        hit = (logits.argmax(-1) == target.argmax(-1)).float().mean()
         return {"loss": loss, "train_top1": hit.detach() * 100}
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
@@ -50,7 +61,7 @@ class Classification(Method):
 
     def _parts(self) -> list[tuple[list[tuple[str, nn.Parameter]], float]]:
         """(parameters by name, factor on their learning rate)"""
-        named = list(self.classifier.named_parameters())
+        named = [(name.removeprefix("classifier."), parameter) for name, parameter in self.named_parameters()]
         if self.encoder_lr == 1:
             return [(named, 1.0)]
         inner = [(name, parameter) for name, parameter in named if name.startswith("encoder.")]

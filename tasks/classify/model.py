@@ -1,5 +1,6 @@
 """Classifiers on a video encoder."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from torch import nn
 
 from tasks.classify.config import HeadConfig
 from tasks.classify.heads import HEADS
+from tasks.classify.mca import MotionHead, inner_tokens
+from tasks.core.errors import UsageError
 from tasks.core.nn.encoders import build_encoder, tokens_of
 
 
@@ -23,9 +26,9 @@ class Classifier(nn.Module):
 
     def __init__(self, model: Any, n_classes: int, head: HeadConfig):
         super().__init__()
-        self.frozen = head.mode != "finetune"
+        self.frozen, self.pool = head.mode != "finetune", head.pool
         self.encoder = build_encoder(model, 0.0 if self.frozen else head.drop_path, final_norm=self.frozen)
-        self.head = HEADS[head.mode](self.encoder.dim, n_classes, head)
+        self.head = (HEADS[head.mode] if head.mca is None else MotionHead)(self.encoder.dim, n_classes, head)
         if self.frozen:
             self.encoder.requires_grad_(False)
 
@@ -35,11 +38,36 @@ class Classifier(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, 3, S, S)` to logits `(B, n_classes)`."""
-        if self.frozen:
-            with torch.no_grad():
-                tokens = tokens_of(self.encoder.outputs(video))
-        else:
-            tokens = tokens_of(self.encoder.outputs(video))
-        return self.head(tokens)
+    def forward(self, video: torch.Tensor, index: torch.Tensor | None = None, boxes: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits `(B, n_classes)`.
+
+        Args:
+            video: normalised `(B, T, 3, S, S)`.
+            index: `(B, n)`: by these tokens alone, of an encoder that has some.
+            boxes: `(B, T, 4)` px of what moves, zeros for a frame without a box; only for a head that looks at them, which must have them.
+
+        Raises:
+            UsageError: boxes are missing.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            outputs = self.encoder.outputs(video) if index is None else self.encoder.outputs(video, index)
+        return self.classify(outputs, index, boxes)
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the head looks at boxes."""
+        return isinstance(self.head, MotionHead)
+
+    def classify(
+        self, outputs: Mapping[str, torch.Tensor], index: torch.Tensor | None = None, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the encoder makes of clips (`core.nn.encoders`) to logits; arguments as `forward`."""
+        if self.needs_boxes:
+            if boxes is None:
+                raise UsageError(
+                    "this classifier looks at boxes around what moves, and got none",
+                    "give boxes (B, T, 4), px: core.clips.prepare finds them",
+                )
+            inner = inner_tokens(boxes, self.encoder.config)
+            return self.head(tokens_of(outputs), inner if index is None else inner.gather(1, index))
+        return self.head(outputs["pooled"][:, None] if self.pool == "cls" else tokens_of(outputs))

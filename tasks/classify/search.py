@@ -127,11 +127,12 @@ def features(
     config: EvalConfig, encoder: VideoEncoder, rows: Rows, labels: list[str], device: torch.device, stop: Callable, reporter: Reporter
 ) -> Outputs:
     """Pooled features of every video, averaged over views, `(n, dim)`."""
-    data, augment = model_data(config.data, encoder.preprocessing, config.views.crops, len(config.models()) > 1)
+    without_boxes = {**encoder.preprocessing, "boxes": None}  # a head may look at them, encoders do not
+    data, augment = model_data(config.data, without_boxes, config.views.crops, len(config.models()) > 1)
     check_views(config.views, data.clip, augment.crop)
     transform = view_transform(encoder.preprocessing, config.views.crops)
 
-    def forward(clip: torch.Tensor) -> torch.Tensor:
+    def forward(clip: torch.Tensor, _: list[int]) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return encoder(clip)["pooled"]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from tasks.classify.config import ViewConfig
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
-from tasks.core.clips.prepare import check_crops, clip_of, flow_for_model, short_side_of, squares_of
+from tasks.core.clips.prepare import boxes_for_model, check_crops, clip_of, flow_for_model, short_side_of, squares_of
 from tasks.core.data.batch import size_of
 from tasks.core.errors import InputError, UsageError
 from tasks.core.profile import moved
@@ -62,7 +62,7 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1, 
         data: as configured.
         preprocessing: of the model's config.json.
         crops: squares of a clip.
-        several: it is one of several models; the flow of `data` is for those that were trained on flow.
+        several: it is one of several models; the flow and the boxes of `data` are for those that take them.
     """
     clip = data.clip
     if clip.stride_frames is None and clip.stride_s is None:
@@ -72,7 +72,9 @@ def model_data(data: DataConfig, preprocessing: dict[str, Any], crops: int = 1, 
     short = data.short_side or short_side_of(preprocessing, crops)
     given = None if several and not preprocessing.get("flow_input") else data.flow
     flow = flow_for_model(given, preprocessing)
-    return data.model_copy(update={"clip": clip, "short_side": short, "flow": flow}), squares_of(preprocessing)
+    boxes = boxes_for_model(None if several and not preprocessing.get("boxes") else data.boxes, preprocessing)
+    found = {"clip": clip, "short_side": short, "flow": flow, "boxes": boxes}
+    return data.model_copy(update=found), squares_of(preprocessing)
 
 
 def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
@@ -83,7 +85,7 @@ def check_views(views: ViewConfig, clip: ClipConfig, crop: str) -> None:
         clip: the frames of a clip.
         crop: how squares are cut, `AugmentConfig.crop`.
     """
-    if views.windows == "half-overlap" and clip.sampling == "segments":
+    if views.windows == "half-overlap" and clip.sampling != "dense":
         raise UsageError("half-overlapping windows need dense clips, these are frames spread over a whole video", "use windows: spread")
     check_crops(crop, views.crops)
 
@@ -111,9 +113,9 @@ def rounds_of(rows: list, batch_size: int, views: ViewConfig) -> int:
 
 @torch.no_grad()
 def collect(
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Callable[[Any, list[int]], torch.Tensor],
     batches: Iterator[dict[str, Any]],
-    transform: Callable[[dict[str, Any]], torch.Tensor],
+    transform: Callable[[dict[str, Any]], Any],
     crops: int,
     device: torch.device,
     stop: Callable[[], None],
@@ -125,9 +127,10 @@ def collect(
     """Runs `forward` on every view and averages per video.
 
     Args:
-        forward: normalised `(b, T, 3, S, S)` to `(b, d)` float32 (probabilities or features).
+        forward: what `transform` gives of b views and a seed for each, which depends on video, clip and crop alone, to `(b, d)` float32
+            (probabilities or features).
         batches: of the loader; videos may differ in their number of clips.
-        transform: batch to `(N*crops, T, 3, S, S)`.
+        transform: batch to N * crops views.
         crops: views of a clip.
         device: where views are cut and go through the network.
         stop: called after every batch; raises to end.
@@ -143,7 +146,8 @@ def collect(
         for batch in batches:
             skipped += batch["skipped"]
             if size_of(batch):
-                out = torch.cat([forward(transform(moved(part, device))) for part in parts_of(batch, max(1, max_clips // crops))]).float()
+                parts = parts_of(batch, max(1, max_clips // crops))
+                out = torch.cat([forward(transform(moved(part, device)), view_seeds(part, crops)) for part in parts]).float()
                 out = out.view(len(batch["uid"]), crops, -1).mean(1).cpu().numpy()
                 for uid in dict.fromkeys(batch["uid"].tolist()):
                     mine = (batch["uid"] == uid).numpy()
@@ -168,9 +172,15 @@ def collect(
 
 def parts_of(batch: dict[str, Any], clips: int) -> Iterator[dict[str, Any]]:
     """What is needed to cut views, of at most `clips` clips at a time: many windows of a video would not fit beside each other."""
-    whole = {name: batch[name] for name in ("main", "modality") if name in batch}
+    whole = {name: batch[name] for name in ("main", "modality", "box_control") if name in batch}
     for start in range(0, size_of(batch), clips):
-        yield {**whole, **{name: batch[name][start : start + clips] for name in (batch["main"], "size", "seed") if name in batch}}
+        rows = slice(start, start + clips)
+        yield {**whole, **{name: batch[name][rows] for name in (batch["main"], "size", "seed", "boxes") if name in batch}}
+
+
+def view_seeds(part: dict[str, Any], crops: int) -> list[int]:
+    """A seed for each view of a part of a batch, from its clip's own; crops of a clip are neighbours."""
+    return [seed + crop for seed in part["seed"].tolist() for crop in range(crops)] if "seed" in part else []
 
 
 def classify_views(
@@ -184,20 +194,24 @@ def classify_views(
     batch_size: int,
     stop: Callable,
     reporter: Reporter,
+    choose: Callable[[list[int]], torch.Tensor] | None = None,
 ) -> Outputs:
-    """Class probabilities of every video: softmax per view, then the mean over views."""
+    """Class probabilities of every video: softmax per view, then the mean over views. `choose`: from the seeds of b views to the tokens
+    `(b, n)` that are seen of them; None: all.
+    """
     from tasks.core.clips.augment import EvalTransform
 
     device = next(classifier.parameters()).device
     was_training = classifier.training
     classifier.eval()
 
-    def forward(clip: torch.Tensor) -> torch.Tensor:
+    def forward(streams: dict[str, torch.Tensor], seeds: list[int]) -> torch.Tensor:
+        index = None if choose is None else choose(seeds).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return classifier(clip).float().softmax(-1)
+            return classifier(streams["video"], index, streams.get("boxes")).float().softmax(-1)
 
     batches, rounds = view_batches(rows, data, labels, batch_size, views), rounds_of(rows, batch_size, views)
-    transform = EvalTransform(augment, size, views.crops)
+    transform = EvalTransform(augment, size, views.crops).streams
     outputs = collect(forward, batches, transform, views.crops, device, stop, reporter, len(rows), rounds=rounds)
     classifier.train(was_training)
     return outputs.gathered()

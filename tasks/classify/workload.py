@@ -4,7 +4,7 @@ import torch
 
 from tasks.classify.config import FinetuneConfig
 from tasks.classify.finetune import architecture
-from tasks.classify.method import Classification
+from tasks.classify.turbo import build_method
 from tasks.core.engine.workload import Example
 
 
@@ -12,7 +12,8 @@ def example(config: FinetuneConfig, classes: int) -> Example:
     """A micro-batch of clips with their soft targets."""
     clips, model = config.train.batch_size * config.data.repeats, architecture(config)
     video = torch.empty(clips, config.data.clip.frames, 3, model.image_size, model.image_size)
-    return Example(Classification(config, model, classes), {"video": video, "target": torch.empty(clips, classes)})
+    boxes = {"boxes": torch.zeros(clips, config.data.clip.frames, 4)} if config.head.mca else {}
+    return Example(build_method(config, model, classes), {"video": video, "target": torch.empty(clips, classes), **boxes})
 
 
 EXAMPLES = {"finetune": example}

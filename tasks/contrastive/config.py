@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig
+from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, TwoStreams
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 from tasks.core.nn.config import S3DConfig
@@ -100,7 +100,7 @@ class PretrainConfig(Training):
     method: AnyMethod = InfoNCEConfig()
     model: S3DConfig = S3DConfig(projection=128)
     pairs: PairConfig = PairConfig()
-    data: DataConfig = DataConfig(clip=ClipConfig(frames=32, stride_frames=1))
+    data: TwoStreams = DataConfig(clip=ClipConfig(frames=32, stride_frames=1))
     augment: AugmentConfig = AugmentConfig(
         crop="resized", scale=(0.2, 1.0), flip=0.5, color=0.4, color_prob=0.8, gray=0.2, blur=0.5, color_flow=True
     )

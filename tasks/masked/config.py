@@ -1,17 +1,24 @@
 """Settings of masked pretraining. Imports no torch."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tasks.core.clips.config import BoxedStream, DataConfig
 from tasks.core.config import Config
 from tasks.core.engine.config import Training
-from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig, n_visible
 
 
 class SamplerConfig(Config):
-    """What the settings of every sampler can tell."""
+    """What the settings of every sampler can tell.
+
+    Attributes:
+        needs_boxes: whether the sampler looks at where things move (`data.boxes`).
+    """
+
+    needs_boxes: ClassVar[bool] = False
 
     def n_visible(self, grid: tuple[int, int, int], mask_ratio: float) -> int:
         """How many tokens of a clip the encoder sees.
@@ -41,6 +48,26 @@ class TubeSampler(SamplerConfig):
         frames, rows, columns = grid
         places = rows * columns
         return frames * max(1, places - int(mask_ratio * places + 1e-9))
+
+
+class MOFOSampler(SamplerConfig):
+    """Tubes of which a fixed share is hidden where things move (MOFO, Ahmadian et al., NeurIPS workshop 2023, section 3.2)."""
+
+    needs_boxes: ClassVar[bool] = True
+
+    name: Literal["mofo"] = "mofo"
+    inner_ratio: float = Field(0.75, ge=0, le=1, description="share of the tubes in the motion area that is hidden, rounded down")
+    rule: Literal["strict", "at-least"] = Field(
+        "strict",
+        description="the rest of the budget is hidden, strict: outside the area (where that is too small, all of it and then more inside); "
+        "at-least: among all tubes that are left",
+    )
+    box: Literal["union", "first"] = Field("union", description="the motion area: around the boxes of all frames, or the first box")
+    overlap: float = Field(0.5, gt=0, le=1, description="share of a tube's cell that the box covers for it to be in the motion area")
+
+    def n_visible(self, grid: tuple[int, int, int], mask_ratio: float) -> int:
+        """Rounds per frame, as `TubeSampler`."""
+        return TubeSampler().n_visible(grid, mask_ratio)
 
 
 class AdaMAESampler(SamplerConfig):
@@ -86,16 +113,7 @@ class TATSSampler(SamplerConfig):
     clip_grad: float | None = Field(None, gt=0)
 
 
-AnySampler = Annotated[RandomSampler | TubeSampler | AdaMAESampler | TATSSampler, Field(discriminator="name")]
-
-
-class DecoderConfig(Config):
-    """The light decoder; unset widths follow the encoder (half its width, heads of 64)."""
-
-    dim: int | None = Field(None, ge=8)
-    depth: int = Field(4, ge=1, le=1000)
-    heads: int | None = Field(None, ge=1)
-    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
+AnySampler = Annotated[RandomSampler | TubeSampler | AdaMAESampler | TATSSampler | MOFOSampler, Field(discriminator="name")]
 
 
 class PretrainConfig(Training):
@@ -103,12 +121,31 @@ class PretrainConfig(Training):
 
     draws = True
 
+    data: BoxedStream = DataConfig()
     model: VitConfig = VitConfig()
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
     mask_ratio: float = Field(0.9, gt=0, lt=1)
     sampler: AnySampler = TATSSampler()
     visualize: int = Field(4, ge=0, description="clips shown in the picture at the end of a run")
+
+    @model_validator(mode="after")
+    def _boxes(self):
+        needed, given = self.sampler.needs_boxes, self.data.boxes is not None
+        if needed and not given:
+            raise ValueError(
+                f"the sampler {self.sampler.name} needs boxes around what moves: "
+                "set data.boxes to compute, or to a file that vid motion-boxes wrote"
+            )
+        if given and not needed:
+            raise ValueError(f"the sampler {self.sampler.name} does not look at boxes: set data.boxes to null")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_of_the_clip_alone(self):
+        if self.model.class_token:
+            raise ValueError("pretraining has no class token (head.pool of vid finetune adds one): set model.class_token to false")
+        return self
 
     def n_visible(self) -> int:
         """How many tokens of a clip the encoder sees."""

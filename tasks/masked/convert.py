@@ -21,10 +21,9 @@ from tasks.core.convert_transformers import write_transformers as write_folder
 from tasks.core.engine.description import card
 from tasks.core.errors import NoCounterpart, UsageError
 from tasks.core.nn import videomae
-from tasks.core.nn.config import TargetConfig, VitConfig, n_visible
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig, n_visible
 from tasks.core.nn.masked import take
 from tasks.core.reporter import Reporter
-from tasks.masked.config import DecoderConfig
 from tasks.masked.model import MaskedAutoencoder
 
 SOURCES = {

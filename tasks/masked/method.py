@@ -19,7 +19,8 @@ POLICY = "policy"
 class MaskedPretraining(Method):
     """Reconstructs hidden tokens; the sampler that hid them may learn from the errors.
 
-    A batch has `video`, `(B, T, 3, S, S)` float32 normalised by `augment.mean` and `augment.std`.
+    A batch has `video`, `(B, T, 3, S, S)` float32 normalised by `augment.mean` and `augment.std`; for a sampler that looks at them `boxes`
+    `(B, T, 4)` float32 px, and perhaps `still` `(B,)` bool, clips in which nothing moves.
     """
 
     shardable = True
@@ -34,22 +35,26 @@ class MaskedPretraining(Method):
     def forward(self, batch: dict | None, rng: BatchRandom, progress: Progress, phase: str = MAIN) -> dict[str, torch.Tensor]:
         if phase == POLICY:
             return self.sampler.policy_loss()
-        choice, prediction = self.reconstruct(batch["video"], rng, progress)
+        choice, prediction = self.reconstruct(batch["video"], rng, progress, batch.get("boxes"))
         with span("loss"):
             errors = self.errors(batch["video"], choice.masked, prediction)
             loss = errors.mean()
             learned = self.sampler.learn(choice, errors)
         extra = learned.pop("loss", None)
+        if "still" in batch:
+            learned["nothing_moves"] = batch["still"].float().mean()
         return {"loss": loss if extra is None else loss + extra, "reconstruction": loss.detach(), **learned}
 
-    def reconstruct(self, video: torch.Tensor, rng: BatchRandom, progress: Progress) -> tuple[Choice, torch.Tensor]:
+    def reconstruct(
+        self, video: torch.Tensor, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> tuple[Choice, torch.Tensor]:
         """The sampler's choice and the prediction at masked tokens, `(B, n_masked, pixels*3)`."""
         mae = self.autoencoder
         with span("sample"):
             shared = self.sampler.teaches_tokenizer
             with torch.set_grad_enabled(torch.is_grad_enabled() and shared):
                 tokens = mae.embed(mae.encoder.cubes(video)) if self.sampler.needs_tokens else None
-            choice = self.sampler.choose(tokens, len(video), rng, progress)
+            choice = self.sampler.choose(tokens, len(video), rng, progress, boxes)
         with span("encode"):
             seen = take(tokens, choice.visible) if shared else mae.embed(mae.encoder.cubes(video, choice.visible))
             encoded = mae.encode(seen, choice.visible)

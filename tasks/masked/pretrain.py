@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tasks.core.clips.box_source import check_boxes, warn_of_missing
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
@@ -24,7 +25,7 @@ def check(config: PretrainConfig) -> None:
             f"data.clip.frames is {config.data.clip.frames}, model.frames is {config.model.frames}", "set both to the same number"
         )
     setup.check_no_mixing(config, "masked pretraining")
-    setup.training_rows(config.data)
+    check_boxes(config.data, setup.training_rows(config.data))
     if config.init:
         setup.check_flow_input(config)
         check_start(config.init, config.model, but=("start",))
@@ -49,6 +50,8 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Trains, writes `model/` and the pictures; returns the result."""
     check(config)
     rows = setup.training_rows(config.data)
+    if run.main:
+        warn_of_missing(config.data, rows, run.reporter, "in them all tubes are equally likely to be hidden")
     feed = setup.clip_feed(rows, config, setup.augmented(config, config.model.image_size))
     trainer = setup.train(run, config, build(config), feed, config.sampler.name, rows)
 
@@ -75,6 +78,7 @@ def publish(run: Run, config: PretrainConfig, method: MaskedPretraining, rows: l
         "sampler": config.sampler.model_dump(mode="json"),
         "mask_ratio": config.mask_ratio,
         "target": config.target.model_dump(),
+        **({"boxes": config.data.boxes.model_dump(mode="json", exclude={"file"})} if config.data.boxes else {}),
     }
     facts = {
         "method": f"masked video pretraining, {config.sampler.name} sampler, mask ratio {config.mask_ratio}",

@@ -21,7 +21,7 @@ LONG_AFTER = 1 << 30  # an epoch number past any warm-up: the sampler itself dra
 
 
 @torch.no_grad()
-def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> dict[str, Any]:
+def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0, boxes: torch.Tensor | None = None) -> dict[str, Any]:
     """Everything a picture of one clip needs, on the CPU.
 
     A target normalised per token has no absolute colour, so the reconstruction borrows each masked token's own mean and standard deviation
@@ -30,17 +30,20 @@ def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> di
 
     Args:
         video: `(1, T, 3, S, S)` float32, normalised as for training.
+        seed: of the draw.
+        boxes: `(1, T, 4)` px, for a sampler that looks at them.
 
     Returns:
         `frames`, `reconstruction` (T, 3, S, S) float32 in [0, 1]; `error`, `probability` (T', h, w) float32 per token (`probability`
         is None
-        for samplers without one); `mask` (T', h, w) bool, True where hidden.
+        for samplers without one); `mask` (T', h, w) bool, True where hidden; `boxes` (T, 4) float32 px, or None.
     """
     was_training = method.training
     method.eval()
     c = method.config
     grid, tubelet, patch = c.model.grid(), c.model.tubelet, c.model.patch
-    choice, prediction = method.reconstruct(video, BatchRandom(seed, 0, rows=1, device=video.device), Progress(0, LONG_AFTER, 1, 1))
+    rng = BatchRandom(seed, 0, rows=1, device=video.device)
+    choice, prediction = method.reconstruct(video, rng, Progress(0, LONG_AFTER, 1, 1), boxes)
     errors = method.errors(video, choice.masked, prediction)
     pixels = method.pixels(video)
     cubes = patchify(pixels, tubelet, patch)
@@ -66,12 +69,13 @@ def explain(method: MaskedPretraining, video: torch.Tensor, seed: int = 0) -> di
         "error": error.view(grid).cpu(),
         "probability": None if choice.log_probs is None else choice.log_probs[0].exp().view(grid).cpu(),
         "mask": mask.view(grid),
+        "boxes": None if boxes is None else boxes[0].cpu(),
     }
 
 
 def picture(explained: dict[str, Any], size: int, tubelet: int, every: int = 2) -> bytes:
     """PNG bytes of the five rows of one clip, every `every`-th frame."""
-    from tasks.core.report.strips import heatmap, overlay_mask, tile
+    from tasks.core.report.strips import heatmap, outline, overlay_mask, tile
 
     def frames(x: torch.Tensor) -> Any:
         return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
@@ -87,37 +91,48 @@ def picture(explained: dict[str, Any], size: int, tubelet: int, every: int = 2) 
     ]
     if explained["probability"] is not None:
         rows.append(("probability", heatmap(through_time(explained["probability"]), size)))
-    rows.append(("mask", overlay_mask(shown, through_time(explained["mask"]))))
+    masked = overlay_mask(shown, through_time(explained["mask"]))
+    rows.append(("mask", masked if explained["boxes"] is None else outline(masked, explained["boxes"].numpy())))
     return tile([(caption, images[::every]) for caption, images in rows])
 
 
-def clips(config: PretrainConfig, rows: list, count: int) -> torch.Tensor:
-    """`(at most count, T, 3, S, S)` normalised clips of readable rows, spread over the list."""
+def clips(config: PretrainConfig, rows: list, count: int) -> dict[str, torch.Tensor]:
+    """`video` `(at most count, T, 3, S, S)`, normalised clips of readable rows, spread over the list; `boxes` `(..., T, 4)` for a sampler
+    that looks at them.
+    """
     from tasks.core.clips.augment import EvalTransform
     from tasks.core.clips.loader import make_eval_loader
 
     data: DataConfig = config.data.model_copy(update={"workers": 0, "preload": False})
     spread = rows[:: max(1, len(rows) // count)][: 4 * count]
     transform = EvalTransform(config.augment, config.model.image_size)
-    readable = (transform(batch) for batch in make_eval_loader([*spread, *rows[:50]], data, None, 1, 0, 1, 1) if len(batch["video"]))
+    readable = (
+        transform.streams(batch) for batch in make_eval_loader([*spread, *rows[:50]], data, None, 1, 0, 1, 1) if len(batch["video"])
+    )
     found = list(itertools.islice(readable, count))
     size = config.model.image_size
-    return torch.cat(found) if found else torch.zeros(0, config.model.frames, 3, size, size)
+    if not found:
+        return {"video": torch.zeros(0, config.model.frames, 3, size, size)}
+    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
 def visualize(method: MaskedPretraining, config: PretrainConfig, rows: list, run: Run) -> Path:
     """Writes `pictures/clip-N.png` into the run folder, the thesis' figure for `config.visualize` clips; returns the folder."""
     folder = run.folder / "pictures"
     device = next(method.parameters()).device
-    write_pictures(method, clips(config, rows, config.visualize).to(device), folder, run.reporter)
+    shown = {name: tensor.to(device) for name, tensor in clips(config, rows, config.visualize).items()}
+    write_pictures(method, shown["video"], folder, run.reporter, shown.get("boxes"))
     return folder
 
 
-def write_pictures(method: MaskedPretraining, videos: torch.Tensor, folder: Path, reporter: Reporter) -> None:
-    """One PNG per clip of `(n, T, 3, S, S)`."""
+def write_pictures(
+    method: MaskedPretraining, videos: torch.Tensor, folder: Path, reporter: Reporter, boxes: torch.Tensor | None = None
+) -> None:
+    """One PNG per clip of `(n, T, 3, S, S)`, with its boxes `(n, T, 4)` where there are some."""
     model = method.config.model
     for number, video in enumerate(videos):
         with replacing(folder / f"clip-{number}.png") as temporary:
-            temporary.write_bytes(picture(explain(method, video[None], number), model.image_size, model.tubelet))
+            own = None if boxes is None else boxes[number : number + 1]
+            temporary.write_bytes(picture(explain(method, video[None], number, own), model.image_size, model.tubelet))
     borrowed = "the clip's mean frame" if method.config.target.kind == "motion" else "each token's own brightness and contrast"
     reporter.info(f"wrote {len(videos)} pictures to {folder} (reconstructions borrow {borrowed} from the input)")

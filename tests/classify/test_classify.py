@@ -84,7 +84,7 @@ PINNED = [1.649095757, 1.499831565, 1.365996046, 1.246197195]
 def test_views_are_averaged_per_video_and_their_order_does_not_matter(clips, crops):
     seen = []
 
-    def forward(views: torch.Tensor) -> torch.Tensor:
+    def forward(views: torch.Tensor, _: list[int]) -> torch.Tensor:
         seen.append(len(views))
         return views.mean((1, 2, 3, 4))[:, None] * torch.tensor([[1.0, 2.0]])
 
@@ -118,7 +118,7 @@ def test_views_go_through_the_network_in_parts(max_clips):
     }
     batch |= {"path": [f"v{u}" for u in uid], "skipped": []}
 
-    def forward(views: torch.Tensor) -> torch.Tensor:
+    def forward(views: torch.Tensor, _: list[int]) -> torch.Tensor:
         sizes.append(len(views))
         return views.mean((1, 2, 3, 4))[:, None]
 
@@ -392,7 +392,7 @@ def test_stop_is_asked_as_often_as_the_longest_share_needs():
     asked = []
     numbers = {"uid": torch.tensor([0]), "label": torch.tensor([0])}
     batch = {"main": "video", "video": torch.zeros(1, 2, 3, 4, 4), **numbers, "path": ["v"], "skipped": []}
-    forward = lambda views: torch.zeros(len(views), 2)  # noqa: E731
+    forward = lambda views, _: torch.zeros(len(views), 2)  # noqa: E731
     collect(forward, iter([batch]), lambda b: b["video"], 1, torch.device("cpu"), lambda: asked.append(1), Quiet(), 1, rounds=3)
     assert len(asked) == 3
 

@@ -15,6 +15,7 @@ SAMPLERS = [
     {"name": "tats", "heads": 2, "warmup_epochs": 0, "landmarks": 8},
     {"name": "tats", "heads": 2, "warmup_epochs": 0, "attention": "joint"},
     {"name": "tats", "heads": 2, "warmup_epochs": 0, "reward": "video", "ratio_indices": "resampled", "ppo_epochs": 2, "every": 2},
+    {"name": "mofo"},
 ]
 MODEL = {"size": "tiny", "dim": 32, "depth": 2, "heads": 2, "image_size": 32, "frames": 4, "tubelet": 2, "patch": 8}
 
@@ -27,7 +28,10 @@ def config(sampler: dict | None = None, **changes) -> PretrainConfig:
         "mask_ratio": 0.75,
         "data": {"clip": {"frames": 4}},
     }
-    return PretrainConfig(**{**settings, **changes})
+    settings = {**settings, **changes}
+    if settings["sampler"]["name"] == "mofo":
+        settings["data"] = {"boxes": "compute", **settings["data"]}
+    return PretrainConfig(**settings)
 
 
 def method(sampler: dict | None = None, seed: int = 0, **changes) -> MaskedPretraining:
@@ -44,6 +48,17 @@ def video(n: int = 2, seed: int = 0) -> torch.Tensor:
         for t in range(4):
             clip[i, t, :, y : y + 8, x + 2 * t : x + 2 * t + 8] = 1.0
     return clip + 0.05 * torch.randn(clip.shape, generator=generator)
+
+
+def boxes_of(clips: torch.Tensor) -> torch.Tensor:
+    """`(n, 4, 4)` px: around the square of `video`."""
+    places = torch.arange(32.0)
+    bright = clips.mean(2) > 0
+    corners = []
+    for seen in (bright.any(2), bright.any(3)):  # columns, rows
+        corners.append((torch.where(seen, places, 32.0).amin(2), torch.where(seen, places + 1, 0.0).amax(2)))
+    (x1, x2), (y1, y2) = corners
+    return torch.stack((x1, y1, x2, y2), -1)
 
 
 def progress(step: int = 0, epoch: int = 0) -> Progress:
@@ -65,7 +80,9 @@ def train(
     logs = []
     for step in range(steps):
         now = progress(step)
-        losses = trained({"video": video(batch, 0 if same else step)}, rng(step, batch), now)
+        clips = video(batch, 0 if same else step)
+        boxes = {"boxes": boxes_of(clips)} if trained.config.sampler.needs_boxes else {}
+        losses = trained({"video": clips, **boxes}, rng(step, batch), now)
         losses["loss"].backward()
         optimizers["main"].step()
         trained.zero_grad()

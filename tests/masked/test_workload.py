@@ -21,6 +21,7 @@ SHAPE = {"model": MODEL, "decoder": {"dim": 48, "depth": 2, "heads": 2}, "data":
 SAMPLERS = [
     {"name": "random"},
     {"name": "tube"},
+    {"name": "mofo"},
     {"name": "adamae", "heads": 4},
     {"name": "tats", "heads": 4, "warmup_epochs": 0},
     {"name": "tats", "heads": 4, "warmup_epochs": 0, "landmarks": 16},

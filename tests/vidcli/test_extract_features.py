@@ -21,10 +21,9 @@ from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.features import FeatureFolder, Grid
 from tasks.core.data.manifest import Row, read_sources
 from tasks.core.data.streams import open_streams
-from tasks.core.nn.config import VitConfig
+from tasks.core.nn.config import DecoderConfig, VitConfig
 from tasks.core.towers import load_encoder
 from tasks.core.video.open import open_video
-from tasks.masked.config import DecoderConfig
 from tasks.masked.model import MaskedAutoencoder
 
 VIT = VitConfig(**MODEL)

@@ -12,9 +12,8 @@ from tiny_classifier import far_from_start, tiny_classifier
 from tasks.classify.config import HeadConfig
 from tasks.core.checkpoint import load_config, load_weights, save_model
 from tasks.core.convert_transformers import video_preprocessing
-from tasks.core.nn.config import TargetConfig, VitConfig
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig
 from tasks.core.towers.visual import described
-from tasks.masked.config import DecoderConfig
 from tasks.masked.model import MaskedAutoencoder
 
 pytest.importorskip("transformers")

@@ -16,7 +16,8 @@ def header(name: str) -> str:
     return " ".join(line.lstrip("# ") for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
 
 
-SYSTEMS = [name for name in NAMES if name.startswith(("predictive/", "contrastive/", "classify/coclr", "classify/dpc", "classify/memdpc"))]
+PAPERS = ("predictive/", "contrastive/", "classify/coclr", "classify/dpc", "classify/memdpc", "classify/turbo")
+SYSTEMS = [name for name in NAMES if name.startswith(PAPERS)]
 
 
 def settings(name: str):
@@ -64,6 +65,12 @@ def test_a_header_says_command_hardware_cost_and_what_to_expect(name):
         ("classify/memdpc-retrieval", "center", "none"),
         ("classify/coclr-retrieval", "center", "own"),
         ("classify/two-stream", "views.crops", 10),
+        *(
+            (f"classify/turbo-vitb-{data}-f{frames}", key, value)
+            for data in ("breakfast", "coin")
+            for frames, mask in ((16, 0.5), (32, 0.75), (64, 0.875))
+            for key, value in (("turbo.mask", mask), ("turbo.reconstruct", 1 - mask), ("data.clip.sampling", "span"), ("views.clips", 10))
+        ),
         *((f"classify/{name}", "optim.warmup_epochs", 0) for name in ("dpc-ucf101", "memdpc-linear", "coclr-hmdb51", "memdpc-oops")),
     ],
 )

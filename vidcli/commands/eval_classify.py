@@ -11,6 +11,7 @@ from vidcli.console import console
 EXAMPLES = options.examples(
     "vid eval classify --model runs/finetune-classify-tiny --data val.csv",
     "vid eval classify --model runs/finetune-classify-tiny --data val.csv --clips 2 --crops 3 --json",
+    "vid eval classify --model runs/turbo --data val.csv --keep 0.25 --set keep_seed=1",
     "vid eval classify --model runs/pretrain-masked-tats-tiny --protocol knn --gallery train.csv --data val.csv",
     "vid eval classify --model runs/rgb --model runs/flow --data val.csv --windows half-overlap --crops 10",
     "vid eval classify --model runs/mine --protocol retrieval --center own --gallery train.csv --data val.csv",
@@ -29,6 +30,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "crops": ("--crops", "views.crops"),
     "center": ("--center", "center"),
     "k": ("--k", "k"),
+    "keep": ("--keep", "keep"),
     "batch_size": ("--batch-size", "batch_size"),
     "workers": ("--workers", "data.workers"),
     "decoder": ("--decoder", "data.decoder"),
@@ -64,6 +66,10 @@ def command(
         typer.Option(metavar="NAME", help="Mean taken from knn and retrieval features: gallery, own (per set), none [default: gallery]."),
     ] = None,
     k: Annotated[int | None, typer.Option("--k", metavar="N", help="Neighbours of knn.")] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of a transformer's tokens that is seen of every view, drawn at random [default: 1]."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Videos per batch.")] = None,
     workers: options.Workers = None,
     decoder: options.Decoder = None,

@@ -11,25 +11,23 @@ of `crop: motion`, once a batch, and OpenCV's flow.
 
 import math
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from tasks.core.clips import augment_ops as ops
+from tasks.core.clips.boxes import as_controlled, cut, mirrored, warped
 from tasks.core.clips.config import AugmentConfig
+from tasks.core.clips.cutting import Normalize, at_a_time, cut_side, fill, resized
+from tasks.core.clips.eval_transform import EvalTransform
 from tasks.core.clips.mixing import Mixer
 from tasks.core.clips.motion_crop import boxes_around, motion_squares
 from tasks.core.clips.streams import check_streams, flow_at_frame_size, is_flow, mirrored_u, reversed_flow
-from tasks.core.flow.flow import FLOW_SCALE, flow_pictures
 
 __all__ = ["EvalTransform", "Mixer", "TrainTransform"]
 
-_CHUNK_ELEMENTS = {"cpu": 1 << 20}  # what a processor's caches hold
-_CHUNK_ELEMENTS_ELSEWHERE = 1 << 26  # few launches
 _STREAM, _FRAME_STREAM = 0, 2  # of random numbers: of a clip, of its frames one by one
 _RA_OPS = 2
 
@@ -48,49 +46,13 @@ _SLOT, _N_DRAWS = _slots(
 )
 
 
-def _resize(clip: Tensor, size: list[int], resample: str = "bilinear") -> Tensor:
-    """Antialiased resize of (T, C, H, W) uint8."""
-    return F.resize(clip, size, F.InterpolationMode(resample), antialias=True)
-
-
-def _cut_side(size: int, augment: AugmentConfig) -> int:
-    """Side of the squares that are cut out, px."""
-    return size if augment.flow is None else size * FLOW_SCALE
-
-
-def _at_a_time(out: Tensor) -> int:
-    """Rows of `out` worked on together."""
-    return max(1, _CHUNK_ELEMENTS.get(out.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(1, out[:1].numel()))
-
-
-def _fill(out: Tensor, squares: Iterator[Tensor], augment: AugmentConfig) -> None:
-    """Levels from 0 to 255 of colours or flow, `(N, T, 3, S, S)`, from N uint8 squares as large as `_cut_side` says."""
-    if augment.flow is None:
-        for place, square in zip(out, squares, strict=True):
-            place.copy_(square)
-    elif len(out):
-        for part in out.split(_at_a_time(out)):
-            part.copy_(flow_pictures(torch.stack(list(islice(squares, len(part)))), augment.flow)).mul_(255)
-
-
-class _Normalize:
-    """uint8 levels -> (level / 255 - mean) / std, per colour."""
-
-    def __init__(self, augment: AugmentConfig):
-        self.mean = np.array(augment.mean).reshape(1, 1, 3, 1, 1)
-        self.std = np.array(augment.std).reshape(1, 1, 3, 1, 1)
-
-    def __call__(self, unit: Tensor) -> Tensor:
-        """(N, T, C, H, W) float32 in [0, 1], changed in place; flow of two channels takes the first two means and standard deviations."""
-        mean, std = (ops.to_device(values[:, :, : unit.shape[2]], unit.device) for values in (self.mean, self.std))
-        return unit.sub_(mean).div_(std)
-
-
 class TrainTransform:
     """Random crop, flip, time reversal, RandAugment, flow, colour jitter, grey scale, blur, normalisation, random erasing; in this order.
 
     Every frame of a clip gets the same draw, but for jitter, grey and blur where `color_per` is `frame`. The flow of a clip (`data.flow`)
-    gets the crop, flip, reversal and erased box of its frames; jitter, grey and blur only with `color_flow`.
+    gets the crop, flip, reversal and erased box of its frames; jitter, grey and blur only with `color_flow`. Its boxes
+    (`data.boxes`) follow whatever moves what the frames show: crop, flip, reversal, and the operations of RandAugment that shift, shear or
+    turn.
 
     RandAugment (Cubuk et al. 2019) works on the resized crop; magnitude 10 is the strongest setting of torchvision's 31 bins, so magnitude
     m is bin 3m. Random erasing (Zhong et al. 2017) cuts the same box out of all frames and fills it with standard normal noise that stands
@@ -104,7 +66,7 @@ class TrainTransform:
     def __init__(self, augment: AugmentConfig, size: int):
         self.augment = augment
         self.size = size
-        self._normalize = _Normalize(augment)
+        self._normalize = Normalize(augment)
         self._fill = [round(255 * value) for value in augment.mean]
         self._noise: Tensor | None = None
 
@@ -113,14 +75,16 @@ class TrainTransform:
         return self.streams(batch)["video"]
 
     def streams(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """One view of every clip and, where the batch has it, of its flow.
+        """One view of every clip and, where the batch has them, of its flow and boxes.
 
         Args:
             batch: `video` uint8 (N, T, C, H, W) padded right and bottom; `size` int64 (N, 2) valid height and width; `seed` int64 (N,);
-                `modality`, `flow` with any C, when the pictures are flow; perhaps `flow` uint8 (N, T, C, h, w) and `flow_size` (N, 2).
+                `modality`, `flow` with any C, when the pictures are flow; perhaps `flow` uint8 (N, T, C, h, w) and `flow_size` (N, 2);
+                perhaps `boxes` (N, T, 4), px of the frames (`core.clips.boxes`), and `box_control`.
 
         Returns:
-            `video` float32 (N, T, C, S, S), normalised, on the device of the batch's, and `flow` likewise where it came in.
+            `video` float32 (N, T, C, S, S), normalised, on the device of the batch's, `flow` likewise where it came in, and `boxes` float32
+            (N, T, 4), px of the view.
 
         Raises:
             UsageError: settings that flow, or its number of channels, does not go with.
@@ -135,6 +99,10 @@ class TrainTransform:
         out = {"video": self._stream(video, boxes, draws, colors, is_flow(batch))}
         if "flow" in batch:
             out["flow"] = self._stream(flow_at_frame_size(batch), boxes, draws, colors, True)
+        if "boxes" in batch:
+            samples = zip(ops.host(batch["boxes"]), boxes.tolist(), draws, strict=True)
+            views = [self._clip_boxes(*sample) for sample in samples]
+            out["boxes"] = as_controlled(views, batch, self.size).to(video.device)
         return out
 
     def frames(self, frames: Tensor) -> Tensor:
@@ -146,12 +114,12 @@ class TrainTransform:
         """One view of every clip of one stream. `colors`: draws of jitter, grey and blur, for each clip or for each frame."""
         n, frames, channels = video.shape[:3]
         out = torch.empty((n, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        step, per_clip = _at_a_time(out), len(colors) // max(1, n)
+        step, per_clip = at_a_time(out), len(colors) // max(1, n)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             part = out[rows]
             samples = zip(video[rows], boxes[rows].tolist(), draws[rows], strict=True)
-            _fill(part, (self._clip(*sample, flow) for sample in samples), self.augment)
+            fill(part, (self._clip(*sample, flow) for sample in samples), self.augment)
             part.div_(255)
             if not flow or self.augment.color_flow:
                 self._recolor(part, colors[rows.start * per_clip : rows.stop * per_clip])
@@ -183,8 +151,8 @@ class TrainTransform:
 
     def _clip(self, clip: Tensor, box: list[int], draw: np.ndarray, flow: bool) -> Tensor:
         top, left, height, width = box
-        side = _cut_side(self.size, self.augment)
-        clip = _resize(clip[..., top : top + height, left : left + width], [side, side])
+        side = cut_side(self.size, self.augment)
+        clip = resized(clip[..., top : top + height, left : left + width], [side, side])
         if draw[_SLOT["flip"]] < self.augment.flip:
             clip = clip.flip(-1)
             if flow and self.augment.flip_u:
@@ -195,14 +163,30 @@ class TrainTransform:
             clip = self._randaugment(clip, draw[_SLOT["randaugment"]])
         return clip
 
+    def _clip_boxes(self, boxes: np.ndarray, crop: list[int], draw: np.ndarray) -> np.ndarray:
+        """What `_clip` does, to the boxes (T, 4) of its frames."""
+        found = cut(boxes, crop, self.size)
+        if draw[_SLOT["flip"]] < self.augment.flip:
+            found = mirrored(found, self.size)
+        if draw[_SLOT["reverse"]] < self.augment.time_reverse:
+            found = found[::-1]
+        if self.augment.randaugment is not None:
+            maps = (ops.warp_of(name, strength, self.size) for name, strength in self._operations(draw[_SLOT["randaugment"]]))
+            found = warped(found, [matrix for matrix in maps if matrix is not None], self.size)
+        return found
+
     def _randaugment(self, clip: Tensor, draw: np.ndarray) -> Tensor:
+        for name, strength in self._operations(draw):
+            clip = ops.RANDAUGMENT[name](clip, strength, self._fill)
+        return clip
+
+    def _operations(self, draw: np.ndarray) -> Iterator[tuple[str, float]]:
+        """(name, strength in [-1, 1]) of what RandAugment does to a clip."""
         magnitude, probability = self.augment.randaugment
         names = tuple(ops.RANDAUGMENT)
         for apply, which, sign in draw.reshape(_RA_OPS, 3).tolist():
             if apply < probability:
-                strength = magnitude / 10 * (1 if sign < 0.5 else -1)
-                clip = ops.RANDAUGMENT[names[int(which * len(names))]](clip, strength, self._fill)
-        return clip
+                yield names[int(which * len(names))], magnitude / 10 * (1 if sign < 0.5 else -1)
 
     def _color(self, unit: Tensor, draws: np.ndarray) -> Tensor:
         """Brightness, contrast, saturation, hue with factors in 1 +- strength (hue: +- a quarter of it, in turns); grey is saturation 0."""
@@ -246,91 +230,3 @@ class TrainTransform:
             generator = torch.Generator().manual_seed(0)
             self._noise = torch.randn((3, 2 * self.size, 2 * self.size), generator=generator).to(device)
         return self._noise
-
-
-TEN_CROPS_SIDE = 8 / 7
-"""Short side over the side of the squares of ten crops: 256 px for squares of 224 (Krizhevsky et al. 2012, section 4.1)."""
-
-
-class EvalTransform:
-    """Short side to S (with flow to 2 S), then the centre square, three squares spread along the long side, or ten crops; normalised. No
-    randomness.
-
-    Ten crops: short side to 8/7 of that, the squares in the four corners and the centre, then the same mirrored. With `crop: motion` the
-    one view is the square around what moves, and three views are that square at 0.85, 1 and 1.15 of its size.
-
-    Args:
-        augment: only `mean`, `std`, `flow`, and `crop` and its margin where that is `motion`.
-        size: S, px.
-        crops: 1 (centre), 3 (left / top, centre, right / bottom) or 10.
-        resample: how frames are scaled, bilinear or bicubic.
-    """
-
-    def __init__(self, augment: AugmentConfig, size: int, crops: int = 1, resample: str = "bilinear"):
-        possible = (1, 3) if augment.crop == "motion" else (1, 3, 10)
-        if crops not in possible:
-            raise ValueError(f"crops must be {' or '.join(map(str, possible))}, not {crops}")
-        self.size = size
-        self.crops = crops
-        self.resample = resample
-        self.augment = augment
-        self._normalize = _Normalize(augment)
-
-    def __call__(self, batch: dict[str, Any]) -> Tensor:
-        """The views of every clip: the `video` of `streams`."""
-        return self.streams(batch)["video"]
-
-    def streams(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The views of every clip and, where the batch has it, of its flow.
-
-        Args:
-            batch: as of `TrainTransform.streams`, without `seed`.
-
-        Returns:
-            `video` float32 (N * crops, T, C, S, S) on the device of the batch's, and `flow` likewise where it came in; the crops of one
-            clip are neighbours.
-
-        Raises:
-            UsageError: as `TrainTransform.streams`.
-        """
-        check_streams(batch, self.augment)
-        videos = {"video": batch["video"]} | ({"flow": flow_at_frame_size(batch)} if "flow" in batch else {})
-        return {name: self._views(video, batch["video"], ops.host(batch["size"])) for name, video in videos.items()}
-
-    def _views(self, video: Tensor, seen: Tensor, size: np.ndarray) -> Tensor:
-        """Views of one stream; where they lie is decided on the frames `seen`."""
-        n, frames, channels = video.shape[:3]
-        out = torch.empty((n * self.crops, frames, channels, self.size, self.size), dtype=torch.float32, device=video.device)
-        squares = self._motion_squares(video, seen, size) if self.augment.crop == "motion" else self._squares(video, size)
-        _fill(out, squares, self.augment)
-        for part in out.split(self.crops):
-            self._normalize(part.div_(255))
-        return out
-
-    def _motion_squares(self, video: Tensor, seen: Tensor, size: np.ndarray) -> Iterator[Tensor]:
-        sizes, side = torch.from_numpy(size), _cut_side(self.size, self.augment)
-        squares = motion_squares(seen, sizes)
-        zooms = (1.0,) if self.crops == 1 else (0.85, 1.0, 1.15)
-        boxes = torch.stack([boxes_around(squares, sizes, self.augment.motion_margin * zoom) for zoom in zooms], dim=1)
-        for clip, views in zip(video, boxes.tolist(), strict=True):
-            for top, left, height, width in views:
-                yield _resize(clip[..., top : top + height, left : left + width], [side, side], self.resample)
-
-    def _squares(self, video: Tensor, size: np.ndarray) -> Iterator[Tensor]:
-        side = _cut_side(self.size, self.augment)
-        short = round(side * TEN_CROPS_SIDE) if self.crops == 10 else side
-        for clip, (height, width) in zip(video, size.tolist(), strict=True):
-            long = max(short, round(short * max(height, width) / min(height, width)))
-            clip = _resize(clip[..., :height, :width], [short, long] if height <= width else [long, short], self.resample)
-            if self.crops == 10:
-                five = [clip[..., top : top + side, left : left + side] for top, left in _five_places(*clip.shape[-2:], side)]
-                yield from (*five, *(square.flip(-1) for square in five))
-            else:
-                for share in (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0):
-                    yield clip.narrow(-1 if height <= width else -2, int((long - side) * share), side)
-
-
-def _five_places(height: int, width: int, side: int) -> list[tuple[int, int]]:
-    """(top, left) of the squares in the corners and the centre, in torchvision's order."""
-    bottom, right = height - side, width - side
-    return [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]

@@ -203,22 +203,51 @@ def _whole(op: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return apply
 
 
-def _affine(clip: Tensor, fill: list[float], angle=0.0, translate=(0, 0), shear=(0.0, 0.0)) -> Tensor:
-    return F.affine(clip, angle, list(translate), 1.0, list(shear), interpolation=InterpolationMode.BILINEAR, fill=fill)
-
-
 def _degrees(slope: float) -> float:
     return math.degrees(math.atan(slope))
+
+
+# name -> (strength in [-1, 1], side of the square, px) -> angle, degrees; translation, px; shear, degrees. Strongest as below.
+_WARPS: dict[str, Callable[[float, int], tuple[float, tuple[int, int], tuple[float, float]]]] = {
+    "shear_x": lambda m, side: (0.0, (0, 0), (_degrees(0.3 * m), 0.0)),
+    "shear_y": lambda m, side: (0.0, (0, 0), (0.0, _degrees(0.3 * m))),
+    "translate_x": lambda m, side: (0.0, (int(150 / 331 * side * m), 0), (0.0, 0.0)),
+    "translate_y": lambda m, side: (0.0, (0, int(150 / 331 * side * m)), (0.0, 0.0)),
+    "rotate": lambda m, side: (30.0 * m, (0, 0), (0.0, 0.0)),
+}
+
+
+def _warp(name: str) -> Callable[[Tensor, float, list[float]], Tensor]:
+    def apply(clip: Tensor, m: float, fill: list[float]) -> Tensor:
+        angle, translate, shear = _WARPS[name](m, clip.shape[-1])
+        return F.affine(clip, angle, list(translate), 1.0, list(shear), interpolation=InterpolationMode.BILINEAR, fill=fill)
+
+    return apply
+
+
+def warp_of(name: str, strength: float, side: int) -> np.ndarray | None:
+    """Where an operation of `RANDAUGMENT` shows what was at a place: `(2, 3)` from (x, y, 1) to (x, y), px; None: where it was.
+
+    Args:
+        name: of the operation.
+        strength: in [-1, 1].
+        side: of the square pictures, px.
+    """
+    if name not in _WARPS:
+        return None
+    angle, translate, shear = _WARPS[name](strength, side)
+    turn, (x, y) = math.radians(angle), (math.radians(value) for value in shear)
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    down = np.array([[1.0, 0.0], [-math.tan(y), 1.0]])
+    along = np.array([[1.0, -math.tan(x)], [0.0, 1.0]])
+    linear, centre = rotation @ down @ along, np.full(2, side / 2)
+    return np.concatenate([linear, (centre + translate - linear @ centre)[:, None]], axis=1)
 
 
 # name -> (clip (T, 3, S, S) uint8, strength in [-1, 1], fill) -> clip. The strongest setting of each is torchvision's (bin 30 of 31).
 RANDAUGMENT: dict[str, Callable[[Tensor, float, list[float]], Tensor]] = {
     "identity": lambda clip, m, fill: clip,
-    "shear_x": lambda clip, m, fill: _affine(clip, fill, shear=(_degrees(0.3 * m), 0.0)),
-    "shear_y": lambda clip, m, fill: _affine(clip, fill, shear=(0.0, _degrees(0.3 * m))),
-    "translate_x": lambda clip, m, fill: _affine(clip, fill, translate=(int(150 / 331 * clip.shape[-1] * m), 0)),
-    "translate_y": lambda clip, m, fill: _affine(clip, fill, translate=(0, int(150 / 331 * clip.shape[-2] * m))),
-    "rotate": lambda clip, m, fill: _affine(clip, fill, angle=30.0 * m),
+    **{name: _warp(name) for name in _WARPS},
     "brightness": lambda clip, m, fill: F.adjust_brightness(clip, 1 + 0.9 * m),
     "color": lambda clip, m, fill: F.adjust_saturation(clip, 1 + 0.9 * m),
     "contrast": lambda clip, m, fill: _whole(lambda image: F.adjust_contrast(image, 1 + 0.9 * m))(clip),

@@ -16,6 +16,8 @@ from tasks.core.data.grid import Grid
 _INTERVAL_S = 1 / 25
 """Between the frames of a video that has only one."""
 _NEARLY = 1e-6
+FIFTH = 0.2
+"""Of the length of a video: where clips that span it begin, and where they end."""
 
 
 def frame_range(pts: np.ndarray, start_s: float | None, end_s: float | None) -> tuple[int, int]:
@@ -49,7 +51,9 @@ class ClipSampler:
 
     Attributes:
         frames: T, the length of a clip.
-        sampling: `dense`, a window of frames a stride apart, or `segments` (TSN), one frame from each of T equal parts.
+        sampling: `dense`, a window of frames a stride apart; `segments` (TSN), one frame from each of T equal parts; or `span`, frames
+            evenly apart in time from a start in the first fifth of the video to an end in its last fifth (Han et al., "Turbo training with
+            token dropout", BMVC 2022).
         stride_frames: the stride in frames; used where stride_s is None.
         stride_s: the stride in seconds; the frame nearest in time is taken, so variable frame rates keep their speed.
         stretch: a stride in seconds becomes as small as the video needs to be as long as a clip.
@@ -81,7 +85,7 @@ class ClipSampler:
         Returns:
             (T,) int64 frame numbers, not decreasing.
         """
-        place = rng.random(self.frames if self.sampling == "segments" else 1)
+        place = rng.random(self._draws())
         played = self
         if self.stride_s is not None and self.stride_jitter:
             factor = (1 + self.stride_jitter) ** rng.uniform(-1, 1)
@@ -91,7 +95,8 @@ class ClipSampler:
     def views(self, n_frames: int, pts: np.ndarray, n_clips: int = 1, start: float | None = None, end: float | None = None) -> np.ndarray:
         """The fixed clips of a test: windows whose starts are spread evenly from the first possible to the last, one view: the middle.
 
-        With `segments`, view j takes the point (j + 1/2) / n_clips of every part (one view: the centres; two: interleaved sets).
+        With `segments`, view j takes the point (j + 1/2) / n_clips of every part (one view: the centres; two: interleaved sets). With
+        `span`, starts and ends are drawn as in training, but the same for every video (one view: the middle of both fifths).
 
         Returns:
             (n_clips, T) int64 frame numbers.
@@ -100,6 +105,8 @@ class ClipSampler:
         for view in range(n_clips):
             if self.sampling == "segments":
                 place = np.full(self.frames, (view + 0.5) / n_clips)
+            elif self.sampling == "span":
+                place = np.full(2, 0.5) if n_clips == 1 else np.random.default_rng(view).random(2)
             else:
                 place = np.full(1, 0.5 if n_clips == 1 else view / (n_clips - 1))
             clips.append(self._clip(pts[:n_frames], place, start, end, inclusive=True))
@@ -174,9 +181,17 @@ class ClipSampler:
         for first in [*np.arange(pts[low], last - 1e-6, hop), last]:
             yield nearest(pts, first + stride * np.arange(self.frames), low, high)
 
+    def _draws(self) -> int:
+        """Random numbers that a clip takes."""
+        return {"segments": self.frames, "span": 2}.get(self.sampling, 1)
+
     def _clip(self, pts: np.ndarray, place: np.ndarray, start: float | None, end: float | None, inclusive: bool = False) -> np.ndarray:
-        """`place` in [0, 1) (or [0, 1] if inclusive): where the clip, or each frame in its part, lies."""
+        """`place` in [0, 1) (or [0, 1] if inclusive): where the clip, each frame in its part, or start and end in their fifths, lie."""
         low, high = frame_range(pts, start, end)
+        if self.sampling == "span":
+            first, length = pts[low], pts[high - 1] - pts[low]
+            ends = first + length * FIFTH * place[0], first + length * (1 - FIFTH * place[1])
+            return nearest(pts, np.linspace(*ends, self.frames), low, high)
         if self.sampling == "segments":
             part = (high - low) / self.frames
             found = np.floor(low + (np.arange(self.frames) + place) * part + 1e-9).astype(np.int64)

@@ -1,10 +1,11 @@
 """Settings of everything between a list of videos and a batch on the training device. Imports no torch."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from tasks.core.config import Config
+from tasks.core.flow.boxes_config import MotionBoxConfig
 from tasks.core.flow.flow_config import FlowSettings
 
 
@@ -14,8 +15,10 @@ class ClipConfig(Config):
     exclusive: ClassVar = (("stride_frames", "stride_s"),)
 
     frames: int = Field(16, ge=1)
-    sampling: Literal["dense", "segments"] = Field(
-        "dense", description="dense: a window of frames a stride apart; segments: TSN, one per equal part"
+    sampling: Literal["dense", "segments", "span"] = Field(
+        "dense",
+        description="dense: a window of frames a stride apart; segments: TSN, one per equal part; span: for long videos, evenly from a "
+        "random start in the first fifth to a random end in the last",
     )
     stride_frames: int | None = Field(None, ge=1, description="distance between frames, in frames")
     stride_s: float | None = Field(None, gt=0, description="distance between frames, in seconds")
@@ -30,7 +33,7 @@ class ClipConfig(Config):
     def _one_stride(self):
         if self.stride_frames is not None and self.stride_s is not None:
             raise ValueError("give stride_frames or stride_s, not both")
-        if self.stride_s is None or self.sampling == "segments":
+        if self.stride_s is None or self.sampling != "dense":
             for name, neutral in (("stride_jitter", "0"), ("stretch", "false")):
                 if getattr(self, name):
                     raise ValueError(f"{name} needs dense clips with a stride in seconds: give stride_s, or set {name} to {neutral}")
@@ -54,6 +57,35 @@ class FlowInput(Config):
         return self
 
 
+class ClipBoxConfig(MotionBoxConfig):
+    """How boxes are found in the frames of a clip while it is read, on the CPU."""
+
+    flow: Literal["tvl1", "dis"] = Field("dis", description="dis: OpenCV's fast flow; tvl1: as the paper, slow without a GPU")
+
+
+class BoxInput(Config):
+    """A box in every frame of a clip, around what moves. `FILE` alone stands for `{file: FILE}`, `compute` for `{}`."""
+
+    file: str | None = Field(
+        None,
+        description="CSV of boxes, as `vid motion-boxes` writes it: of several boxes in a frame the one around them, of a frame without "
+        "one that of the nearest frame; null: computed from the frames of each clip while it is read",
+    )
+    compute: ClipBoxConfig = Field(
+        ClipBoxConfig(), description="how, without a file; a model that needs boxes finds them so in testing, too"
+    )
+    control: Literal["random", "whole"] | None = Field(
+        None, description="random: these boxes at random places; whole: the whole picture, nothing is computed; to compare with"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {} if value == "compute" else {"file": value}
+        return value
+
+
 class DataConfig(Config):
     """Where videos come from and how they are read.
 
@@ -73,6 +105,13 @@ class DataConfig(Config):
     preload: bool = Field(False, description="decode everything once into shared memory before training")
     workers: int | None = Field(None, ge=0, description="loader processes; null: from the number of cores")
     flow: FlowInput | None = Field(None, description="optical flow beside the frames, or instead of them; null: frames alone")
+    boxes: BoxInput | None = Field(None, description="a box in every frame, for methods that look at it; null: none")
+
+    @model_validator(mode="after")
+    def _boxes_are_of_frames(self):
+        if self.boxes is not None and self.flow is not None and not self.flow.frames:
+            raise ValueError("boxes are around what moves in frames, which are not read here: set data.flow or data.boxes to null")
+        return self
 
     @model_validator(mode="after")
     def _flow_is_not_preloaded(self):
@@ -93,9 +132,19 @@ def _no_flow(data: DataConfig) -> DataConfig:
     return data
 
 
-OneStream = Annotated[DataConfig, AfterValidator(_one_stream)]
+def _no_boxes(data: DataConfig) -> DataConfig:
+    if data.boxes is not None:
+        raise ValueError("this method does not look at boxes: set data.boxes to null")
+    return data
+
+
+BoxedStream = Annotated[DataConfig, AfterValidator(_one_stream)]
+"""The data of methods that see frames or flow, not both, and may look at boxes."""
+OneStream = Annotated[BoxedStream, AfterValidator(_no_boxes)]
 """The data of methods that see frames or flow, not both."""
-FramesAlone = Annotated[DataConfig, AfterValidator(_no_flow)]
+TwoStreams = Annotated[DataConfig, AfterValidator(_no_boxes)]
+"""The data of methods that see frames, flow, or both."""
+FramesAlone = Annotated[DataConfig, AfterValidator(_no_flow), AfterValidator(_no_boxes)]
 """The data of methods that cannot be shown flow in this way."""
 
 

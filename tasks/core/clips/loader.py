@@ -48,7 +48,7 @@ class Sample:
     """What one row gives: clips (T, H, W, 3) uint8 with their augmentation seeds, or the reason why there are none.
 
     Where there are two streams, `flow` holds as many clips (T, h, w, C) uint8 of the same frames. `modality`: `rgb`, or `flow` where the
-    clips are flow, (T, h, w, C).
+    clips are flow, (T, h, w, C). `boxes`: of each clip (T, 4) float32 px, where they are asked for; `still`: whether nothing moves in it.
     """
 
     uid: int
@@ -61,6 +61,9 @@ class Sample:
     read_s: float = 0.0
     flow: list[np.ndarray] = field(default_factory=list)
     modality: str = "rgb"
+    boxes: list[np.ndarray] = field(default_factory=list)
+    still: list[bool] = field(default_factory=list)
+    box_control: str | None = None
 
 
 class ClipDataset(Dataset):
@@ -68,7 +71,7 @@ class ClipDataset(Dataset):
 
     Args:
         rows: what to read.
-        data: clip, decoder, short side, repeats, preload and flow settings.
+        data: clip, decoder, short side, repeats, preload, flow and box settings.
         labels: class names in the order of their numbers; None: every label is -1.
         mode: `train`, `data.repeats` random clips a row, or `views`, `n_clips` fixed ones (None: half-overlapping windows over all of it).
         seed: of all random choices.
@@ -94,6 +97,11 @@ class ClipDataset(Dataset):
             from tasks.core.clips.flow_source import FlowSource
 
             self._flow = FlowSource(data.flow)
+        self._boxes = None
+        if data.boxes is not None:
+            from tasks.core.clips.box_source import BoxSource
+
+            self._boxes = BoxSource(data.boxes)
         self._modality = "flow" if data.flow and not data.flow.frames else "rgb"
         self.store = FrameStore(self.rows.values("path"), data.short_side, self._open) if data.preload else None
 
@@ -120,15 +128,22 @@ class ClipDataset(Dataset):
                     pictures, flow = flow, None
                 else:
                     pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
+                sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
+                if self._boxes:
+                    self._find_boxes(sample, reader, chosen)
         except VideoError as error:
             self._readers.pop(row.path, None)
             sample.skipped = error.reason
             return sample
-        sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
         sample.flow = [] if flow is None else [flow[numbers] for numbers in back.reshape(chosen.shape)]
         sample.read_s = time.perf_counter() - began
         sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
         return sample
+
+    def _find_boxes(self, sample: Sample, reader: Any, chosen: np.ndarray) -> None:
+        found = [self._boxes.of_clip(sample.path, reader, numbers, clip) for numbers, clip in zip(chosen, sample.clips, strict=True)]
+        sample.boxes, sample.still = [boxes for boxes, _ in found], [still for _, still in found]
+        sample.box_control = self._boxes.control
 
     def refused(self, key: Key, reason: str) -> Sample:
         """What stands for an item that cost the process that read it its life."""
@@ -176,13 +191,18 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
         size (N, 2) int64, valid height and width; label, uid, seed, clip (N,) int64;
         path, N names; skipped, (path, reason) of rows that could not be read; read_s, the
         seconds that reading took; modality, `rgb` or `flow`: what `video` holds; flow (N, T, C, h, w) uint8 and flow_size (N, 2) of two
-        streams; and a picker's values, (N, ...). N = 0, and no flow and no values, where none could.
+        streams; boxes (N, T, 4) float32 px and still (N,) bool where boxes are asked for, box_control where it is set; and a picker's
+        values, (N, ...). N = 0, and no flow, boxes and values, where none could.
     """
     good = [sample for sample in samples if sample.skipped is None]
     counts = [len(sample.clips) for sample in good]
     video, sizes = _stacked([clip for sample in good for clip in sample.clips])
     flow, flow_sizes = _stacked([clip for sample in good for clip in sample.flow])
     streams = {"flow": flow, "flow_size": flow_sizes} if len(flow) else {}
+    if boxes := [each for sample in good for each in sample.boxes]:
+        streams["boxes"] = torch.from_numpy(np.stack(boxes))
+        streams["still"] = torch.tensor([still for sample in good for still in sample.still])
+        streams |= {"box_control": good[0].box_control} if good[0].box_control else {}
 
     def spread(values: list[int]) -> torch.Tensor:
         return torch.tensor([v for v, count in zip(values, counts, strict=True) for _ in range(count)], dtype=torch.int64)

@@ -1,6 +1,6 @@
 """One video as a model takes it, by the `preprocessing` of its config.json."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from tasks.core.clips.augment import TEN_CROPS_SIDE, EvalTransform, TrainTransform
-from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, FlowInput
+from tasks.core.clips.augment import EvalTransform, TrainTransform
+from tasks.core.clips.config import AugmentConfig, BoxInput, ClipConfig, DataConfig, FlowInput
+from tasks.core.clips.eval_transform import TEN_CROPS_SIDE
 from tasks.core.clips.flow_source import FlowSource
 from tasks.core.clips.loader import ClipDataset, collate
 from tasks.core.data.manifest import Row
@@ -30,12 +31,19 @@ def read_views(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, 
     Raises:
         InputError: the video cannot be read.
     """
+    return read_streams(path, preprocessing, clips, crops)["video"]
+
+
+def read_streams(path: str | Path, preprocessing: dict[str, Any], clips: int = 1, crops: int = 1) -> dict[str, torch.Tensor]:
+    """`video`, as `read_views`, and for a model that looks at them `boxes`, `(clips * crops, T, 4)` float32 px of the views; arguments and
+    errors as there.
+    """
     transform = view_transform(preprocessing, crops)
-    data = DataConfig(clip=clip_of(preprocessing), short_side=short_side_of(preprocessing, crops), flow=flow_of(preprocessing))
-    sample = ClipDataset([Row(str(path))], data, None, "views", clips)[(0, 0)]
+    read = {"short_side": short_side_of(preprocessing, crops), "flow": flow_of(preprocessing), "boxes": boxes_of(preprocessing)}
+    sample = ClipDataset([Row(str(path))], DataConfig(clip=clip_of(preprocessing), **read), None, "views", clips)[(0, 0)]
     if sample.skipped is not None:
         raise InputError(f"{path}: {sample.skipped}")
-    return transform(collate([sample]))
+    return transform.streams(collate([sample]))
 
 
 def prepare_frames(frames: torch.Tensor, preprocessing: dict[str, Any]) -> torch.Tensor:
@@ -51,7 +59,7 @@ def prepare_frames(frames: torch.Tensor, preprocessing: dict[str, Any]) -> torch
     return view_transform(preprocessing)({"video": clip[None], "size": size, "seed": seed})
 
 
-def view_transform(preprocessing: dict[str, Any], crops: int = 1) -> Callable[[dict[str, Any]], torch.Tensor]:
+def view_transform(preprocessing: dict[str, Any], crops: int = 1) -> TrainTransform | EvalTransform:
     """From a batch of the loader to the views of its clips, `(N * crops, T, 3, S, S)` float32; UsageError where a model has no such views.
 
     `crop: none` is the whole frame squeezed to the square. `resample` says how frames are scaled where it is not bilinear.
@@ -105,6 +113,34 @@ def flow_for_model(given: FlowInput | None, preprocessing: dict[str, Any]) -> Fl
     if given is not None and found != wanted:
         raise UsageError(f"the model was trained with {_in_words(wanted)}, and data.flow gives {_in_words(found)}", "leave data.flow out")
     return given or flow_of(preprocessing)
+
+
+def boxes_of(preprocessing: dict[str, Any]) -> BoxInput | None:
+    """The boxes that a model looks at, found as its folder says; None where it looks at none."""
+    return BoxInput(**preprocessing["boxes"]) if preprocessing.get("boxes") else None
+
+
+def boxes_input(config: BoxInput | None) -> dict[str, Any]:
+    """`boxes`, what `boxes_of` reads, for the `preprocessing` of a model trained with `data.boxes`: a file of them is left out. Empty for
+    one that looks at none.
+    """
+    return {} if config is None else {"boxes": config.model_dump(mode="json", exclude={"file"})}
+
+
+def boxes_for_model(given: BoxInput | None, preprocessing: dict[str, Any]) -> BoxInput | None:
+    """`data.boxes` for testing a model: as the model has it, but from the file that is given.
+
+    Raises:
+        UsageError: boxes are given, other than a file, or to a model that looks at none.
+    """
+    own = boxes_of(preprocessing)
+    if given is None:
+        return own
+    if own is None:
+        raise UsageError("the model does not look at boxes", "leave data.boxes out")
+    if given != BoxInput(file=given.file):
+        raise UsageError("how boxes are found is a part of the model", "leave data.boxes out, or give only a file: data.boxes=FILE")
+    return own.model_copy(update={"file": given.file})
 
 
 def _in_words(flow: dict[str, Any] | None) -> str:

@@ -15,11 +15,13 @@ from tasks.core.video.reader import VideoError, scaled_size
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video of a store: times, (T, H, W) and where its frames begin in the block."""
+    """One video of a store: times, (T, H, W) as stored, where its frames begin in the block, and their size as decoded."""
 
     pts: np.ndarray
     shape: tuple[int, int, int]
     offset: int
+    height: int
+    width: int
 
 
 class FrameStore:
@@ -46,8 +48,8 @@ class FrameStore:
                 if isinstance(found, str):
                     self.failed[path] = found
                     continue
-                pts, shape = found
-                self._videos[path] = StoredVideo(pts, shape, offset)
+                pts, shape, decoded = found
+                self._videos[path] = StoredVideo(pts, shape, offset, *decoded)
                 offset += int(np.prod(shape)) * 3
             require_memory(offset, "set data.short_side to a smaller size, or data.preload=false")
             self._block = torch.empty(offset, dtype=torch.uint8).share_memory_()
@@ -75,10 +77,11 @@ class FrameStore:
         size = int(np.prod(video.shape)) * 3
         return self._block[video.offset : video.offset + size].numpy().reshape(*video.shape, 3)
 
-    def _measure(self, path: str) -> tuple[np.ndarray, tuple[int, int, int]] | str:
+    def _measure(self, path: str) -> tuple[np.ndarray, tuple[int, int, int], tuple[int, int]] | str:
         try:
             with self._opener(path) as reader:
-                return reader.pts, (reader.n_frames, *scaled_size(reader.height, reader.width, self._short_side))
+                decoded = reader.height, reader.width
+                return reader.pts, (reader.n_frames, *scaled_size(*decoded, self._short_side)), decoded
         except VideoError as error:
             return error.reason
 

@@ -19,7 +19,7 @@ def stride_seconds(clip: ClipConfig, rows: list, decoder: str) -> float | None:
 
     if clip.stride_s is not None:
         return clip.stride_s
-    if clip.sampling == "segments":
+    if clip.sampling != "dense":
         return None
     intervals = []
     for row in rows[:: max(1, len(rows) // 8)][:8]:

@@ -153,19 +153,25 @@ def clip_feed(
 
 
 def augmented(config: Any, size: int) -> Callable[[Batch, torch.device], Batch]:
-    """What prepares a batch of clips for a method that takes `video` alone.
+    """What prepares a batch of clips for a method that takes `video` and perhaps boxes.
 
     Args:
         config: has `augment`.
         size: side of the square, px.
 
     Returns:
-        from a CPU batch and a device to `video`, `(N, T, 3, size, size)` float32, augmented and normalised on the device.
+        from a CPU batch and a device to `video`, `(N, T, 3, size, size)` float32, augmented and normalised on the device; where the batch
+        has boxes, `boxes` `(N, T, 4)` float32, px of that square, and `still` `(N,)` bool.
     """
     from tasks.core.clips.augment import TrainTransform
 
     transform = TrainTransform(config.augment, size)
-    return lambda batch, device: {"video": transform(moved(batch, device))}
+
+    def prepare(batch: Batch, device: torch.device) -> Batch:
+        still = {"still": batch["still"].to(device)} if "still" in batch else {}
+        return {**transform.streams(moved(batch, device)), **still}
+
+    return prepare
 
 
 def micro_per_epoch(n: int, config: Any) -> int:

@@ -21,6 +21,8 @@ from tasks.core.flow.tvl1 import tvl1
 from tasks.core.video.reader import VideoError, VideoReader, scaled_size
 
 _WINDOW = 32  # frames brought to the device at a time
+ENOUGH_PX = 128
+"""Short side to which smaller frames are enlarged: dense inverse search finds no motion in pictures of a few of its patches."""
 
 
 class MotionBoxes:
@@ -79,8 +81,9 @@ class MotionBoxes:
         if min(height, width) < SMALLEST_PX:
             raise VideoError(reader.path, f"its frames of {width}x{height} px are too small for optical flow")
         stop = reader.n_frames if stop is None else stop
-        short_side = min(self._working_size(height, width))
-        frames = (image for _, _, image in reader.frames(start, stop, short_side))
+        size = self._working_size(height, width)
+        read = reader.frames(start, stop, min(*size, height, width))
+        frames = (_resized(image, size) if min(size) > min(height, width) else image for _, _, image in read)
         for part in self._found(frames, stop - start, height, width):
             yield part
             advance(len(part))
@@ -98,10 +101,10 @@ class MotionBoxes:
         return settle(found, height, width, self.rules)
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
-        return scaled_size(height, width, min(self.config.short_side, height, width))
+        return scaled_size(height, width, min(self.config.short_side, max(ENOUGH_PX, min(height, width))))
 
     def _found(self, frames: Iterable[np.ndarray], n: int, height: int, width: int) -> Iterator[np.ndarray]:
-        """`(k, 4)` boxes in px of frames of `height` x `width`, from n `frames` that may be smaller."""
+        """`(k, 4)` boxes in px of frames of `height` x `width`, from n `frames` of another size."""
         maps = self._paper_maps if self.config.mode == "paper" else self._code_maps
         for part in maps(self._pairs(frames, n), n):
             _, h, w = part.shape
@@ -164,4 +167,4 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return frame
     import cv2
 
-    return cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_CUBIC)

@@ -48,11 +48,16 @@ class VitConfig(Config):
     start: Literal["xavier", "local"] = Field(
         "xavier", description="initial weights; local: attention that starts near each token's own position, for short runs of small models"
     )
+    class_token: bool = Field(False, description="a learned token before the others, which no clip is without")
+    pos_frames: int | None = Field(
+        None, ge=1, description="frames of a clip whose position codes are stretched over time to this one's; null: codes of this clip"
+    )
 
     @model_validator(mode="after")
     def _divisible(self):
-        if self.frames % self.tubelet:
-            raise ValueError(f"frames ({self.frames}) must be a multiple of tubelet ({self.tubelet})")
+        for name in ("frames", "pos_frames"):
+            if (getattr(self, name) or 0) % self.tubelet:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be a multiple of tubelet ({self.tubelet})")
         if self.image_size % self.patch:
             raise ValueError(f"image_size ({self.image_size}) must be a multiple of patch ({self.patch})")
         if self.n_tokens() > MAX_TOKENS:
@@ -159,6 +164,39 @@ class TargetConfig(Config):
         True, description="pixels: per token and colour to mean 0, variance 1; motion: by one standard deviation per clip"
     )
     loss: Literal["mse", "l1"] = "mse"
+
+
+class DecoderConfig(Config):
+    """The light decoder of masked reconstruction; unset widths follow the encoder (half its width, heads of 64)."""
+
+    dim: int | None = Field(None, ge=8)
+    depth: int = Field(4, ge=1, le=1000)
+    heads: int | None = Field(None, ge=1)
+    norm_eps: float = Field(1e-6, gt=0, description="epsilon of the last layer norm; transformers has 1e-5")
+
+
+class TokenDropoutConfig(Config):
+    """Token dropout with partial reconstruction (Han et al., "Turbo training with token dropout", BMVC 2022)."""
+
+    mask: float = Field(0.5, ge=0, lt=1, description="m: share of the tokens that the encoder does not see; 0: no dropout, no decoder")
+    reconstruct: float | None = Field(
+        None, ge=0, lt=1, description="r <= m: share that is reconstructed; 0: none, no decoder; null: as many as are seen, at most m"
+    )
+    pattern: Literal["random", "tube"] = Field("random", description="tube: the same places in every frame")
+    weight: float | None = Field(None, gt=0, description="of the task's loss beside the reconstruction; null: 1 / ln(classes)")
+    decoder_cls: bool = Field(True, description="the decoder sees the encoder's class token, where there is one")
+    decoder: DecoderConfig = DecoderConfig()
+    target: TargetConfig = TargetConfig()
+
+    @model_validator(mode="after")
+    def _no_more_than_is_hidden(self):
+        if self.reconstruct is not None and self.reconstruct > self.mask:
+            raise ValueError(f"reconstruct ({self.reconstruct:g}) must be at most mask ({self.mask:g}), the share that is hidden")
+        return self
+
+    def reconstruct_used(self) -> float:
+        """`reconstruct`, or what null means."""
+        return min(self.mask, 1 - self.mask) if self.reconstruct is None else self.reconstruct
 
 
 class S3DConfig(Config):

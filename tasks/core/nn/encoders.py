@@ -17,6 +17,8 @@ Network, an `nn.Module` built from the settings and those keyword arguments of `
         should see gives tokens beside it, and its map may have a shape of its own (r2d3d: `(B, N, D, h, w)` of N blocks).
     layer_of(name): of a parameter: 0 where the frames come in, 1 to depth the layers, depth + 1 what follows them.
     norm.*: the names of a final norm that `final_norm=False`, as an option or a setting, leaves to the head; where the family has it.
+    outputs(video, index): the same of chosen tokens, `(B, n)`, where the family can leave tokens out (`drops_tokens`).
+    cls_token: the name of a learned token, there where the setting `class_token` is set; it then is `pooled`.
     projection.*: the names of a head of pretraining, there where the setting `projection` is not None; `without_projection` leaves it out.
 """
 
@@ -43,15 +45,17 @@ class Family:
         settings: its configuration class.
         network: `module.Class` below `tasks.core.nn`.
         options: keyword arguments of `build_encoder` that its constructor takes.
+        drops_tokens: whether it makes tokens of places of a clip, of which some can be left out.
     """
 
     settings: type[Config]
     network: str
     options: tuple[str, ...] = ()
+    drops_tokens: bool = False
 
 
 FAMILIES = {
-    "vit": Family(VitConfig, "vit.VideoTransformer", ("drop_path", "final_norm")),
+    "vit": Family(VitConfig, "vit.VideoTransformer", ("drop_path", "final_norm"), drops_tokens=True),
     "resnet": Family(ResNetConfig, "resnet_tsm.MotionResNet"),
     "r2d3d": Family(R2D3DConfig, "r2d3d.BlockEncoder"),
     "discrepancy": Family(DiscrepancyConfig, "prediction.DiscrepancyEncoder"),
@@ -134,16 +138,26 @@ def build_for(settings: Any, weights: Mapping[str, Any]) -> "nn.Module":
     return build_encoder(settings, final_norm=_has_norm(weights))
 
 
+def check_tokens(settings: Any, what: str) -> None:
+    """UsageError where an encoder makes no tokens of which some could be left out; `what` needs them."""
+    if not FAMILIES[settings.family].drops_tokens:
+        able = " or ".join(name for name, family in FAMILIES.items() if family.drops_tokens)
+        raise UsageError(f"{what} needs an encoder of tokens; one of the family '{settings.family}' has none", f"use the family {able}")
+
+
 def without_projection(settings: Any) -> Any:
     """Settings of an encoder without the projection head that only its pretraining, and what mines with it, has use for."""
     return settings.model_copy(update={"projection": None}) if getattr(settings, "projection", None) else settings
 
 
 def usable_weights(encoder: "nn.Module", weights: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoder's weights without a final norm that this encoder leaves to its head, and without a projection head that it lacks."""
+    """An encoder's weights to start from: without a final norm that this encoder leaves to its head, without a projection head that it
+    lacks, and with its own new class token where they have none.
+    """
     own = encoder.state_dict()
     left_out = tuple(part for part in ("norm.", "projection.") if not any(name.startswith(part) for name in own))
-    return {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}
+    new = {name: own[name] for name in ("cls_token",) if name in own}
+    return new | {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}
 
 
 def tokens_of(outputs: Mapping[str, "Tensor"]) -> "Tensor":

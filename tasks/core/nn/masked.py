@@ -1,13 +1,68 @@
-"""Targets and errors of masked reconstruction (TATS thesis, equation 5.6; AdaMAE's public normalisation)."""
+"""Decoder, targets and errors of masked reconstruction (VideoMAE, Tong et al. 2022; TATS thesis, section 5.4, table 5.4, equation 5.6;
+AdaMAE's public normalisation).
+"""
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tasks.core.nn.config import TargetConfig
+from tasks.core.nn.config import DecoderConfig, TargetConfig, VitConfig
 from tasks.core.nn.precision import full_precision
-from tasks.core.nn.vit import cubes_at
+from tasks.core.nn.vit import Block, Norm, cubes_at, init_linear, position_table, start_local
+
+
+class PixelDecoder(nn.Module):
+    """Projection, light decoder and pixel head.
+
+    The decoder sees visible tokens first and mask tokens after them, each with its own position code; only the outputs at masked tokens are
+    computed to pixels. Tokens that are neither visible nor masked take no part.
+
+    Args:
+        model: settings of the encoder.
+        decoder: settings of the decoder.
+        encoder: a network that belongs to it, the whole then being an autoencoder; None: it stands elsewhere.
+    """
+
+    def __init__(self, model: VitConfig, decoder: DecoderConfig, encoder: nn.Module | None = None):
+        super().__init__()
+        if encoder is not None:
+            self.encoder = encoder
+        width = model.widths()[0]
+        dim = decoder.dim or width // 2
+        heads = decoder.heads or max(1, dim // 64)
+        self.proj = nn.Linear(width, dim, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.register_buffer("decoder_positions", position_table(model, dim), persistent=False)
+        self.decoder = nn.ModuleList(Block(dim, heads, norm_eps=model.norm_eps) for _ in range(decoder.depth))
+        self.decoder_norm = Norm(dim, eps=decoder.norm_eps)
+        self.head = nn.Linear(dim, 3 * model.tubelet * model.patch**2)
+        for part in (self.proj, self.decoder, self.head):
+            part.apply(init_linear)
+        if model.start == "local":
+            start_local(self.decoder)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def decode(self, encoded: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Predicts the pixels of masked tokens: `(B, n_masked, pixels*3)`, pixel-major, colour last.
+
+        Args:
+            encoded: `(B, k + n, dim)` encoded visible tokens, behind k tokens without a place in the video (a class token).
+            visible: `(B, n)` int64 their numbers.
+            masked: `(B, n_masked)` int64 numbers of the tokens to predict.
+        """
+        seen = self.proj(encoded)
+        positions = self.decoder_positions.to(seen.dtype)
+        hidden = self.mask_token.to(seen.dtype) + positions[masked]
+        places = positions[visible]
+        if placeless := seen.shape[1] - visible.shape[1]:
+            places = F.pad(places, (0, 0, placeless, 0))
+        x = torch.cat((seen + places, hidden), dim=1)
+        *others, last = self.decoder
+        for block in others:
+            x = block(x)
+        return self.head(self.decoder_norm(last(x, seen.shape[1])))
 
 
 class ReconstructionLoss(nn.Module):

@@ -160,6 +160,10 @@ def config_to_transformers(config: VitConfig, model: str) -> dict[str, Any]:
         wrong.append(f"pos_scale is {config.pos_scale:g}, there it is 1")
     if config.input != "rgb":
         wrong.append(f"input is {config.input}, there it is rgb")
+    if config.class_token:
+        wrong.append("it has a class token")
+    if config.pos_frames not in (None, config.frames):
+        wrong.append("its position codes are stretched over time")
     if wrong:
         raise NoCounterpart(f"transformers' VideoMAE cannot represent {model}: {'; '.join(wrong)}", "--to onnx takes any model")
     dim, depth, heads = config.widths()

@@ -1,4 +1,4 @@
-"""Vision transformer over space-time tubelets: joint attention, fixed sine-cosine positions, no class token.
+"""Vision transformer over space-time tubelets: joint attention, fixed sine-cosine positions, a class token where one is asked for.
 
 Source: VideoMAE (Tong et al., NeurIPS 2022, section 3); TATS thesis, chapter 5, table 5.4.
 """
@@ -44,11 +44,25 @@ def positions_3d(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
 
 
 def position_table(config: VitConfig, dim: int) -> torch.Tensor:
-    """`(N, dim)` float32 position codes of a model's tokens."""
+    """`(N, dim)` float32 position codes of a model's tokens, the class token left out."""
+    if config.pos_frames not in (None, config.frames):
+        known = config.model_copy(update={"frames": config.pos_frames, "pos_frames": None})
+        return stretched(position_table(known, dim), known.grid()[0], config.grid()[0])
     if config.pos == "sincos3d":
         return positions_3d(config.grid(), dim) * config.pos_scale
     build = positions_1d if config.pos == "sincos1d" else positions_1d_double
     return build(config.n_tokens(), dim) * config.pos_scale
+
+
+def stretched(table: torch.Tensor, known: int, steps: int) -> torch.Tensor:
+    """Position codes `(known * P, dim)` of clips of `known` steps in time for clips of `steps`, `(steps * P, dim)`: the first and the last
+    step keep their codes, between them codes of the same place are interpolated linearly in time.
+    """
+    codes = table.view(known, -1, table.shape[1])
+    at = torch.linspace(0, known - 1, steps, dtype=torch.float64)
+    before = at.floor().long().clamp(max=max(0, known - 2))
+    share = (at - before).to(table.dtype).view(-1, 1, 1)
+    return torch.lerp(codes[before], codes[(before + 1).clamp(max=known - 1)], share).flatten(0, 1)
 
 
 def cubes_at(video: torch.Tensor, index: torch.Tensor, tubelet: int, patch: int) -> torch.Tensor:
@@ -215,6 +229,8 @@ MOTION_GAIN = 2.0  # brings a clip minus its mean frame to about the spread of a
 class VideoTransformer(nn.Module):
     """The encoder: tubelet embedding, fixed positions, blocks, final norm.
 
+    It takes any subset of a clip's tokens. A class token has no position code: what a learned code would add is part of the token.
+
     Args:
         config: architecture.
         drop_path: stochastic depth, growing linearly from 0 to this rate over the blocks.
@@ -237,6 +253,9 @@ class VideoTransformer(nn.Module):
         self.apply(init_linear)
         if config.start == "local":
             start_local(self)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def cubes(self, video: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised `(B, T, C, H, W)` video to `(B, N, C*tubelet*patch*patch)` cubes (motion input: less the mean frame).
@@ -255,18 +274,32 @@ class VideoTransformer(nn.Module):
             tokens = block(tokens)
         return self.norm(tokens)
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Normalised `(B, T, C, H, W)` float video to `(B, N, dim)` tokens. Raises UsageError for a size the model was not built for."""
+    def forward(self, video: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised `(B, T, C, H, W)` float video to tokens `(B, N, dim)`, behind a class token where there is one.
+
+        Args:
+            index: `(B, n)` int64, the tokens that are seen, in any order; the others are not even embedded. None: all.
+
+        Raises:
+            UsageError: a size the model was not built for.
+        """
         c = self.config
         if tuple(video.shape[1:]) != (c.frames, 3, c.image_size, c.image_size):
             raise UsageError(
                 f"this model takes clips of {c.frames} frames of 3x{c.image_size}x{c.image_size}, not {'x'.join(map(str, video.shape[1:]))}"
             )
-        return self.run_blocks(self.embed(self.cubes(video)) + self.positions.to(video.dtype))
+        positions = self.positions if index is None else self.positions[index]
+        tokens = self.embed(self.cubes(video, index)) + positions.to(video.dtype)
+        if self.cls_token is not None:
+            tokens = torch.cat((self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens), dim=1)
+        return self.run_blocks(tokens)
 
-    def outputs(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`tokens` `(B, N, dim)`, time-major, then row, then column (the contract of `core.nn.encoders`)."""
-        return {"tokens": self(video)}
+    def outputs(self, video: torch.Tensor, index: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """`tokens` `(B, N, dim)`, time-major, then row, then column, or in the order of `index` `(B, n)` (the contract of
+        `core.nn.encoders`); with a class token also `pooled` `(B, dim)`, which is it.
+        """
+        tokens = self(video, index)
+        return {"tokens": tokens} if self.cls_token is None else {"tokens": tokens[:, 1:], "pooled": tokens[:, 0]}
 
     def layer_of(self, name: str) -> int:
         """Depth of a parameter for layer-wise learning rates: 0 the embedding, 1..depth the blocks, depth + 1 what follows."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tasks.core.checkpoint import build_strict, encoder_weights, find_model, load_config, load_weights
-from tasks.core.clips.prepare import prepare_frames, read_views
+from tasks.core.clips.prepare import prepare_frames, read_streams
 from tasks.core.errors import UsageError
 from tasks.core.nn.encoders import build_for, pooled_of, saved_settings
 
@@ -79,11 +79,12 @@ class VideoEncoder(nn.Module):
         Raises:
             InputError: the video cannot be read.
         """
-        return mean_over_views(lambda clip: self(clip)["pooled"], path, self.preprocessing, clips, crops, self)
+        without_boxes = {**self.preprocessing, "boxes": None}  # a head may look at them, encoders do not
+        return mean_over_views(lambda video: self(video)["pooled"], path, without_boxes, clips, crops, self)
 
 
 def mean_over_views(
-    function: Callable[[torch.Tensor], torch.Tensor],
+    function: Callable[..., torch.Tensor],
     path: str | Path,
     preprocessing: dict[str, Any],
     clips: int,
@@ -93,7 +94,7 @@ def mean_over_views(
     """`(d,)`: the mean of what `function` makes of every view of a video, one after the other.
 
     Args:
-        function: normalised `(1, T, 3, S, S)` to `(1, d)`.
+        function: from `video`, normalised `(1, T, 3, S, S)`, and where the model looks at them `boxes` `(1, T, 4)`, to `(1, d)`.
         path: a file or a folder of pictures.
         preprocessing: of config.json.
         clips: windows spread over the video.
@@ -103,8 +104,10 @@ def mean_over_views(
     Raises:
         InputError: the video cannot be read.
     """
-    views = read_views(path, preprocessing, clips, crops).to(next(module.parameters()).device)
-    return torch.stack([function(view[None])[0] for view in views]).mean(0)
+    device = next(module.parameters()).device
+    streams = {name: tensor.to(device).split(1) for name, tensor in read_streams(path, preprocessing, clips, crops).items()}
+    views = (dict(zip(streams, view, strict=True)) for view in zip(*streams.values(), strict=True))
+    return torch.stack([function(**view)[0] for view in views]).mean(0)
 
 
 def load_encoder(reference: str | Path, device: torch.device | str = "cpu") -> VideoEncoder:

@@ -76,7 +76,7 @@ class Extractor:
             raise UsageError("a hop is the distance of windows", "add --per window")
         self.encoder, weights = _open(config.model, device)
         self.device, self.preprocessing, self.dim = device, self.encoder.preprocessing, self.encoder.dim
-        if config.per == "window" and self.preprocessing.get("sampling") == "segments":
+        if config.per == "window" and self.preprocessing.get("sampling", "dense") != "dense":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
         self.sampler = ClipSampler.from_config(clip_of(self.preprocessing))
         self.transform = view_transform(self.preprocessing, config.crops)

@@ -10,6 +10,7 @@ SAMPLERS = {
     "tube": "tube:Tubes",
     "adamae": "adamae:AdaMAE",
     "tats": "tats:TATS",
+    "mofo": "mofo:MotionTubes",
 }
 
 

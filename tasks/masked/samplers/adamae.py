@@ -42,7 +42,9 @@ class AdaMAE(Sampler):
         x = x + self.dropout(self.block.mlp(self.block.norm2(x)))
         return torch.nan_to_num(full_precision(self.score(x).squeeze(-1))).log_softmax(-1)
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
         log_probs = self.log_probs(tokens)
         return Choice(*draw(log_probs, self.n_visible, rng.rand(n, self.n_tokens)), log_probs=log_probs)
 

@@ -51,7 +51,8 @@ class Sampler(nn.Module):
     """Base of the samplers.
 
     `needs_tokens` says whether all tokens must be embedded before the choice; a sampler that does not look at the video leaves the
-    autoencoder to embed visible tokens only. `teaches_tokenizer`: its loss reaches the tokenizer through them.
+    autoencoder to embed visible tokens only. `teaches_tokenizer`: its loss reaches the tokenizer through them. Whether it looks at boxes
+    its settings say (`SamplerConfig.needs_boxes`).
     """
 
     needs_tokens = False
@@ -62,8 +63,18 @@ class Sampler(nn.Module):
         self.n_tokens = model.n_tokens()
         self.n_visible = config.n_visible(model.grid(), mask_ratio)
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
-        """Chooses for `n` clips. `tokens`: `(n, N, dim)` embedded without positions, or None where not needed."""
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
+        """Chooses for `n` clips.
+
+        Args:
+            tokens: `(n, N, dim)` embedded without positions, or None where not needed.
+            n: clips.
+            rng: of the step.
+            progress: of the run.
+            boxes: `(n, T, 4)` px of the clips, zeros for a frame without one; None where there are none.
+        """
         raise NotImplementedError
 
     def learn(self, choice: Choice, errors: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -10,5 +10,7 @@ from tasks.masked.samplers.base import Choice, Sampler, split
 class RandomTokens(Sampler):
     """Every set of tokens is equally likely."""
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
         return Choice(*split(rng.rand(n, self.n_tokens).argsort(-1), self.n_visible))

@@ -155,7 +155,9 @@ class TATS(Sampler):
         self._updates = 0
         self._kept: CachedForward | None = None
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
         noise = rng.rand(n, self.n_tokens)
         if progress.epoch < self.config.warmup_epochs:
             return Choice(*split(noise.argsort(-1), self.n_visible))

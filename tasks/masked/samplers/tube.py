@@ -5,6 +5,7 @@ import torch
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.config import VitConfig
+from tasks.core.nn.token_dropout import through_time
 from tasks.masked.config import TubeSampler
 from tasks.masked.samplers.base import Choice, Sampler, split
 
@@ -14,14 +15,12 @@ class Tubes(Sampler):
 
     def __init__(self, config: TubeSampler, model: VitConfig, mask_ratio: float):
         super().__init__(config, model, mask_ratio)
-        self.frames = model.grid()[0]
-        self.places = self.n_tokens // self.frames
-        self.seen_places = self.n_visible // self.frames
+        self.grid = model.grid()
+        self.places = self.n_tokens // self.grid[0]
+        self.seen_places = self.n_visible // self.grid[0]
 
-    def choose(self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress) -> Choice:
+    def choose(
+        self, tokens: torch.Tensor | None, n: int, rng: BatchRandom, progress: Progress, boxes: torch.Tensor | None = None
+    ) -> Choice:
         seen, hidden = split(rng.rand(n, self.places).argsort(-1), self.seen_places)
-        return Choice(self._through_time(seen), self._through_time(hidden))
-
-    def _through_time(self, places: torch.Tensor) -> torch.Tensor:
-        offsets = torch.arange(self.frames, device=places.device) * self.places
-        return (offsets[None, :, None] + places[:, None]).flatten(1)
+        return Choice(through_time(seen, self.grid), through_time(hidden, self.grid))

@@ -12,7 +12,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("config", [{}, {"stride_frames": 4}, {"stride_s": 0.1}, {"sampling": "segments"}])
+@pytest.mark.parametrize("config", [{}, {"stride_frames": 4}, {"stride_s": 0.1}, {"sampling": "segments"}, {"sampling": "span"}])
 @pytest.mark.parametrize("n", [1, 2, 7, 16, 61, 100])
 def test_numbers_stay_inside_and_never_go_back(config, n):
     sampler = ClipSampler.from_config(ClipConfig(frames=16, **config))
@@ -185,3 +185,32 @@ def test_windows_on_a_grid_stay_in_the_named_part():
     grid, windows = stretched.on_grid(PTS[:21], 0.5)  # 0.8 s of video, clips of 2.5 s
     assert [window.tolist() for window in windows] == [[0, 5, 10, 15, 20], [12, 17, 20, 20, 20]]
     assert grid.span_s == 2.5
+
+
+def test_span_begins_in_the_first_fifth_and_ends_in_the_last():
+    sampler = ClipSampler(8, "span")
+    for seed in range(50):
+        seconds = PTS[sampler.train(100, PTS, rng(seed))]
+        assert seconds[0] <= 0.2 * PTS[-1] + 0.02
+        assert seconds[-1] >= 0.8 * PTS[-1] - 0.02
+        assert np.ptp(np.diff(seconds)) <= 0.08 + 1e-9  # evenly, to the nearest frame
+
+
+def test_span_goes_by_time_where_frame_rates_vary():
+    seconds = VARIABLE[ClipSampler(10, "span").views(81, VARIABLE)[0]]
+    assert seconds == pytest.approx(np.linspace(*(VARIABLE[0] + np.ptp(VARIABLE) * np.array([0.1, 0.9])), 10), abs=0.1)
+
+
+def test_ten_spans_of_a_test_differ_and_are_those_of_every_video():
+    sampler = ClipSampler(8, "span")
+    found = sampler.views(100, PTS, 10)
+    assert len({tuple(clip) for clip in found}) == 10
+    longer = np.arange(1000) / 250
+    assert np.abs(sampler.views(1000, longer, 10) / 999 - found / 99).max() < 0.01
+    assert np.array_equal(sampler.views(100, PTS, 10), found)
+
+
+def test_span_stays_in_the_named_part_and_repeats_frames_of_a_short_one():
+    clip = ClipSampler(16, "span").train(100, PTS, rng(), start=1.0, end=1.2)
+    assert set(clip) <= set(range(25, 30))
+    assert len(clip) == 16

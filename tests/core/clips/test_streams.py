@@ -8,7 +8,7 @@ import torch
 from sliding import texture, write_sliding
 from torchvision.transforms.v2 import functional as F
 
-from tasks.core.clips import augment
+from tasks.core.clips import cutting
 from tasks.core.clips.augment import EvalTransform, TrainTransform
 from tasks.core.clips.config import AugmentConfig, DataConfig
 from tasks.core.clips.loader import ClipDataset, Picked, collate, make_eval_loader, make_train_loader
@@ -183,7 +183,7 @@ def test_frames_are_grey_one_by_one():
 
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
 def test_frame_by_frame_a_sample_does_not_depend_on_its_batch(chunk, monkeypatch):
-    monkeypatch.setattr(augment, "_CHUNK_ELEMENTS", {"cpu": chunk})
+    monkeypatch.setattr(cutting, "_CHUNK_ELEMENTS", {"cpu": chunk})
     batch, transform = coloured(), TrainTransform(AugmentConfig(crop="resized", color_per="frame", erasing=0.5, **COLORS), 32)
     full = transform(batch)
     for row in range(6):

@@ -96,14 +96,19 @@ def test_a_run_of_two_stages_is_their_average():
 PRESETS = [
     ("masked/tats-tiny", "pretrain", {}),
     ("masked/adamae-tiny", "pretrain", {}),
+    ("masked/mofo-tiny", "pretrain", {}),
+    ("classify/mofo-tiny", "finetune", {"model.size": "tiny", "model.image_size": 32, "model.frames": 8, "model.patch": 8}),
     ("classify/tiny-scratch", "finetune", {}),
+    ("classify/tiny-scratch", "finetune", {"head.pool": "cls", "turbo.mask": 0.75, "turbo.decoder.depth": 1, "turbo.decoder.dim": 64}),
     ("boundaries/cvclr-tiny", "pretrain", {"contrast.queue": 64}),
     ("pseudo/ldm-inpaint-tiny", "pretrain", {}),
     ("localization/del-tiny", "finetune", {"model.contrast.enabled": False}),  # how much it computes depends on the events
 ]
 
 
-@pytest.mark.parametrize(("preset", "verb", "changes"), PRESETS, ids=[preset for preset, _, _ in PRESETS])
+@pytest.mark.parametrize(
+    ("preset", "verb", "changes"), PRESETS, ids=[preset + ("-turbo" if "turbo.mask" in changes else "") for preset, _, changes in PRESETS]
+)
 def test_every_example_is_what_torch_counts_in_a_real_step(preset, verb, changes):
     """Also shows that a real batch of these shapes is one that the method takes."""
     sets = ["data.train=[unused]", "train.batch_size=2", "data.repeats=1", *(f"{key}={value}" for key, value in changes.items())]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.report.strips import heatmap, overlay_mask, tile
+from tasks.core.report.strips import heatmap, outline, overlay_mask, tile
 
 
 def open_png(data):
@@ -64,3 +64,12 @@ def test_tile_aligns_rows_of_tubelets_and_frames():
         tile([("a", frames), ("b", frames[:3])])
     with pytest.raises(ValueError, match="nothing"):
         tile([])
+
+
+def test_an_outline_is_drawn_inside_its_box_and_nowhere_without_one():
+    frames = np.zeros((2, 12, 16, 3), np.uint8)
+    drawn = outline(frames, np.array([[2.2, 3, 9, 8], [0, 0, 0, 0]]), (9, 9, 9))
+    assert drawn[0, 3:8, 2:9].any(-1).sum() == 2 * 7 + 2 * 3
+    assert not drawn[0, 4:7, 3:8].any()
+    assert not drawn[1].any()
+    assert not frames.any()
