@@ -14,7 +14,7 @@ EXAMPLES = options.examples(
     "vid extract-features videos/ --model runs/mine --out features",
     "vid extract-features lecture.mp4 --model hf://org/videomae --out features --per window --hop 0.5",
     "vid extract-features data.csv --model runs/mine --out features --per window --hop 0.5 --format npy --dtype float16",
-    "vid extract-features videos/ --model hf://openai/clip-vit-base-patch32 --out features --per window --hop 0.5",
+    "vid extract-features videos/ --model hf://openai/clip-vit-large-patch14 --out features --per window --hop 0.5",
     "vid extract-features videos/ --audio logmel --out sound",
     "vid extract-features videos/ --audio logmel --span 0.96 --hop 0.48 --silence --out sound",
     "find . -name '*.mkv' | vid extract-features - --model runs/mine --out features --json",

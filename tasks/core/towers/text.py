@@ -1,7 +1,7 @@
 """Text towers: CLIP's, into which prompts can be put, and the choice between it and sentence encoders.
 
 from tasks.core.towers import load_text_tower
-tower = load_text_tower("hf://openai/clip-vit-base-patch32")
+tower = load_text_tower("hf://openai/clip-vit-large-patch14")
 print(tower(["a dog barks", "a cat sleeps"]).shape)  # (2, 512)
 """
 
