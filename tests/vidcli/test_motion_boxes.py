@@ -69,8 +69,8 @@ def test_files_of_each_video_and_the_box_in_the_picture(place, vid, tmp_path):
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 6
     x1, y1, x2, _ = (2 * np.array(record["boxes"][3])).round().astype(int)  # 120 px high pictures are shown at 240
-    edge = frames[3][y1 + 1, x1 + 6 : x2 - 6].astype(int).mean(0)
-    assert edge[0] - edge[2] > 80  # orange
+    drawn, within = (frames[3][rows, x1 + 6 : x2 - 6].astype(int).mean((0, 1)) for rows in (slice(y1 - 1, y1 + 3), slice(y1 + 8, y1 + 24)))
+    assert drawn[0] - drawn[2] > within[0] - within[2] + 40  # orange
 
 
 def test_part_of_a_video_keeps_its_frame_numbers(place, vid, tmp_path):

@@ -60,3 +60,30 @@ def test_doctor_finds_what_is_here():
     done = run("doctor", "--json")
     assert done.returncode == 0
     assert '"name": "pyav", "state": "usable"' in done.stdout
+
+
+ENDING = """
+import atexit, threading, time
+from vidcli.__main__ import end
+class Last:
+    def __del__(self):
+        print("torn down")
+last = Last()
+atexit.register(print, "exit function")
+threading.Thread(target=lambda: (time.sleep(0.1), print("thread"))).start()
+print("begin")
+end(7)
+"""
+
+
+def test_threads_and_exit_functions_end_and_nothing_is_torn_down():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "begin\nthread\nexit function\n", "")
+
+
+def test_what_cannot_be_written_out_at_the_end_is_no_success():
+    program = "import sys; from vidcli.__main__ import end; sys.stdout.write('text'); end(int(sys.argv[1]))"
+    for code, told in (("0", 120), ("3", 3)):
+        with open("/dev/full", "w") as full:
+            words, buffered = [sys.executable, "-c", program, code], {**os.environ, "PYTHONUNBUFFERED": ""}
+            assert subprocess.run(words, env=buffered, stdout=full, timeout=60).returncode == told
