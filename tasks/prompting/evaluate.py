@@ -33,7 +33,7 @@ from tasks.prompting.method import zero_shot_features
 from tasks.prompting.model import PromptedModel
 from tasks.prompting.names import tokens_of, words_of
 from tasks.prompting.predict import Scorer, Tested, classify_rows, prompted_scorer, zero_shot_scorer
-from tasks.prompting.towers import STREAM, feature_base, frame_maker, recalled_tower, text_tower
+from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower, text_tower
 
 SUFFIXES = {RECORD: ".json", "csv": ".csv"}
 """Kind of file -> what follows the protocol in its name."""
@@ -163,7 +163,8 @@ def _features(config: EvalConfig, rows: Rows, saved: dict[str, Any], tower: Text
         if record and record["encoder"].get("weights_hash"):
             check_encoder(record, folder)
         return folder
-    frames, reference = config.features, config.clip or (record["encoder"].get("reference") if record else config.model)
+    inside = beside(config.model, saved.get("image_tower", {}).get("reference")) if saved else None
+    frames, reference = config.features, config.clip or inside or (record["encoder"].get("reference") if record else config.model)
     if reference is None:
         raise UsageError(
             f"{config.model} does not say which image tower it learned from", "--set clip=MODEL, or --set data.streams.visual.folder=FOLDER"
