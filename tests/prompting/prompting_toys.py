@@ -11,6 +11,7 @@ from tasks.core.data.features import write_features
 from tasks.core.data.grid import Grid
 from tasks.core.engine.method import Progress
 from tasks.core.engine.random import BatchRandom
+from tasks.core.nn.clip import TextTransformer
 from tasks.core.towers.text import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.method import Prompting
@@ -22,9 +23,10 @@ PROGRESS = Progress(0, 0, 1, 10)
 SMALL = {"prompts": {"before": 3, "after": 3}, "temporal": {"layers": 1, "heads": 4}, "frames": 4, "gaps": (1, 2)}
 
 
-def tower() -> TextTower:
-    """The text tower of `clip_toys.networks`."""
-    return TextTower(networks()[1].to(torch.get_default_dtype()), tokenizer(), {"reference": "toy", "weights_hash": "0" * 16}, 14.0)
+def tower(network: TextTransformer | None = None) -> TextTower:
+    """A text tower; None: that of `clip_toys.networks`."""
+    network = network or networks()[1].to(torch.get_default_dtype())
+    return TextTower(network, tokenizer(), {"reference": "toy", "weights_hash": "0" * 16}, 14.0)
 
 
 def config(model: dict | None = None, **settings) -> FinetuneConfig:
@@ -33,11 +35,10 @@ def config(model: dict | None = None, **settings) -> FinetuneConfig:
     return FinetuneConfig(**{"model": {**SMALL, **(model or {})}, "optim": optim, "train": {"epochs": 2, "batch_size": 4}, **settings})
 
 
-def method(names: tuple[str, ...] = LABELS, seed: int = 0, **settings) -> Prompting:
+def method(names: tuple[str, ...] = LABELS, seed: int = 0, text: TextTower | None = None, **settings) -> Prompting:
     """A small method with seeded weights."""
     torch.manual_seed(seed)
-    made = config(**settings)
-    text = tower()
+    made, text = config(**settings), text or tower()
     tokens = tokens_of([name.replace("_", " ") for name in names], text.tokenizer, text.context - made.model.prompts.added)
     return Prompting(made, text, tokens, DIM)
 
@@ -64,6 +65,7 @@ def write_world(folder: Path, videos: int = 12, length: int = 9, seed: int = 0) 
         values = (centres[kind] + 0.3 * draws.standard_normal((length, DIM))).astype(np.float32)
         write_features(folder / "features", f"v{number}", values, Grid(0.1, 0.1), {"reference": "toy", "weights_hash": "f" * 16})
         rows.append((f"v{number}.mp4", LABELS[kind], "val" if number >= videos * 2 // 3 else "train"))
+    folder.mkdir(exist_ok=True)
     with open(folder / "videos.csv", "w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     clip_folder(folder / "clip")
