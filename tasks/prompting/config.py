@@ -81,6 +81,25 @@ class SamplesConfig(Config):
     batch_size: int = Field(16, ge=1, description="videos at once")
 
 
+class TrialsConfig(Config):
+    """Several trainings on random parts of a data set, whose mean is the result; no model is published.
+
+    `way`: a trial draws `ways` classes of `data.train` and `shots` videos of each to learn from, and is tested on all other videos of these
+    classes. `all`: `shots` videos of every class of `data.train`, tested on `data.val`. `open`: the classes that a trial draws are kept from
+    training, and `data.val` is tested on them alone.
+    """
+
+    kind: Literal["way", "all", "open"] = "way"
+    trials: int = Field(200, ge=1)
+    ways: int = Field(5, ge=2, description="way: classes of a trial")
+    shots: int = Field(5, ge=1, description="way, all: videos of each class to learn from")
+    held: float = Field(0.25, gt=0, lt=1, description="open: share of the classes that training does not see")
+    seed: int = Field(0, ge=0)
+    files: str | None = Field(
+        None, description="folder with train/split_N.list and perhaps test/split_N.list, published draws, a line CLASS/VIDEO or CLASS each"
+    )
+
+
 class FinetuneConfig(Training):
     """`vid finetune` of prompts for recognition, on features of frames and a manifest with labels."""
 
@@ -96,6 +115,7 @@ class FinetuneConfig(Training):
     candidates: int = Field(400, ge=2, description="classes in a step: those of the batch and random others; all where there are no more")
     test: SamplesConfig = SamplesConfig()
     template: str | None = Field(TEMPLATE, description="prompt of the control without training, tested beside the model; null: no control")
+    trials: TrialsConfig | None = Field(None, description="a protocol of many small trainings; null: one training")
     optim: OptimConfig = OptimConfig(
         base_lr=1e-4, scale_lr=False, schedule="constant", betas=(0.9, 0.999), weight_decay=0.01, warmup_epochs=0
     )

@@ -28,7 +28,7 @@ def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
         raise InputError(f"all training videos are of one class, {labels[0]!r:.60}", "there is nothing to tell apart: add videos of others")
     val = read_sources(config.data.val, "val") if config.data.val else Rows.of([])
     if len(val):
-        labelled(val, "validation", labels)
+        labelled(val, "validation", None if config.trials and config.trials.kind == "open" else labels)
     return rows, val, labels
 
 

@@ -28,11 +28,11 @@ from tasks.core.video.cache import cache_folder
 from tasks.core.world import join, world
 from tasks.prompting.config import EvalConfig, PromptedConfig
 from tasks.prompting.data import check_stream, one_folder
-from tasks.prompting.finetune import accuracy
 from tasks.prompting.method import zero_shot_features
+from tasks.prompting.metrics import accuracy
 from tasks.prompting.model import PromptedModel
-from tasks.prompting.names import tokens_of, words_of
-from tasks.prompting.predict import Scorer, Tested, classify_rows, prompted_scorer, zero_shot_scorer
+from tasks.prompting.names import words_of
+from tasks.prompting.predict import Scorer, Tested, classify_rows, prompted_scorer, text_of, zero_shot_scorer
 from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower, text_tower
 
 SUFFIXES = {RECORD: ".json", "csv": ".csv"}
@@ -63,14 +63,6 @@ def load_prompted(reference: str, device: torch.device | str = "cpu") -> tuple[P
     config = PromptedConfig(**saved["architecture"])
     model = build_strict(lambda: PromptedModel(config, **saved["sizes"]), load_weights(folder), str(folder))
     return model.to(device).eval(), saved
-
-
-@torch.no_grad()
-def text_of(model: PromptedModel, tower: TextTower, names: list[str], reporter: Reporter | None = None) -> torch.Tensor:
-    """What a prompted model makes of names, `(C, dim)`, on the tower's device."""
-    tokens = tokens_of(names, tower.tokenizer, tower.context - model.config.prompts.added, reporter)
-    device = tower.network.positions.device
-    return model.text_features(tower.network, *(each.to(device) for each in (tokens.ids, tokens.lengths, tokens.marks)))
 
 
 def run(config: EvalConfig, reporter: Reporter, output: Output | None = None) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
-from tasks.core.data.feature_loader import make_train_loader
+from tasks.core.checkpoint import find_model, load_config
 from tasks.core.data.feature_record import check_encoder, record_of
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.rows import Rows
@@ -16,25 +15,28 @@ from tasks.core.engine import setup
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
-from tasks.core.metrics.classification import summarize
 from tasks.core.report.probabilities import write_probabilities
-from tasks.core.reporter import Reporter
 from tasks.core.towers.prepare import prepare_features
 from tasks.core.towers.text import TextTower
-from tasks.core.world import world
 from tasks.prompting.config import FinetuneConfig
-from tasks.prompting.data import check_stream, one_folder, read_sets, train_batch, whole
+from tasks.prompting.data import check_stream, one_folder, read_sets
 from tasks.prompting.method import Prompting, zero_shot_features
+from tasks.prompting.metrics import accuracy
 from tasks.prompting.names import tokens_of, words_of
 from tasks.prompting.predict import classify_rows, prompted_scorer, zero_shot_scorer
+from tasks.prompting.splits import splits
 from tasks.prompting.towers import STREAM, feature_base, frame_maker, recalled_tower, text_tower
+from tasks.prompting.training import build, feature_feed
+from tasks.prompting.trials import run_trials
 
 
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
-    _, _, labels = read_sets(config)
+    rows, val, labels = read_sets(config)
     words_of(labels, config.names)
     check_stream(config.data)
+    if config.trials:
+        next(splits(config.trials, rows, val))
     model = config.model
     if not model.temporal.layers and not (model.prompts.before or model.prompts.after or model.prompts.layout == "positional"):
         raise UsageError(
@@ -88,16 +90,6 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     return {**planned, **facts, "frozen_text_tower": tower.source["weights_hash"]}
 
 
-def build(config: FinetuneConfig, tower: TextTower, labels: list[str], reporter: Reporter | None = None) -> Prompting:
-    """The method with seeded weights, and those of `config.init` in place."""
-    tokens = tokens_of(words_of(labels, config.names), tower.tokenizer, tower.context - config.model.prompts.added, reporter)
-    setup.seed_weights(config)
-    method = Prompting(config, tower, tokens, tower.dim)
-    if config.init:
-        load_strict(method.model, load_weights(find_model(config.init)), config.init)
-    return method
-
-
 def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, tests on `data.val` where given, writes `model/`; returns the result."""
     check(config)
@@ -109,6 +101,8 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"streams": streams})})
     tower = tower_of(config)
     folder = one_folder(open_streams(config.data), tower.dim, _clip(config))
+    if config.trials:
+        return run_trials(config, run, rows, val, folder, tower)
     method = build(config, tower, labels, run.reporter if run.main else None)
     prompts, temporal = config.model.prompts.shown(), config.model.temporal.layers
     trainer = setup.train(
@@ -128,16 +122,6 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         return setup.numbers(run, "loss", **trainer.last_evaluation)
 
     return setup.conclude(run, trainer, result)
-
-
-def feature_feed(config: FinetuneConfig, rows: Rows, labels: list[str], folder: FeatureFolder) -> setup.Feed:
-    """Random clips of the features of whole videos, or of the parts that rows name."""
-    data = whole(config.data)
-
-    def loader(start: int) -> Any:
-        return make_train_loader(rows, data, {STREAM: folder}, labels, config.train.batch_size, *world(), config.train.seed, start)
-
-    return setup.Feed(loader, train_batch(config.model), setup.micro_per_epoch(len(rows), config), data.repeats)
 
 
 def evaluation(config: FinetuneConfig, val: Rows, labels: list[str], folder: FeatureFolder, tower: TextTower, run: Run) -> Callable:
@@ -166,12 +150,6 @@ def evaluation(config: FinetuneConfig, val: Rows, labels: list[str], folder: Fea
         return {**numbers, **{f"zero_shot_{name}": value for name, value in others.items()}, **counts}
 
     return evaluate
-
-
-def accuracy(probabilities: Any, labels: Any) -> dict[str, float]:
-    """`top1`, `top5`, `avg`, their mean as the paper reports it, and `mean_class`, percent."""
-    found = summarize(probabilities, labels)
-    return {"top1": found["top1"], "top5": found["top5"], "avg": (found["top1"] + found["top5"]) / 2, "mean_class": found["mean_class"]}
 
 
 def publish(run: Run, config: FinetuneConfig, rows: Rows, labels: list[str], folder: FeatureFolder, trainer: Trainer) -> None:

@@ -13,10 +13,12 @@ from tasks.core.data.features import FeatureFolder
 from tasks.core.data.rows import Rows
 from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
+from tasks.core.towers.text import TextTower
 from tasks.core.world import world
 from tasks.prompting.config import PromptedConfig, SamplesConfig
 from tasks.prompting.data import clips_of, whole
 from tasks.prompting.model import PromptedModel, scores
+from tasks.prompting.names import tokens_of
 from tasks.prompting.sampling import draws_of
 from tasks.prompting.towers import STREAM
 
@@ -66,6 +68,14 @@ def prompted_scorer(model: PromptedModel, text: torch.Tensor) -> Scorer:
 def zero_shot_scorer(text: torch.Tensor, temperature: float) -> Scorer:
     """Scores by the mean of the frames and vectors `(C, dim)` of hand-written prompts."""
     return lambda clips, gap: scores(clips.mean(1), text, temperature)
+
+
+@torch.no_grad()
+def text_of(model: PromptedModel, tower: TextTower, names: list[str], reporter: Reporter | None = None) -> torch.Tensor:
+    """What a prompted model makes of names, `(C, dim)`, on the tower's device."""
+    tokens = tokens_of(names, tower.tokenizer, tower.context - model.config.prompts.added, reporter)
+    device = tower.network.positions.device
+    return model.text_features(tower.network, *(each.to(device) for each in (tokens.ids, tokens.lengths, tokens.marks)))
 
 
 @torch.no_grad()
