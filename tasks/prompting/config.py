@@ -84,9 +84,9 @@ class SamplesConfig(Config):
 class TrialsConfig(Config):
     """Several trainings on random parts of a data set, whose mean is the result; no model is published.
 
-    `way`: a trial draws `ways` classes of `data.train` and `shots` videos of each to learn from, and is tested on all other videos of these
-    classes. `all`: `shots` videos of every class of `data.train`, tested on `data.val`. `open`: the classes that a trial draws are kept from
-    training, and `data.val` is tested on them alone.
+    `way`: a trial draws `ways` classes of `data.train` and `shots` videos of each to learn from, and is tested on all other videos of
+    these classes. `all`: `shots` videos of every class of `data.train`, tested on `data.val`. `open`: the classes that a trial draws are
+    kept from training, and `data.val` is tested on them alone.
     """
 
     kind: Literal["way", "all", "open"] = "way"
