@@ -54,6 +54,11 @@ TASKS: dict[str, Task] = {
             {"finetune": "finetune", "detect": "detect"},
         ),
         Task(
+            "prompting",
+            "video by words: CLIP with learned prompts and a transformer over frames",
+            {"finetune": "finetune", "eval": "evaluate"},
+        ),
+        Task(
             "features",
             "what a trained encoder makes of videos, as arrays",
             {"extract": "extract", "sound": "sound"},

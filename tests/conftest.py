@@ -28,6 +28,7 @@ for folder in (
     "pseudo",
     "predictive",
     "localization",
+    "prompting",
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))

@@ -20,6 +20,7 @@ import localization_toys
 import masked_helpers
 import predictive_toys
 import pretrain_helpers
+import prompting_toys
 import tiny_models
 import torch
 import worlds
@@ -120,6 +121,10 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     features = {"streams": {name: {"folder": str(data / name)} for name in localization_toys.DIMS}, "max_length": 32, "workers": 0}
     events = {**features, "train": [str(data / "events.csv")], "val": [str(data / "events.csv")]}
     yield "localization", "localization", "finetune", localization_toys.config(data=events, train=train, optim={**optim, "base_lr": 1e-4})
+    words = {"streams": {"visual": {"folder": str(data / "frames" / "features")}}, "workers": 0}
+    words |= {"train": [str(data / "frames" / "videos.csv")], "val": [str(data / "frames" / "videos.csv")]}
+    prompted = {"data": words, "clip": str(data / "frames" / "clip"), "train": train, "optim": optim}
+    yield "prompting", "prompting", "finetune", prompting_toys.FinetuneConfig(model=prompting_toys.SMALL, **prompted)
     pictures = {"data": {**videos, "clip": {"frames": 1}}, "visualize": 0, "train": {**train, "epochs": 6}, "optim": optim}
     yield "ldm", "pseudo", "pretrain", tiny_models.config(revive_every=2, **pictures)
 
@@ -130,6 +135,7 @@ def write_data(folder: Path) -> Path:
     anomaly_toys.pseudo(folder / "pseudo", folder / "footage")
     anomaly_toys.vit_folder(folder / "vit")
     localization_toys.write_clips(folder, VIDEOS, 40)
+    prompting_toys.write_world(folder / "frames", VIDEOS * 3 // 2)
     rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.4" for number in range(VIDEOS)]
     (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
     return folder

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from tasks.classify.config import EvalConfig, HeadConfig
-from tasks.classify.finetune import labelled, write_predictions
 from tasks.classify.fusion import common_labels, fuse_values
 from tasks.classify.model import Classifier
 from tasks.classify.search import search
@@ -15,12 +14,14 @@ from tasks.classify.turbo import drop_pattern, token_chooser
 from tasks.classify.views import Outputs, check_some, check_views, classify_views, model_data
 from tasks.classify.writers import write_search, write_test
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
+from tasks.core.data.labels import labelled
 from tasks.core.engine.exchange import agree
 from tasks.core.engine.run import hash_rows, source_commit
 from tasks.core.errors import InputError, UsageError
 from tasks.core.inference.output import Output
 from tasks.core.metrics.classification import summarize
 from tasks.core.nn.encoders import saved_settings
+from tasks.core.report.probabilities import write_probabilities
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
 from tasks.core.world import join, world
@@ -127,7 +128,7 @@ def _test(config: EvalConfig, rows: list, device: torch.device, stop: Any, repor
     outputs = fuse_values(found)
     check_some(outputs)
     if config.save_scores and world().main:
-        write_predictions(Path(config.save_scores), outputs, labels)
+        write_probabilities(Path(config.save_scores), outputs.paths, outputs.labels, outputs.values, labels)
     return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels)}, outputs, labels
 
 

@@ -17,6 +17,7 @@ from tasks.core.clips.flow_source import check_flow_folder
 from tasks.core.clips.prepare import boxes_input
 from tasks.core.config import build as build_config
 from tasks.core.data.batch import Batch
+from tasks.core.data.labels import labelled
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
 from tasks.core.engine.description import preprocessing
@@ -36,6 +37,7 @@ from tasks.core.nn.encoders import (
     without_projection,
 )
 from tasks.core.nn.prediction import discrepancy_settings, discrepancy_weights
+from tasks.core.report.probabilities import write_probabilities
 from tasks.core.towers.start import differences
 
 
@@ -116,23 +118,6 @@ def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
     val = read_sources(config.data.val, "val")
     labelled(val, "validation", labels)
     return rows, val, labels
-
-
-def labelled(rows: Rows, what: str, known: list[str] | None = None) -> list[str]:
-    """Label names of rows; InputError where one is missing or not among `known`."""
-    numbers, names = rows.codes("label")
-    bare = (numbers < 0).nonzero()[0]
-    if len(bare):
-        raise InputError(
-            f"{len(bare)} of {len(rows)} {what} videos have no label, the first is {rows[int(bare[0])].path}",
-            "add a label column to the manifest",
-        )
-    strange = sorted(set(names) - set(known)) if known is not None else []
-    if strange:
-        raise InputError(
-            f"labels in the {what} set that the model does not know: {', '.join(strange[:5])}", f"it knows: {', '.join(known[:20])}"
-        )
-    return names
 
 
 def plan(config: FinetuneConfig) -> dict[str, Any]:
@@ -223,21 +208,9 @@ def validate(
     if not len(outputs.values):
         raise InputError("none of the validation videos could be read", "run: vid data check MANIFEST")
     if last and run.main:
-        write_predictions(run.folder / "predictions.csv", outputs, labels)
+        write_probabilities(run.folder / "predictions.csv", outputs.paths, outputs.labels, outputs.values, labels)
         write_confusion(run.folder / "confusion.csv", outputs, labels)
     return {**summarize(outputs.values, outputs.labels), "n": len(outputs.labels), "n_skipped": len(outputs.skipped)}
-
-
-def write_predictions(path: Path, outputs: Outputs, labels: list[str]) -> None:
-    """CSV `path,label,predicted,<one probability per class>`."""
-    import csv
-
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "predicted", *labels])
-        for name, label, scores in zip(outputs.paths, outputs.labels, outputs.values, strict=True):
-            truth = labels[label] if label >= 0 else ""
-            writer.writerow([name, truth, labels[int(scores.argmax())], *(f"{s:.6f}" for s in scores)])
 
 
 def write_confusion(path: Path, outputs: Outputs, labels: list[str]) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from tasks.classify.config import EvalConfig
-from tasks.classify.finetune import labelled
 from tasks.classify.fusion import align_similarities
 from tasks.classify.similarity import cosine
 from tasks.classify.views import Outputs, check_some, check_views, collect, model_data, rounds_of, view_batches
 from tasks.core.clips.prepare import view_transform
+from tasks.core.data.labels import labelled
 from tasks.core.data.rows import Row, Rows
 from tasks.core.engine import setup
 from tasks.core.engine.description import drawn

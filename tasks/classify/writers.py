@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.classify.config import EvalConfig
-from tasks.classify.finetune import write_predictions
 from tasks.classify.search import Search, name_of
 from tasks.classify.views import Outputs
 from tasks.core.files import replacing, write_json
 from tasks.core.inference.output import RECORD, Output
+from tasks.core.report.probabilities import write_probabilities
 from tasks.core.reporter import Reporter
 
 SUFFIXES = {RECORD: ".json", "csv": ".csv", "html": ".html"}
@@ -22,7 +22,7 @@ def write_test(output: Output, result: dict[str, Any], outputs: Outputs, labels:
     """Files of a test of classifiers: the result and, as CSV, probabilities of every video. Returns their paths."""
     files = output.files(SUFFIXES, result["protocol"])
     if "csv" in files:
-        write_predictions(files["csv"], outputs, labels)
+        write_probabilities(files["csv"], outputs.paths, outputs.labels, outputs.values, labels)
     return _recorded(files, result)
 
 

@@ -12,7 +12,8 @@ HELP = """Make a model folder from published weights, or from a model folder som
 
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
-(.pth.tar of a localiser, its averaged weights). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
+(.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
+model). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
 (a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
 read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
 licence they were published under."""
@@ -25,6 +26,7 @@ EXAMPLES = options.examples(
     "vid convert runs/mine-ssv2 --to onnx -o mine-onnx",
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
+    "vid convert HMDB51.pth.tar --from efficient-prompt --vocabulary clip-vit-base-patch16 -o models/prompts-hmdb51",
     "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
@@ -34,6 +36,7 @@ PUBLIC = {
     "coclr": "contrastive",
     "actionformer": "localization",
     "unav": "localization",
+    "efficient-prompt": "prompting",
 }
 """Layouts of public code that are read and written: the task that knows them."""
 KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PUBLIC)
@@ -50,8 +53,14 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "backbone.Conv_1a.conv1.weight": ("coclr", "contrastive"),
     "backbone.embd.0.conv.weight": ("actionformer", "localization"),
     "backbone.embd_V.0.conv.weight": ("unav", "localization"),
+    "temporalEmbedding.weight": ("efficient-prompt", "prompting"),
 }
-TO = ("vid", "transformers", "onnx", *PUBLIC)
+READ_ONLY = ("efficient-prompt",)
+"""Layouts of public code that are read and not written."""
+TO = ("vid", "transformers", "onnx", *(kind for kind in PUBLIC if kind not in READ_ONLY))
+FLAG = {"flow": "--flow", "settings": "--set", "vocabulary": "--vocabulary"}
+SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt",)}
+"""What a converter can be told: the layouts that take it."""
 
 
 def command(
@@ -62,17 +71,39 @@ def command(
     flow: Annotated[
         bool, typer.Option("--flow", help="The weights, of dpc, memdpc or coclr, were trained on optical flow: files do not say it.")
     ] = False,
+    vocabulary: Annotated[
+        str | None, typer.Option(metavar="PATH", help="CLIP's vocabulary, a folder or file, for the towers of efficient-prompt.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=N", help="What files of efficient-prompt do not say: prefix, postfix, tfm_heads. Repeatable."),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
     """Convert, check and report."""
     reporter = console()
-    reporter.result(convert(source, kind, to, out, reporter, flow), "result")
+    said = {"flow": True} if flow else {}
+    said |= {name: value for name, value in (("settings", numbers_of(sets)), ("vocabulary", vocabulary)) if value}
+    reporter.result(convert(source, kind, to, out, reporter, said), "result")
     return 0
 
 
-def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any, flow: bool = False) -> dict[str, Any]:
+def numbers_of(sets: list[str] | None) -> dict[str, int]:
+    """KEY=N texts as a mapping; UsageError for another form."""
+    from tasks.core.errors import UsageError
+
+    found = {}
+    for text in sets or ():
+        key, _, value = text.partition("=")
+        if not value.isdecimal():
+            raise UsageError(f"--set {text}: expected KEY=N, a whole number", "for example --set prefix=4")
+        found[key] = int(value)
+    return found
+
+
+def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any, said: dict[str, Any] | None = None) -> dict[str, Any]:
     """Converts by the tables above; raises UsageError where they have no way."""
     from tasks.core.errors import UsageError
 
@@ -84,8 +115,9 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any, fl
     if is_model(path):
         if kind not in ("auto", "vid"):
             raise UsageError(f"{source} is a model folder of this tool, not {kind}", "leave --from out")
-        if flow:
-            raise UsageError(f"{source} is a model folder, which says itself what it sees", "leave --flow out")
+        if said:
+            flag = FLAG[next(iter(said))]
+            raise UsageError(f"{source} is a model folder, which says itself what it sees", f"leave {flag} out")
         if to in (None, "vid"):
             raise UsageError(f"{source} is a model folder already", "say --to transformers or --to onnx")
         if to in PUBLIC:
@@ -98,9 +130,10 @@ def convert(source: str, kind: str, to: str | None, out: Path, reporter: Any, fl
     found, task = recognise(path)
     if kind not in ("auto", found):
         raise UsageError(f"{source} looks like {found}, not {kind}", f"--from {found}")
-    if flow and found not in PUBLIC:
-        raise UsageError(f"--flow does not go with {found}", f"it is for {', '.join(PUBLIC)}")
-    return converter(task).convert(path, found, out, reporter, **({"flow": True} if flow else {}))
+    for name in said or ():
+        if found not in SAYS[name]:
+            raise UsageError(f"{FLAG[name]} does not go with {found}", f"it is for {', '.join(SAYS[name])}")
+    return converter(task).convert(path, found, out, reporter, **(said or {}))
 
 
 def export_transformers(model: Path, out: Path, reporter: Any) -> dict[str, Any]:

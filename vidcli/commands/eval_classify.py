@@ -16,6 +16,8 @@ EXAMPLES = options.examples(
     "vid eval classify --model runs/rgb --model runs/flow --data val.csv --windows half-overlap --crops 10",
     "vid eval classify --model runs/mine --protocol retrieval --center own --gallery train.csv --data val.csv",
     "vid eval classify --preset classify/coclr-retrieval --model runs/mine --gallery train.csv --data val.csv",
+    "vid eval classify --model runs/prompted --data val.csv --set classes=data",
+    "vid eval classify --model hf://openai/clip-vit-base-patch16 --protocol zero-shot --data val.csv",
     "vid eval classify --model a --compare b --protocol retrieval --gallery train.csv --data val.csv --out found --write csv,html",
 )
 
@@ -37,6 +39,13 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "strict": ("--strict", "strict"),
     "scores": ("--scores", "save_scores"),
 }
+PROMPTED = {  # of models with prompts, and of CLIP models without training
+    **{name: FLAGS[name] for name in ("model", "data", "protocol", "workers", "strict", "scores")},
+    "batch_size": ("--batch-size", "test.batch_size"),
+    "decoder": ("--decoder", "features.decoder"),
+    "clips": ("--clips", "test.samples"),
+}
+ZERO_SHOT = "zero-shot"
 
 
 OUT_HELP = "Write the result to this JSON file too. With --write: the folder for PROTOCOL.json and the files asked for."
@@ -50,7 +59,7 @@ def command(
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
     preset: options.PresetName = None,
     compare: Annotated[list[str] | None, typer.Option(metavar="MODEL", help=COMPARE_HELP)] = None,
-    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned (a classifier), knn or retrieval.")] = None,
+    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned, knn, retrieval; prompted or zero-shot (CLIP).")] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
     windows: Annotated[
@@ -85,10 +94,10 @@ def command(
 ) -> int:
     """Test a classifier, or an encoder's frozen features.
 
-    A classifier is tested with several views per video, frozen features of any encoder by nearest neighbours or retrieval.
+    A classifier is tested with several views per video, frozen features of any encoder by nearest neighbours or retrieval, a model with
+    learned prompts by the names of classes, and with --protocol zero-shot any CLIP model by hand-written prompts.
     Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
     Exit code 4: some videos could not be read, the numbers are those of the rest."""
-    from tasks.classify.writers import SUFFIXES
     from tasks.core.errors import UsageError
     from tasks.core.files import write_json
     from tasks.registry import verb_module
@@ -96,17 +105,49 @@ def command(
     from vidcli.resolve import Given, resolve
 
     values = {**locals(), "scores": str(scores) if scores else None}
-    flags = options.given_flags(FLAGS, values)
-    resolved = resolve(Given(preset, config or (), flags, sets or ()), "eval", "classify")
+    task = task_of(model, protocol)
+    flags = flags_of(task, values)
+    resolved = resolve(Given(preset, config or (), flags, sets or ()), "eval", task)
     if write is not None and out is not None and (out.suffix == ".json" or out.is_file()):
         raise UsageError(f"--out {out}: with --write it is a folder", "for example --out found")
-    output = output_to(None if write is None else out, write, SUFFIXES, overwrite=True)
+    output = output_to(None if write is None else out, write, suffixes_of(task), overwrite=True)
     reporter = console()
-    result = verb_module("classify", "eval").run(resolved.config, reporter, output)
+    result = verb_module(task, "eval").run(resolved.config, reporter, output)
     if out and write is None:
         write_json(out, result)
     report(reporter, result)
     return 4 if result.get("n_skipped") else 0
+
+
+def task_of(models: list[str], protocol: str | None) -> str:
+    """Which task tests: `prompting` where the model has learned prompts, or is to be tested by hand-written ones."""
+    from tasks.prompting.evaluate import is_prompted
+
+    if protocol in (ZERO_SHOT, "prompted"):
+        return "prompting"
+    return "prompting" if protocol is None and is_prompted(models[0]) else "classify"
+
+
+def flags_of(task: str, values: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """The flags that were given; UsageError for one that has no meaning for models with prompts."""
+    from tasks.core.errors import UsageError
+
+    flags = options.given_flags(FLAGS, values)
+    if task == "classify":
+        return flags
+    known = {flag for flag, _ in PROMPTED.values()}
+    if strange := [flag for flag, _, _ in flags if flag not in known]:
+        raise UsageError(f"{strange[0]} has no meaning for a model with prompts", f"its flags: {', '.join(sorted(known))}; and --set")
+    if len(values["model"]) > 1:
+        raise UsageError("models with prompts are tested one by one", "give one --model")
+    return options.given_flags(PROMPTED, values)
+
+
+def suffixes_of(task: str) -> dict[str, str]:
+    """Kinds of files that a task's test writes."""
+    from importlib import import_module
+
+    return import_module("tasks.classify.writers" if task == "classify" else "tasks.prompting.evaluate").SUFFIXES
 
 
 def report(reporter: Any, result: dict[str, Any]) -> None:

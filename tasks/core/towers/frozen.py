@@ -51,4 +51,8 @@ class FrozenTower(nn.Module):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTower":
-        return FrozenTower(self.tower)
+        """Copies share the tower, unless what is copied says what stands in for its tensors."""
+        if not any(id(tensor) in memo for tensor in chain(self.tower.parameters(), self.tower.buffers())):
+            return FrozenTower(self.tower)
+        kept = getattr(self.tower, "tokenizer", None)
+        return FrozenTower(copy.deepcopy(self.tower, memo if kept is None else {**memo, id(kept): kept}))

@@ -103,6 +103,7 @@ PRESETS = [
     ("boundaries/cvclr-tiny", "pretrain", {"contrast.queue": 64}),
     ("pseudo/ldm-inpaint-tiny", "pretrain", {}),
     ("localization/del-tiny", "finetune", {"model.contrast.enabled": False}),  # how much it computes depends on the events
+    ("prompting/tiny", "finetune", {}),
 ]
 
 
