@@ -19,13 +19,13 @@ from tasks.core.errors import InputError, UsageError
 from tasks.core.inference.detector import Detector, Footage, detect_all, open_footage
 from tasks.core.inference.loop import Advance, still
 from tasks.core.inference.output import Output
+from tasks.core.report.event_writers import SUFFIXES, write_file
+from tasks.core.report.events import PROPOSAL, SHOWN_FROM, Curves, EventDetection, as_record
 from tasks.core.reporter import Reporter
 from tasks.localization.config import DetectConfig
 from tasks.localization.learned import Localizer, Piece
-from tasks.localization.result import PROPOSAL, SHOWN_FROM, Curves, EventDetection, as_record
 from tasks.localization.towers import Tower, tower_of
 from tasks.localization.windows import Stream, windows
-from tasks.localization.writers import SUFFIXES, write_file
 
 LATE_S = 0.5
 """Sound that begins so much later than the picture, or ends so much earlier, is worth a word."""

@@ -60,8 +60,8 @@ def command(
     player and a lane for each class. Times are presentation times in seconds.
 
     Exit code 0: every video was read; 4: some could not be; 3: none."""
+    from tasks.core.report.event_writers import SUFFIXES
     from tasks.localization.detect import run
-    from tasks.localization.writers import SUFFIXES
     from vidcli.resolve import Given, resolve
 
     flags = options.given_flags(FLAGS, locals())
@@ -89,8 +89,8 @@ def _folders(given: list[str]) -> dict[str, str]:
 
 def _lines(record: dict[str, Any], written: bool, from_score: float | None) -> list[dict[str, Any]]:
     """Rows of the table: one per video where files are written, else one per event that is worth showing, in order of time."""
+    from tasks.core.report.events import SHOWN_FROM
     from tasks.core.report.timeline import clock
-    from tasks.localization.result import SHOWN_FROM
 
     least = SHOWN_FROM if from_score is None else from_score
     events = sorted((e for e in record.get("events", ()) if e["score"] >= least), key=lambda e: (e["start"], e["end"]))

@@ -1,4 +1,4 @@
-"""What a localiser says about one video: events, and a curve of scores for each class."""
+"""What a detector of events says about one video: events, and a curve of scores for each class."""
 
 from dataclasses import dataclass, field
 from typing import Any

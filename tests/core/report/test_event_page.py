@@ -4,8 +4,8 @@ import numpy as np
 from event_toys import EVENTS, detection
 
 from tasks.core.data.segments.predictions import Event
-from tasks.localization.report import lanes_of, relative, write_report
-from tasks.localization.result import Curves
+from tasks.core.report.event_page import lanes_of, relative, write_report
+from tasks.core.report.events import Curves
 
 
 def page(tmp_path, **changes):

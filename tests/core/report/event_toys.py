@@ -3,7 +3,7 @@
 import numpy as np
 
 from tasks.core.data.segments.predictions import Event
-from tasks.localization.result import Curves, EventDetection
+from tasks.core.report.events import Curves, EventDetection
 
 EVENTS = [Event("dog, barking", 5.5, 8.25, 0.9), Event("rain", 1.0, 3.5, 0.6), Event("rain", 2.0, 9.0, 0.05)]
 

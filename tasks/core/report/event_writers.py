@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tasks.core import files
 from tasks.core.data.segments.predictions import write_results
+from tasks.core.report.events import EventDetection
 from tasks.core.report.outputs import readable
-from tasks.localization.result import EventDetection
 
 SUFFIXES = {
     "json": ".events.json",
@@ -28,7 +28,7 @@ def write_file(kind: str, path: Path, detection: EventDetection) -> None:
         detection: what was found.
     """
     if kind == "html":
-        from tasks.localization.report import write_report
+        from tasks.core.report.event_page import write_report
 
         write_report(path, detection)
     else:

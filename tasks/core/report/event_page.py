@@ -8,11 +8,11 @@ import numpy as np
 
 from tasks.core import files
 from tasks.core.report import cards, lanes
+from tasks.core.report.events import EventDetection
 from tasks.core.report.lanes import Block, Lane
 from tasks.core.report.outputs import readable
 from tasks.core.report.page import Page
 from tasks.core.report.timeline import clock
-from tasks.localization.result import EventDetection
 
 MOST_LANES = 60
 """More would be a page that nobody reads."""

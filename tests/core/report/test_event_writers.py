@@ -3,8 +3,8 @@ import json
 from event_toys import detection
 
 from tasks.core.data.segments.predictions import Event, read_predictions
-from tasks.localization.result import as_record
-from tasks.localization.writers import SUFFIXES, write_file
+from tasks.core.report.event_writers import SUFFIXES, write_file
+from tasks.core.report.events import as_record
 
 
 def written(tmp_path, kind, **changes):
