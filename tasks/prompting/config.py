@@ -10,6 +10,9 @@ from tasks.core.engine.config import OptimConfig, TrainConfig, Training
 
 TEMPLATE = "a photo of {}."
 """The hand-written prompt of the paper's baseline."""
+PLAIN = "{}"
+"""A sentence as it is, the paper's baseline of retrieval."""
+Method = Literal["recognition", "localization", "retrieval"]
 
 
 class PromptConfig(Config):
@@ -45,8 +48,10 @@ class PromptedConfig(Config):
 
     prompts: PromptConfig = PromptConfig()
     temporal: TemporalConfig = TemporalConfig()
-    frames: int = Field(16, ge=1, description="features of a clip")
-    gaps: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6, 10, 15), description="distances of neighbouring features of a clip, drawn at random")
+    frames: int = Field(16, ge=1, description="features of a clip; localization: of a snippet, into which a whole video is cut")
+    gaps: tuple[int, ...] = Field(
+        (1, 2, 3, 4, 5, 6, 10, 15), description="distances of neighbouring features of a clip, drawn at random; localization takes 1"
+    )
     temperature: float = Field(0.07, gt=0, description="cosines are divided by it")
 
     @field_validator("gaps")
@@ -101,8 +106,12 @@ class TrialsConfig(Config):
 
 
 class FinetuneConfig(Training):
-    """`vid finetune` of prompts for recognition, on features of frames and a manifest with labels."""
+    """`vid finetune` of prompts, on features of frames.
 
+    `recognition` learns from a manifest with labels, `localization` from one with labels, starts and ends, `retrieval` from one with texts.
+    """
+
+    method: Method = "recognition"
     data: FeatureConfig = FeatureConfig()
     clip: str | None = Field(
         None, description="CLIP model with both towers: a folder of transformers or OpenCLIP, hf://org/repo, a .pt file"
@@ -113,6 +122,16 @@ class FinetuneConfig(Training):
     names: str | None = Field(None, description="JSON file: label -> the words for it; null: the label, its underscores as spaces")
     model: PromptedConfig = PromptedConfig()
     candidates: int = Field(400, ge=2, description="classes in a step: those of the batch and random others; all where there are no more")
+    symmetric: bool = Field(
+        False, description="retrieval: texts are compared with all videos of a step too, not videos with texts alone"
+    )
+    proposals: str | None = Field(
+        None, description="localization: events without classes in the videos of data.val, as vid detect-events --from-proposals reads them"
+    )
+    per_proposal: int | None = Field(5, ge=1, description="localization: the best classes of a proposal that become events; null: all")
+    protocol: Literal["unav", "thumos", "activitynet", "epic"] = Field(
+        "thumos", description="localization: how classified proposals are compared with data.val"
+    )
     test: SamplesConfig = SamplesConfig()
     template: str | None = Field(TEMPLATE, description="prompt of the control without training, tested beside the model; null: no control")
     trials: TrialsConfig | None = Field(None, description="a protocol of many small trainings; null: one training")
@@ -126,25 +145,31 @@ class FinetuneConfig(Training):
     def _place(cls, template: str | None) -> str | None:
         return template if template is None else with_place(template)
 
+    @model_validator(mode="after")
+    def _of_the_method(self):
+        if self.proposals and self.method != "localization":
+            raise ValueError(f"proposals are classified by method: localization, not {self.method}")
+        if self.symmetric and self.method != "retrieval":
+            raise ValueError(f"symmetric is of method: retrieval, not {self.method}")
+        if self.trials and (self.method == "retrieval" or (self.method == "localization" and self.trials.kind != "open")):
+            raise ValueError(f"trials.kind {self.trials.kind} has no meaning for method: {self.method}")
+        if self.method == "localization" and self.model.temporal.gap_embedding:
+            raise ValueError("localization takes neighbouring frames: leave model.temporal.gap_embedding out")
+        return self
 
-class EvalConfig(Config):
-    """`vid eval classify` of a prompted model, or of a CLIP model without training (`protocol: zero-shot`)."""
+
+class TestedConfig(Config):
+    """A model that is tested on features of frames of a manifest's videos."""
 
     model: str = Field(description="prompted model: model folder, run folder or hf:// id; zero-shot: a CLIP model too")
-    protocol: Literal["prompted", "zero-shot"] = Field("prompted", description="zero-shot: hand-written prompts, mean of the frames")
     clip: str | None = Field(None, description="where the frozen towers are now; null: where they were in training")
     vocabulary: str | None = Field(None, description="folder or file, where the CLIP model has none beside it")
-    classes: Literal["model", "data"] = Field(
-        "model", description="what is told apart: the classes of training, or those of the test set, by name (always so for zero-shot)"
-    )
-    names: str | None = Field(None, description="JSON file: label -> the words for it")
     template: str = Field(TEMPLATE, description="of zero-shot")
     data: FeatureConfig = FeatureConfig()
     features: FramesConfig = FramesConfig()
     frames: int = Field(16, ge=1, description="zero-shot without a prompted model: features of a clip")
     test: SamplesConfig = SamplesConfig()
     strict: bool = False
-    save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
 
     @field_validator("model", mode="before")
     @classmethod
@@ -159,6 +184,51 @@ class EvalConfig(Config):
         return with_place(template)
 
 
+class EvalConfig(TestedConfig):
+    """`vid eval classify` of a prompted model, or of a CLIP model without training (`protocol: zero-shot`)."""
+
+    protocol: Literal["prompted", "zero-shot"] = Field("prompted", description="zero-shot: hand-written prompts, mean of the frames")
+    classes: Literal["model", "data"] = Field(
+        "model", description="what is told apart: the classes of training, or those of the test set, by name (always so for zero-shot)"
+    )
+    names: str | None = Field(None, description="JSON file: label -> the words for it")
+    save_scores: str | None = Field(None, description="write per-video class probabilities to this CSV file")
+
+
+class RetrievalConfig(TestedConfig):
+    """`vid eval retrieval`: texts of a manifest find their videos, and videos their texts."""
+
+    protocol: Literal["prompted", "zero-shot"] | None = Field(
+        None, description="zero-shot: texts in `template`, mean of the frames; null: prompted where the model has learned prompts"
+    )
+    template: str = Field(PLAIN, description="of zero-shot; the text as it is")
+    gaps: tuple[int, ...] = Field((10, 15, 30), description="zero-shot without a prompted model: distances of the features of a clip")
+
+
+class DetectConfig(Config):
+    """`vid detect-events` by the names of classes: proposals of another detector get one each."""
+
+    model: str = Field(description="prompted model (model folder, run folder, hf:// id), or a CLIP model without training")
+    proposals: str = Field(description="events without classes: what vid detect-events wrote, results of ActivityNet, or CSV")
+    classes: list[str] = Field(default_factory=list, description="names that are told apart; empty: those of the model's training")
+    per_proposal: int | None = Field(5, ge=1, description="the best classes of a proposal that become events; null: all")
+    min_score: float = Field(0.001, ge=0, lt=1, description="least score of an event")
+    top: int | None = Field(None, ge=1, description="so many events of a video at most, the best ones")
+    template: str = Field(TEMPLATE, description="of a CLIP model without training")
+    clip: str | None = Field(None, description="where the frozen towers are now; null: where they were in training")
+    vocabulary: str | None = Field(None, description="folder or file, where the CLIP model has none beside it")
+    hop_s: float = Field(0.1, gt=0, description="of a CLIP model without training: seconds from one frame to the next")
+    batch_size: int = Field(32, ge=1, description="frames that go through the image tower at once")
+    features: dict[str, str] = Field(default_factory=dict, description="visual -> folder of features of frames that were made before")
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+    @field_validator("template")
+    @classmethod
+    def _place(cls, template: str) -> str:
+        return with_place(template)
+
+
 def with_place(template: str) -> str:
     """The template, which must have one place for the name."""
     if template.count("{}") != 1 or "{" in template.replace("{}", "") or "}" in template.replace("{}", ""):
@@ -166,4 +236,4 @@ def with_place(template: str) -> str:
     return template
 
 
-CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}
+CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig, "retrieve": RetrievalConfig, "detect": DetectConfig}

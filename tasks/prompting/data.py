@@ -9,27 +9,10 @@ import torch
 from tasks.core.data.batch import Batch
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.data.features import FeatureFolder
-from tasks.core.data.labels import labelled
-from tasks.core.data.manifest import read_sources
-from tasks.core.data.rows import Rows
-from tasks.core.errors import InputError, UsageError
-from tasks.prompting.config import FinetuneConfig, PromptedConfig
+from tasks.core.errors import UsageError
+from tasks.prompting.config import PromptedConfig
 from tasks.prompting.sampling import draw_clip
 from tasks.prompting.towers import STREAM
-
-
-def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
-    """(training rows, validation rows, labels); UsageError or InputError where they cannot be learned from."""
-    if not config.data.train:
-        raise UsageError("no training videos given", "add --data MANIFEST, with a label for each video")
-    rows = read_sources(config.data.train, "train")
-    labels = labelled(rows, "training")
-    if len(labels) < 2:
-        raise InputError(f"all training videos are of one class, {labels[0]!r:.60}", "there is nothing to tell apart: add videos of others")
-    val = read_sources(config.data.val, "val") if config.data.val else Rows.of([])
-    if len(val):
-        labelled(val, "validation", None if config.trials and config.trials.kind == "open" else labels)
-    return rows, val, labels
 
 
 def check_stream(data: FeatureConfig) -> None:

@@ -32,7 +32,7 @@ from tasks.prompting.method import zero_shot_features
 from tasks.prompting.metrics import accuracy
 from tasks.prompting.model import PromptedModel
 from tasks.prompting.names import words_of
-from tasks.prompting.predict import Scorer, Tested, classify_rows, prompted_scorer, text_of, zero_shot_scorer
+from tasks.prompting.predict import Scorer, Tested, prompted_scorer, score_rows, text_of, zero_shot_scorer
 from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower, text_tower
 
 SUFFIXES = {RECORD: ".json", "csv": ".csv"}
@@ -94,7 +94,7 @@ def run(config: EvalConfig, reporter: Reporter, output: Output | None = None) ->
         reporter.warn(f"skipped {path}: {reason}")
     if found.skipped and config.strict:
         raise InputError(f"{len(found.skipped)} videos could not be read, the first is {found.skipped[0][0]}: {found.skipped[0][1]}")
-    probabilities = found.probabilities[config.protocol]
+    probabilities = found.outputs[config.protocol]
     result = {
         **accuracy(probabilities, found.labels),
         "n": len(found.labels),
@@ -144,7 +144,7 @@ def _tested(
         facts = {"template": config.template}
     folder = _features(config, rows, saved, tower, reporter)
     scorers = {config.protocol: scorer}
-    return facts, labels, classify_rows(rows, labels, config.data, folder, sampled, config.test, scorers, device, stop, reporter)
+    return facts, labels, score_rows(rows, labels, config.data, folder, sampled, config.test, scorers, device, stop, reporter)
 
 
 def _features(config: EvalConfig, rows: Rows, saved: dict[str, Any], tower: TextTower, reporter: Reporter) -> FeatureFolder:

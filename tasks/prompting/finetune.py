@@ -1,4 +1,4 @@
-"""`vid finetune` of prompts: recognition by name, on features of frames by a frozen image tower."""
+"""`vid finetune` of prompts: recognition, localisation and retrieval by words, on features of frames by a frozen image tower."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +15,17 @@ from tasks.core.engine import setup
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
-from tasks.core.report.probabilities import write_probabilities
 from tasks.core.towers.prepare import prepare_features
 from tasks.core.towers.text import TextTower
 from tasks.prompting.config import FinetuneConfig
-from tasks.prompting.data import check_stream, one_folder, read_sets
-from tasks.prompting.method import Prompting, zero_shot_features
-from tasks.prompting.metrics import accuracy
-from tasks.prompting.names import tokens_of, words_of
-from tasks.prompting.predict import classify_rows, prompted_scorer, zero_shot_scorer
+from tasks.prompting.data import check_stream, one_folder
+from tasks.prompting.events import read_proposals
+from tasks.prompting.measurement import Measurement
+from tasks.prompting.names import words_of
+from tasks.prompting.sets import read_sets
 from tasks.prompting.splits import splits
 from tasks.prompting.towers import STREAM, feature_base, frame_maker, recalled_tower, text_tower
-from tasks.prompting.training import build, feature_feed
+from tasks.prompting.training import build, feature_feed, items_of, method_of
 from tasks.prompting.trials import run_trials
 
 
@@ -37,6 +36,10 @@ def check(config: FinetuneConfig) -> None:
     check_stream(config.data)
     if config.trials:
         next(splits(config.trials, rows, val))
+    if config.proposals:
+        if not len(val):
+            raise UsageError("proposals are classified in the validation videos, and there are none", "add --val MANIFEST")
+        read_proposals(config.proposals, list(dict.fromkeys(val.values("path"))))
     model = config.model
     if not model.temporal.layers and not (model.prompts.before or model.prompts.after or model.prompts.layout == "positional"):
         raise UsageError(
@@ -83,10 +86,11 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     check(config)
     rows, val, labels = read_sets(config)
     tower = tower_of(config)
-    tokens = tokens_of(words_of(labels, config.names), tower.tokenizer, tower.context - config.model.prompts.added)
-    planned = setup.plan(lambda: Prompting(config, tower, tokens, tower.dim), config, rows)
+    micro = setup.micro_per_epoch(len(items_of(config, rows)), config)
+    planned = setup.plan(lambda: method_of(config, tower, labels), config, rows, micro)
     planned.pop("clips_per_step")
-    facts = {"classes": len(labels), "val_videos": len(val), "prompts": config.model.prompts.shown(), "start": config.init or "scratch"}
+    facts = {"classes": len(labels)} if labels else {}
+    facts |= {"val_rows": len(val), "prompts": config.model.prompts.shown(), "start": config.init or "scratch"}
     return {**planned, **facts, "frozen_text_tower": tower.source["weights_hash"]}
 
 
@@ -109,11 +113,12 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         run,
         config,
         method,
-        feature_feed(config, rows, labels, folder),
-        f"prompts {prompts}, {temporal} temporal layers, {len(labels)} classes",
+        feature_feed(config, rows, labels, folder, tower),
+        f"prompts {prompts}, {temporal} temporal layers" + (f", {len(labels)} classes" if labels else ""),
         rows,
-        evaluation(config, val, labels, folder, tower, run) if len(val) else None,
-        classes=len(labels),
+        evaluation(config, val, labels, folder, run) if len(val) else None,
+        counted={"recognition": "videos", "localization": "events", "retrieval": "sentences"}[config.method],
+        **({"classes": len(labels)} if labels else {}),
         text_tower=tower.source,
     )
 
@@ -124,32 +129,28 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     return setup.conclude(run, trainer, result)
 
 
-def evaluation(config: FinetuneConfig, val: Rows, labels: list[str], folder: FeatureFolder, tower: TextTower, run: Run) -> Callable:
-    """What the loop validates with: the model, and beside it the hand-written prompt without training."""
-    control = None
-    if config.template:
-        control = zero_shot_features(tower, words_of(labels, config.names), config.template)
+def evaluation(config: FinetuneConfig, val: Rows, labels: list[str], folder: FeatureFolder, run: Run) -> Callable:
+    """What the loop validates with: the model, and beside it the frozen towers without training."""
 
     def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
-        method, device = trainer.evaluated_model, trainer.accelerator.device
+        method = trainer.evaluated_model
         was_training = method.training
         method.eval()
+        test = Measurement(config, val, labels, folder, method.text.tower, trainer.accelerator.device, run.reporter)
         with torch.no_grad():
-            scorers = {"prompted": prompted_scorer(method.model, method.text_features())}
-        if control is not None:
-            scorers["zero_shot"] = zero_shot_scorer(control.to(device), config.model.temperature)
-        found = classify_rows(val, labels, config.data, folder, config.model, config.test, scorers, device, stop, run.reporter)
+            found = test(method.model, stop)
         method.train(was_training)
         if run.main:
             run.skip(found.skipped, config.train.strict)
             if trainer.step >= trainer.total:
-                write_probabilities(run.folder / "predictions.csv", found.paths, found.labels, found.probabilities["prompted"], labels)
-        numbers = accuracy(found.probabilities["prompted"], found.labels)
-        others = accuracy(found.probabilities["zero_shot"], found.labels) if control is not None else {}
-        counts = {"n": len(found.labels), "n_skipped": len(found.skipped)}
-        return {**numbers, **{f"zero_shot_{name}": value for name, value in others.items()}, **counts}
+                found.write(run.folder)
+        return found.numbers
 
     return evaluate
+
+
+USES = {"recognition": "eval classify", "localization": "detect-events VIDEOS --from-proposals FILE", "retrieval": "eval retrieval"}
+"""Method -> how its models are used."""
 
 
 def publish(run: Run, config: FinetuneConfig, rows: Rows, labels: list[str], folder: FeatureFolder, trainer: Trainer) -> None:
@@ -158,24 +159,24 @@ def publish(run: Run, config: FinetuneConfig, rows: Rows, labels: list[str], fol
     vocabulary = {"vocabulary": str(Path(config.vocabulary).resolve())} if config.vocabulary else {}
     saved = {
         "task": "prompting",
-        "method": "recognition",
+        "method": config.method,
         "architecture": config.model.model_dump(),
         "sizes": sizes_of(method.text.tower),
-        "labels": labels,
-        "names": words_of(labels, config.names),
+        **({"labels": labels, "names": words_of(labels, config.names)} if labels else {}),
         "text_tower": {**method.text.source, **vocabulary},
         "streams": {STREAM: record},
         "preprocessing": {"grid": record["grid"]},
         "metrics": dict(trainer.last_evaluation),
     }
     facts = {
-        "task": f"action recognition by name, {len(labels)} classes in training",
+        "task": f"{config.method} by {'name' if labels else 'sentence'}" + (f", {len(labels)} classes in training" if labels else ""),
         "trained": f"prompts {config.model.prompts.shown()}, {config.model.temporal.layers} temporal layers",
         "frozen text tower": f"{method.text.source['reference']} ({method.text.source['weights_hash']})",
         "frozen image tower": f"{record['encoder'].get('reference')} ({record['encoder'].get('weights_hash')})",
     }
-    numbers = {name: value for name, value in trainer.last_evaluation.items() if name.endswith(("top1", "top5", "avg"))}
-    card = setup.Card("Prompted CLIP", facts, "vid eval classify --model {run} --data VAL", ["video", "clip"], numbers=numbers)
+    numbers = {name: value for name, value in trainer.last_evaluation.items() if not name.startswith("n")}
+    use = f"vid {USES[config.method]} --model {{run}}" + ("" if config.method == "localization" else " --data VAL")
+    card = setup.Card("Prompted CLIP", facts, use, ["video", "clip"], numbers=numbers)
     setup.publish(run, config, method.model.state_dict(), saved, card, rows)
 
 

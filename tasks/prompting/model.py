@@ -143,9 +143,13 @@ class PromptedModel(nn.Module):
         """As `Prompts`."""
         return self.prompts(tower, ids, lengths, marks)
 
+    def dense_features(self, features: torch.Tensor, gap: torch.Tensor | None = None) -> torch.Tensor:
+        """Clips `(B, T, dim)` of features of frames to the same, when the frames of each have seen each other."""
+        return self.temporal(features, gap)
+
     def video_features(self, features: torch.Tensor, gap: torch.Tensor | None = None) -> torch.Tensor:
         """Clips `(B, T, dim)` of features of frames to vectors `(B, dim)`, not normalised."""
-        return self.temporal(features, gap).mean(1)
+        return self.dense_features(features, gap).mean(1)
 
     def logits(self, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Cosines of `(B, dim)` and `(C, dim)` over the temperature, `(B, C)`."""

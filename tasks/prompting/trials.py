@@ -14,14 +14,12 @@ from tasks.core.engine.run import Run
 from tasks.core.files import write_json
 from tasks.core.towers.text import TextTower
 from tasks.prompting.config import FinetuneConfig
-from tasks.prompting.method import zero_shot_features
-from tasks.prompting.metrics import accuracy, mean_interval
-from tasks.prompting.names import words_of
-from tasks.prompting.predict import classify_rows, prompted_scorer, text_of, zero_shot_scorer
+from tasks.prompting.measurement import ZERO_SHOT, Measurement
+from tasks.prompting.metrics import mean_interval
 from tasks.prompting.splits import Split, splits
 from tasks.prompting.training import build, feature_feed
 
-KEPT = ("top1", "top5", "avg", "zero_shot_top1", "zero_shot_top5", "zero_shot_avg")
+KEPT = tuple(f"{control}{name}" for control in ("", f"{ZERO_SHOT}_") for name in ("top1", "top5", "avg", "average_map"))
 
 
 def run_trials(config: FinetuneConfig, run: Run, rows: Rows, val: Rows, folder: FeatureFolder, tower: TextTower) -> dict[str, Any]:
@@ -52,22 +50,14 @@ def run_trials(config: FinetuneConfig, run: Run, rows: Rows, val: Rows, folder: 
 def _trial(config: FinetuneConfig, part: Run, split: Split, folder: FeatureFolder, tower: TextTower) -> None:
     method = build(config, tower, split.known)
     what = f"{part.folder.name}: {len(split.train)} videos of {len(split.known)} classes"
-    trainer = setup.train(part, config, method, feature_feed(config, split.train, split.known, folder), what)
+    trainer = setup.train(part, config, method, feature_feed(config, split.train, split.known, folder, tower), what)
     trained, device = trainer.evaluated_model.eval(), trainer.accelerator.device
-    names = words_of(split.asked, config.names)
+    test = Measurement(config, split.test, split.asked, folder, trained.text.tower, device, part.reporter)
     with torch.no_grad():
-        scorers = {"prompted": prompted_scorer(trained.model, text_of(trained.model, trained.text.tower, names))}
-        if config.template:
-            text = zero_shot_features(trained.text.tower, names, config.template)
-            scorers["zero_shot"] = zero_shot_scorer(text, config.model.temperature)
-    given = (split.test, split.asked, config.data, folder, config.model, config.test, scorers, device)
-    tested = classify_rows(*given, lambda: None, part.reporter)
-    numbers = accuracy(tested.probabilities["prompted"], tested.labels)
-    if config.template:
-        numbers |= {f"zero_shot_{name}": value for name, value in accuracy(tested.probabilities["zero_shot"], tested.labels).items()}
+        tested = test(trained.model, lambda: None)
     if part.main:
         part.skip(tested.skipped, config.train.strict)
-        part.finish({**numbers, "n": len(tested.labels), "classes": split.asked, "videos": list(split.train.values("path"))})
+        part.finish({**tested.numbers, "classes": split.asked, "videos": list(split.train.values("path"))})
         shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)  # of hundreds of trials
     trainer.accelerator.wait_for_everyone()
 

@@ -1,0 +1,34 @@
+"""The training and the validation set of a method, checked."""
+
+from tasks.core.data.labels import labelled
+from tasks.core.data.manifest import read_sources
+from tasks.core.data.rows import Rows
+from tasks.core.errors import InputError, UsageError
+from tasks.prompting.config import FinetuneConfig
+from tasks.prompting.events import check_events
+from tasks.prompting.sentences import captioned
+
+
+def read_sets(config: FinetuneConfig) -> tuple[Rows, Rows, list[str]]:
+    """(training rows, validation rows, labels, none for retrieval); UsageError or InputError where they cannot be learned from."""
+    if not config.data.train:
+        needed = {"recognition": "a label for each video", "localization": "label, start and end of each event"}
+        raise UsageError("no training videos given", f"add --data MANIFEST, with {needed.get(config.method, 'a text for each video')}")
+    rows = read_sources(config.data.train, "train")
+    if config.method == "retrieval":
+        val = read_sources(config.data.val, "val") if config.data.val else Rows.of([])
+        for given, what in ((rows, "training"), (val, "validation")):
+            if len(given):
+                captioned(given, what)
+        return rows, val, []
+    labels = labelled(rows, "training")
+    if len(labels) < 2:
+        raise InputError(f"all training videos are of one class, {labels[0]!r:.60}", "there is nothing to tell apart: add videos of others")
+    val = read_sources(config.data.val, "val") if config.data.val else Rows.of([])
+    if len(val):
+        labelled(val, "validation", None if config.trials and config.trials.kind == "open" else labels)
+    if config.method == "localization":
+        for given, what in ((rows, "training"), (val, "validation")):
+            if len(given):
+                check_events(given, what)
+    return rows, val, labels
