@@ -28,6 +28,7 @@ from vidcli.commands import (
     eval_boundaries,
     eval_classify,
     eval_events,
+    eval_retrieval,
     extract_features,
     finetune,
     gen_pseudo,
@@ -86,6 +87,7 @@ evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.com
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
 evaluate.command("events", epilog=eval_events.EXAMPLES)(eval_events.command)
+evaluate.command("retrieval", epilog=eval_retrieval.EXAMPLES)(eval_retrieval.command)
 app.add_typer(presets, name="presets")
 presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
 presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)

@@ -91,7 +91,7 @@ def read_proposals(file: str, videos: Sequence[str], reporter: Reporter | None =
     """The proposals of a file in videos that are called by their paths; what is no segment or has no score in numbers is left out.
 
     Raises:
-        InputError: the file cannot be read, or has none of the videos.
+        InputError: the file cannot be read, has none of the videos, or scores below 0.
     """
     read = read_predictions(file, videos, proposals=True)
     table = read.events
@@ -99,6 +99,8 @@ def read_proposals(file: str, videos: Sequence[str], reporter: Reporter | None =
     if reporter is not None and (bad := int((~usable).sum()) + read.left_out.total()):
         reporter.warn(f"{file}: left out {bad} proposals without two times in order and a score")
     table = table.keep(usable)
+    if (table.score < 0).any():
+        raise InputError(f"{file} has scores below 0", "the score of a proposal is multiplied with a probability: give scores from 0 to 1")
     places: dict[str, list[int]] = {}
     for place, video in enumerate(table.video):
         places.setdefault(video, []).append(place)

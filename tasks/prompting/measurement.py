@@ -16,6 +16,7 @@ from tasks.core.towers.text import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.dense import Matcher
 from tasks.prompting.events import event_numbers, match_events, read_proposals
+from tasks.prompting.method import zero_shot_features
 from tasks.prompting.metrics import accuracy
 from tasks.prompting.model import PromptedModel
 from tasks.prompting.names import words_of
@@ -72,7 +73,7 @@ class Measurement:
 
     def control(self) -> torch.Tensor | None:
         """Vectors `(C, dim)` of hand-written prompts; None where there is no control."""
-        return None if self.config.template is None else self.tower([self.config.template.format(name) for name in self.words()])
+        return None if self.config.template is None else zero_shot_features(self.tower, self.words(), self.config.template)
 
 
 def _classes(test: Measurement, model: PromptedModel, stop: Callable[[], None]) -> Outcome:
@@ -110,9 +111,13 @@ def _sentences(test: Measurement, model: PromptedModel, stop: Callable[[], None]
     config, given = test.config, captioned(test.rows, "validation")
     vectors: dict[str, Any] = {PROMPTED: (vector_scorer(model), lambda texts: text_of(model, test.tower, texts))}
     if config.template is not None:
-        vectors[ZERO_SHOT] = (vector_scorer(None), lambda texts: test.tower([config.template.format(text) for text in texts]))
+        vectors[ZERO_SHOT] = (vector_scorer(None), lambda texts: zero_shot_features(test.tower, texts, config.template))
     found = retrieve(given, vectors, config.data, test.folder, config.model, config.test, test.device, stop, test.reporter)
-    return _outcome({name: found.numbers(name) for name in vectors}, len(found.texts), found.skipped, lambda folder: None)
+    numbers = {
+        name: {f"{direction}_{key}": value for direction, values in found.numbers(name).items() for key, value in values.items()}
+        for name in vectors
+    }
+    return _outcome(numbers, len(found.texts), found.skipped, lambda folder: None)
 
 
 def _outcome(numbers: dict[str, dict[str, float]], n: int, skipped: list[tuple[str, str]], write: Callable[[Path], None]) -> Outcome:

@@ -10,12 +10,13 @@ from tasks.core.engine.exchange import gather_rows, gather_with_gradient, row_co
 from tasks.core.engine.method import MAIN, Method, OptimizerSpec, Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.precision import full_precision
+from tasks.core.reporter import Reporter
 from tasks.core.towers.frozen import FrozenTower
 from tasks.core.towers.text import TextTower
 from tasks.core.world import world
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.model import PromptedModel
-from tasks.prompting.names import NameTokens
+from tasks.prompting.names import NameTokens, tell_cut
 
 
 class Prompting(Method):
@@ -141,6 +142,9 @@ def dtype_of(model: PromptedModel) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
-def zero_shot_features(tower: TextTower, names: Sequence[str], template: str) -> torch.Tensor:
-    """Vectors `(C, dim)` of hand-written prompts."""
-    return tower([template.format(name) for name in names])
+def zero_shot_features(tower: TextTower, names: Sequence[str], template: str, reporter: Reporter | None = None) -> torch.Tensor:
+    """Vectors `(C, dim)` of hand-written prompts; `reporter` is told of those that are cut."""
+    texts = [template.format(name) for name in names]
+    if reporter is not None:
+        tell_cut(texts, tower, reporter)
+    return tower(texts)

@@ -10,6 +10,7 @@ from tasks.core.convert import read_json
 from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
 from tasks.core.text.bpe import Tokenizer
+from tasks.core.towers.text import TextTower
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def tokens_of(names: Sequence[str], tokenizer: Tokenizer, room: int, reporter: R
         raise InputError(f"the name {empty[0]!r:.60} has no token")
     cut = tuple(name for name, row in zip(names, rows, strict=True) if len(row) > room)
     if cut and reporter is not None:
-        reporter.warn(f"{len(cut)} names are longer than the {room} tokens that fit beside the prompts and are cut: {cut[0]!r:.60}")
+        reporter.warn(f"{len(cut)} texts are longer than the {room} tokens that fit beside the prompts and are cut: {cut[0]!r:.60}")
     return pad([row[:room] for row in rows], tokenizer.start, tokenizer.end, cut)
 
 
@@ -83,3 +84,10 @@ def pad(rows: Sequence[Sequence[int]], start: int, end: int, cut: tuple[str, ...
         place[: len(row)] = torch.tensor(row, dtype=torch.int64)
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     return NameTokens(ids, lengths, torch.tensor([start, end]), cut)
+
+
+def tell_cut(texts: Sequence[str], tower: TextTower, reporter: Reporter) -> None:
+    """Warns of texts that a tower will cut."""
+    room = tower.context - 2
+    if cut := [text for text in texts if len(tower.tokenizer.encode(text)) > room]:
+        reporter.warn(f"{len(cut)} texts are longer than the {room} tokens of {tower.source['reference']} and are cut: {cut[0]!r:.60}")

@@ -99,10 +99,9 @@ class Retrieved:
     paths: list[str]
     skipped: list[tuple[str, str]]
 
-    def numbers(self, name: str) -> dict[str, float]:
-        """Recall at 1, 5, 10 (percent) and ranks in both directions: `text_to_video_r1` and so on."""
-        found = text_video_scores(self.similarity[name], self.video)
-        return {f"{direction}_{key}": value for direction, values in found.items() for key, value in values.items()}
+    def numbers(self, name: str) -> dict[str, dict[str, float]]:
+        """As `core.metrics.retrieval.text_video_scores`, of one scorer."""
+        return text_video_scores(self.similarity[name], self.video)
 
 
 def retrieve(

@@ -20,8 +20,8 @@ from tasks.core.towers import load_image_tower, load_text_tower
 from tasks.core.towers.clip_write import write_tokenizer
 from tasks.prompting.config import PromptConfig
 from tasks.prompting.convert import convert
-from tasks.prompting.evaluate import load_prompted
 from tasks.prompting.names import pad
+from tasks.prompting.opened import load_prompted
 from tasks.prompting.predict import text_of
 from tasks.prompting.towers import recalled_tower
 from vidcli.app import main

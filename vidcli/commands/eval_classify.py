@@ -121,7 +121,7 @@ def command(
 
 def task_of(models: list[str], protocol: str | None) -> str:
     """Which task tests: `prompting` where the model has learned prompts, or is to be tested by hand-written ones."""
-    from tasks.prompting.evaluate import is_prompted
+    from tasks.prompting.opened import is_prompted
 
     if protocol in (ZERO_SHOT, "prompted"):
         return "prompting"

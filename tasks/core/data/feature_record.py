@@ -23,13 +23,22 @@ def check_encoder(saved: Mapping[str, Any], folder: FeatureFolder) -> None:
     Args:
         saved: of `record_of`.
     """
-    there = record_of(folder)
+    check_record(saved, record_of(folder), f"{folder.path} holds")
+
+
+def check_record(saved: Mapping[str, Any], there: Mapping[str, Any], whose: str) -> None:
+    """As `check_encoder`, of features that may not be made yet.
+
+    Args:
+        saved, there: of `record_of`.
+        whose: subject and verb of the message: `FOLDER holds`.
+    """
     problem = _difference(saved, there)
     if problem is None:
         return
     ours, theirs = (_named(record) for record in (saved, there))
     raise UsageError(
-        f"{folder.path} holds features of {theirs}; the model learned from {ours}: {problem}",
+        f"{whose} features of {theirs}; the model learned from {ours}: {problem}",
         f"extract features with the model's own encoder: {saved['encoder'].get('reference') or 'it has no name'}",
     )
 

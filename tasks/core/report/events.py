@@ -1,5 +1,6 @@
 """What a detector of events says about one video: events, and a curve of scores for each class."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,11 @@ PROPOSAL = ""
 """The label of events whose class is left open."""
 SHOWN_FROM = 0.2
 """Least score of what people are shown first, where they did not say otherwise."""
+
+
+def best_half(scores: Iterable[float]) -> float:
+    """Least score to show where scores are products of two, and low for that: half of the best, SHOWN_FROM at most."""
+    return min(SHOWN_FROM, max(scores, default=0.0) / 2)
 
 
 @dataclass(frozen=True)
