@@ -31,12 +31,14 @@ Proposals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Video -> segments (P, 2) in seconds, and their scores (P,)."""
 
 
-def check_events(rows: Rows, what: str) -> None:
-    """InputError where no row has a start and an end."""
-    if not any(row.start_s is not None and row.end_s is not None for row in rows):
+def check_events(rows: Rows, what: str) -> Rows:
+    """The rows without those of videos in which nothing happens, which have neither label nor times; InputError where no other has times."""
+    events = rows.at(np.array([row.label is not None or row.start_s is not None or row.end_s is not None for row in rows], bool))
+    if not any(row.start_s is not None and row.end_s is not None for row in events):
         raise InputError(
             f"none of the {len(rows)} {what} rows has a start and an end", "a manifest of events has the columns path,label,start,end"
         )
+    return events
 
 
 def event_crop(times: np.ndarray, length: int, rng: np.random.Generator, rows: Sequence[Row]) -> int:
@@ -216,10 +218,11 @@ def _test_video(
     into: EventTest,
 ) -> None:
     path, grid = batch["path"][0], _grid_of(batch["times"][0].numpy())
-    into.labels += batch["segment_label"][0].tolist()
+    annotated = batch["segment_label"][0] >= 0
+    into.labels += batch["segment_label"][0][annotated].tolist()
     for name, matcher in matchers.items():
         dense = np.concatenate(list(matcher.dense([batch["features"][0].numpy()])))
-        truth = means_inside(dense, grid, batch["segments"][0].numpy())
+        truth = means_inside(dense, grid, batch["segments"][0][annotated].numpy())
         into.probabilities.setdefault(name, []).append(matcher.probabilities(truth))
         if proposals is not None and path in proposals:
             chances = matcher.probabilities(means_inside(dense, grid, proposals[path][0]))
@@ -235,7 +238,7 @@ def event_numbers(found: EventTest, rows: Rows, protocol: str, proposed: bool) -
         protocol: of `core.metrics.events`.
         proposed: whether there were proposals.
     """
-    timed = [row for row in rows if row.start_s is not None and row.end_s is not None]
+    timed = [row for row in rows if row.label is not None and row.start_s is not None and row.end_s is not None]
     truth = EventTable.of([row.path for row in timed], [row.label for row in timed], [(row.start_s, row.end_s) for row in timed])
     numbers = {}
     for name, parts in found.probabilities.items():

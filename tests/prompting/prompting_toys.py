@@ -11,7 +11,7 @@ from clip_toys import clip_folder, networks, tokenizer
 
 from tasks.core.data.features import write_features
 from tasks.core.data.grid import Grid
-from tasks.core.engine.method import Progress
+from tasks.core.engine.method import Method, Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.clip import TextTransformer
 from tasks.core.towers.text import TextTower
@@ -52,9 +52,9 @@ def batch(n: int = 8, classes: int = len(LABELS), frames: int = 4, seed: int = 0
     return {"clip": clips, "gap": torch.arange(n) % 2, "label": torch.arange(n) % classes}
 
 
-def losses(trained: Prompting, given: dict, step: int = 0) -> dict[str, torch.Tensor]:
+def losses(trained: Method, given: dict, step: int = 0) -> dict[str, torch.Tensor]:
     """Of one step."""
-    return trained(given, BatchRandom(0, step, 0, len(given["label"])), PROGRESS)
+    return trained(given, BatchRandom(0, step, 0, len(given["clip"])), PROGRESS)
 
 
 def write_world(folder: Path, videos: int = 12, length: int = 9, seed: int = 0) -> Path:
