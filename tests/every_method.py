@@ -125,6 +125,16 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     words |= {"train": [str(data / "frames" / "videos.csv")], "val": [str(data / "frames" / "videos.csv")]}
     prompted = {"data": words, "clip": str(data / "frames" / "clip"), "train": train, "optim": optim}
     yield "prompting", "prompting", "finetune", prompting_toys.FinetuneConfig(model=prompting_toys.SMALL, **prompted)
+    for name, method in (("events", "localization"), ("captions", "retrieval")):
+        own = {"streams": {"visual": {"folder": str(data / name / "features")}}}
+        own |= {part: [f"{data / name / name}.csv@{part}"] for part in ("train", "val")}
+        given = {"data": {**words, **own}, "method": method}
+        yield (
+            f"prompting-{name}",
+            "prompting",
+            "finetune",
+            prompting_toys.FinetuneConfig(model=prompting_toys.SMALL, **{**prompted, **given}),
+        )
     pictures = {"data": {**videos, "clip": {"frames": 1}}, "visualize": 0, "train": {**train, "epochs": 6}, "optim": optim}
     yield "ldm", "pseudo", "pretrain", tiny_models.config(revive_every=2, **pictures)
 
@@ -136,6 +146,8 @@ def write_data(folder: Path) -> Path:
     anomaly_toys.vit_folder(folder / "vit")
     localization_toys.write_clips(folder, VIDEOS, 40)
     prompting_toys.write_world(folder / "frames", VIDEOS * 3 // 2)
+    prompting_toys.write_events(folder / "events", VIDEOS * 3 // 2)
+    prompting_toys.write_captions(folder / "captions", VIDEOS * 2)
     rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.4" for number in range(VIDEOS)]
     (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
     return folder

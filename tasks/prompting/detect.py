@@ -32,7 +32,6 @@ from tasks.prompting.opened import Opened, open_model
 from tasks.prompting.predict import text_of
 from tasks.prompting.towers import STREAM, frame_maker
 
-
 MIN_SCORE = 0.001
 """Least score of an event where none is said."""
 

@@ -32,7 +32,7 @@ Proposals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def check_events(rows: Rows, what: str) -> Rows:
-    """The rows without those of videos in which nothing happens, which have neither label nor times; InputError where no other has times."""
+    """The rows without those of videos in which nothing happens (neither label nor times); InputError where none is left that has times."""
     events = rows.at(np.array([row.label is not None or row.start_s is not None or row.end_s is not None for row in rows], bool))
     if not any(row.start_s is not None and row.end_s is not None for row in events):
         raise InputError(

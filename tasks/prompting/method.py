@@ -81,7 +81,7 @@ class EventPrompting(Prompting):
         found, events = super().forward(batch, rng, progress, phase), len(batch["label"])
         everywhere = sum(row_counts(events, batch["label"].device))
         share = events * world().size / max(everywhere, 1)  # processes have different numbers of events
-        return {**found, "loss": found["loss"] * share}
+        return {name: value * share for name, value in found.items()}
 
     def video_features(self, batch: dict) -> torch.Tensor:
         dense = self.model.dense_features(batch["clip"].to(dtype_of(self.model)))

@@ -115,8 +115,8 @@ SENTENCES = (
 
 
 def write_captions(folder: Path, videos: int = 24, length: int = 9, seed: int = 0) -> Path:
-    """`features/` of videos that show one of SENTENCES, `captions.csv` with that sentence of each and another for the same (split train, and
-    val with one video for each sentence), and `clip/`.
+    """`features/` of videos that show one of SENTENCES, `captions.csv` with that sentence of each and another for the same (split train,
+    and val with one video for each sentence), and `clip/`.
     """
     draws = np.random.default_rng(seed)
     centres = draws.standard_normal((len(SENTENCES), DIM))

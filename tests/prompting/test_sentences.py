@@ -90,9 +90,18 @@ def test_equal_videos_and_sentences_are_at_chance():
 
 
 def test_rows_of_a_video_are_sentences_about_it():
-    rows = [Row("/a.mp4", text=" one\n thing "), Row("/b.mp4", text="two"), Row("/a.mp4", text="three"), Row("/a.mp4", None, 1, 2, text="4")]
+    rows = [
+        Row("/a.mp4", text=" one\n thing "),
+        Row("/b.mp4", text="two"),
+        Row("/a.mp4", text="three"),
+        Row("/a.mp4", None, 1, 2, text="4"),
+    ]
     found = captioned(Rows.of(rows), "test")
-    assert [(row.path, row.start_s, row.end_s) for row in found.videos] == [("/a.mp4", None, None), ("/b.mp4", None, None), ("/a.mp4", 1, 2)]
+    assert [(row.path, row.start_s, row.end_s) for row in found.videos] == [
+        ("/a.mp4", None, None),
+        ("/b.mp4", None, None),
+        ("/a.mp4", 1, 2),
+    ]
     assert found.texts == [["one thing", "three"], ["two"], ["4"]]
 
 

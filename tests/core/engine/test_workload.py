@@ -104,6 +104,8 @@ PRESETS = [
     ("pseudo/ldm-inpaint-tiny", "pretrain", {}),
     ("localization/del-tiny", "finetune", {"model.contrast.enabled": False}),  # how much it computes depends on the events
     ("prompting/tiny", "finetune", {}),
+    ("prompting/events-tiny", "finetune", {}),
+    ("prompting/retrieval-tiny", "finetune", {}),
 ]
 
 
