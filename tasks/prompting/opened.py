@@ -13,6 +13,7 @@ from tasks.core.data.streams import open_streams
 from tasks.core.engine.run import hash_rows
 from tasks.core.errors import UsageError
 from tasks.core.reporter import Reporter
+from tasks.core.towers.clip_source import clip_kind, locate
 from tasks.core.towers.prepare import inputs_of
 from tasks.core.towers.produce import produce
 from tasks.core.towers.text import TextTower
@@ -111,6 +112,8 @@ def load_prompted(reference: str, device: torch.device | str = "cpu") -> tuple[P
 
 def open_model(config: Named, device: torch.device | str, prompted: bool = False) -> Opened:
     """The model that settings name; UsageError where `prompted` is asked for and it is a CLIP model, or where there is none."""
+    if prompted and clip_kind(locate(config.model)):
+        raise UsageError(f"{config.model} is a CLIP model without learned prompts", "--protocol zero-shot tests it as it is")
     if prompted or is_prompted(config.model):
         model, saved = load_prompted(config.model, device)
         return Opened(config.model, recalled_tower(saved, config.model, config.clip, config.vocabulary).to(device), model, saved)
