@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.data.feature_files import FeatureError
-from tasks.core.data.feature_record import check_encoder
+from tasks.core.data.feature_record import open_like
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
@@ -105,11 +105,7 @@ class EventDetector(Detector[Watched, Piece, EventDetection]):
         for name, path in self.config.features.items():
             if name not in records:
                 raise UsageError(f"{self.config.model} has no stream '{name}'", f"it has {', '.join(records)}")
-            record = records[name]
-            foreign = not (Path(path) / "features.json").is_file()
-            grid = Grid(**record["grid"], offset_s=0.0) if foreign and None not in record["grid"].values() else None
-            found[name] = FeatureFolder(path, grid, encoder=record["encoder"].get("reference") if foreign else None)
-            check_encoder(record, found[name])
+            found[name] = open_like(records[name], path)
         return found
 
     @contextmanager

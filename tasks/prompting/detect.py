@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.core.data.feature_files import FeatureError
-from tasks.core.data.feature_record import check_record
+from tasks.core.data.feature_record import check_record, open_like
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
@@ -85,12 +85,13 @@ class ProposalClassifier(Detector[Watched, np.ndarray, EventDetection]):
         else:
             text = text_of(opened.model, opened.tower, names, reporter)
             self.matcher = Matcher(text, opened.model.config.temperature, opened.model)
-        self.folder = self._folder(opened)
+        record = opened.record if opened.remembers_tower else None
+        self.folder = self._folder(opened, record)
         frames = FramesConfig(hop_s=config.hop_s, dtype="float32", decoder=config.decoder, batch_size=config.batch_size)
         self.maker = None if self.folder else frame_maker(opened.image_tower(config.clip), opened.frames(frames), config.device)
-        if self.maker is not None and opened.record:
+        if self.maker is not None and record:
             made = {"encoder": self.maker.made_by, "dim": self.maker.dim, "grid": self.maker.steps}
-            check_record(opened.record, made, f"the image tower {self.maker.method} makes")
+            check_record(record, made, f"the image tower {self.maker.method} makes")
         self.settings = {
             "classes": dict(zip(self.labels, names, strict=True)),
             "proposals": str(config.proposals),
@@ -103,13 +104,13 @@ class ProposalClassifier(Detector[Watched, np.ndarray, EventDetection]):
             "features": str(self.folder.path) if self.folder else self.maker.described["id"],
         }
 
-    def _folder(self, opened: Opened) -> FeatureFolder | None:
+    def _folder(self, opened: Opened, record: dict[str, Any] | None) -> FeatureFolder | None:
         if not self.config.features:
             return None
         if set(self.config.features) != {STREAM}:
             raise UsageError(f"a model with prompts has one stream of features, {STREAM}", f"--features {STREAM}=FOLDER")
-        folder = FeatureFolder(self.config.features[STREAM])
-        opened.check(folder)
+        path = self.config.features[STREAM]
+        folder = open_like(record, path) if record else FeatureFolder(path)
         if folder.dim != opened.tower.dim:
             raise UsageError(
                 f"{folder.path} holds features of {folder.dim} channels, the text tower of {opened.source} gives {opened.tower.dim}",

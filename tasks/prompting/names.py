@@ -73,7 +73,7 @@ def tokens_of(names: Sequence[str], tokenizer: Tokenizer, room: int, reporter: R
         raise InputError(f"the name {empty[0]!r:.60} has no token")
     cut = tuple(name for name, row in zip(names, rows, strict=True) if len(row) > room)
     if cut and reporter is not None:
-        reporter.warn(f"{len(cut)} texts are longer than the {room} tokens that fit beside the prompts and are cut: {cut[0]!r:.60}")
+        reporter.warn(f"{len(cut)} of {len(names)} texts are cut to the {room} tokens that fit beside the prompts: {cut[0]!r:.60}")
     return pad([row[:room] for row in rows], tokenizer.start, tokenizer.end, cut)
 
 
@@ -90,4 +90,4 @@ def tell_cut(texts: Sequence[str], tower: TextTower, reporter: Reporter) -> None
     """Warns of texts that a tower will cut."""
     room = tower.context - 2
     if cut := [text for text in texts if len(tower.tokenizer.encode(text)) > room]:
-        reporter.warn(f"{len(cut)} texts are longer than the {room} tokens of {tower.source['reference']} and are cut: {cut[0]!r:.60}")
+        reporter.warn(f"{len(cut)} of {len(texts)} texts are cut to the {room} tokens of {tower.source['reference']}: {cut[0]!r:.60}")

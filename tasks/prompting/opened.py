@@ -60,9 +60,14 @@ class Opened:
         """What the model remembers of the features that it learned from; None where it learned from none."""
         return self.saved.get("streams", {}).get(STREAM)
 
+    @property
+    def remembers_tower(self) -> bool:
+        """Whether the model knows which image tower made the features that it learned from."""
+        return bool(self.record and self.record["encoder"].get("weights_hash"))
+
     def check(self, folder: FeatureFolder) -> None:
         """UsageError where features are not those of the image tower that the model learned with."""
-        if self.record and self.record["encoder"].get("weights_hash"):
+        if self.remembers_tower:
             check_encoder(self.record, folder)
 
     def image_tower(self, clip: str | None) -> str:
@@ -77,11 +82,9 @@ class Opened:
         return reference
 
     def frames(self, settings: FramesConfig) -> FramesConfig:
-        """The settings with the distance of frames that the model learned from."""
+        """The settings with the distance of frames that the model learned from; every frame, where that followed each video's rate."""
         record = self.record
-        if record and record["grid"] and record["grid"]["stride_s"]:
-            return settings.model_copy(update={"hop_s": record["grid"]["stride_s"]})
-        return settings
+        return settings.model_copy(update={"hop_s": record["grid"]["stride_s"]}) if record and record["grid"] else settings
 
 
 def is_prompted(reference: str) -> bool:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from tasks.core.data.batch import Batch
 from tasks.core.data.feature_config import FeatureConfig
@@ -19,6 +20,8 @@ from tasks.prompting.config import PromptedConfig, SamplesConfig
 from tasks.prompting.data import clips_of
 from tasks.prompting.names import pad
 from tasks.prompting.predict import Scorer, score_rows
+
+_ROWS = 1024  # sentences compared at once
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,10 @@ def retrieve(
     texts, video = _kept(given, tested.uids.tolist())
     similarity = {}
     for name, (_, encode) in vectors.items():
-        sentences = torch.nn.functional.normalize(encode(texts).double(), dim=-1).cpu().numpy()
-        similarity[name] = (sentences @ tested.outputs[name].astype(np.float64).T).astype(np.float32)
+        sentences = F.normalize(encode(texts).double(), dim=-1).cpu().numpy()
+        videos = tested.outputs[name].astype(np.float64).T
+        parts = [(sentences[at : at + _ROWS] @ videos).astype(np.float32) for at in range(0, len(sentences), _ROWS)]
+        similarity[name] = np.concatenate(parts)
     return Retrieved(similarity, video, texts, tested.paths, tested.skipped)
 
 

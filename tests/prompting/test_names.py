@@ -45,7 +45,7 @@ def test_long_names_are_cut_and_said():
     assert tokens.ids[1].tolist() == tokenizer().encode(long)[: CONTEXT - 8]
     assert tokens.lengths[2] >= 1
     assert tokens.cut == (long,)
-    assert "1 names are longer" in told.warnings[0]
+    assert "1 of 3 texts are cut" in told.warnings[0]
 
 
 def test_no_room():

@@ -1,11 +1,12 @@
 """What a model that learns from features remembers of them, and how it refuses others."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from tasks.core.data.feature_sidecar import SHARED, steps_of
+from tasks.core.data.feature_sidecar import SHARED, SIDECAR, steps_of
 from tasks.core.data.features import FeatureFolder
-from tasks.core.data.grid import same_s
+from tasks.core.data.grid import Grid, same_s
 from tasks.core.errors import UsageError
 
 
@@ -24,6 +25,24 @@ def check_encoder(saved: Mapping[str, Any], folder: FeatureFolder) -> None:
         saved: of `record_of`.
     """
     check_record(saved, record_of(folder), f"{folder.path} holds")
+
+
+def open_like(saved: Mapping[str, Any], path: str) -> FeatureFolder:
+    """A folder of features such as a model learned from; where another program wrote it they lie as those did.
+
+    Args:
+        saved: of `record_of`.
+        path: the folder.
+
+    Raises:
+        UsageError: it cannot be used, or holds features of another encoder or on another grid.
+    """
+    foreign = not (Path(path) / SIDECAR).is_file()
+    steps = saved["grid"]
+    grid = Grid(**steps, offset_s=0.0) if foreign and steps and None not in steps.values() else None
+    folder = FeatureFolder(path, grid, encoder=saved["encoder"].get("reference") if foreign else None)
+    check_encoder(saved, folder)
+    return folder
 
 
 def check_record(saved: Mapping[str, Any], there: Mapping[str, Any], whose: str) -> None:
