@@ -217,3 +217,22 @@ def test_open_set_trials_measure_classes_that_were_not_learned(world, tmp_path, 
     assert result["average_map"] == pytest.approx(sum(trial["average_map"] for trial in trials) / 2)
     assert "zero_shot_average_map_ci95" in result
     assert all(len(trial["classes"]) == 2 for trial in trials)
+
+
+@pytest.mark.parametrize("hop", ["null", "0.2"])
+def test_from_pixels_in_training_and_in_detection(world, tmp_path, capsys, hop):
+    """Frames are as far apart in detection as they were in training, whatever the settings of detection say of CLIP models."""
+    lines = ["path,label,start,end", *(f"{world}/v{n}.mp4,{'ab'[n % 2]},{1 + n % 2},{2.5 + n % 2}" for n in (8, 9))]
+    (tmp_path / "events.csv").write_text("\n".join(lines))
+    words = finetune(world, "--out", tmp_path / "run", "--max-steps", "2", "--set", "data.streams={}", "--set", f"features.hop_s={hop}")
+    words[words.index("--data") + 1] = str(tmp_path / "events.csv")
+    assert main(words) == 0
+    capsys.readouterr()
+    given = ["detect-events", str(world / "v8.mp4"), "--model", str(tmp_path / "run"), "--from-proposals", str(world / "proposals.csv")]
+    assert main([*given, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)["events"]
+    assert main([*given, "--features", f"visual={tmp_path / 'run' / 'features' / 'visual'}", "--json"]) == 0
+    kept = json.loads(capsys.readouterr().out)["events"]
+    assert len(made) == len(kept) == 10
+    for one, other in zip(made, kept, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=2e-3)  # kept features have 16 bits
