@@ -27,6 +27,7 @@ from tasks.prompting.towers import STREAM
 
 LEAST_INSIDE = 0.5
 """Share of an event, or of a snippet where the event is longer, that must be in a snippet for the event to be learned from."""
+_SHAPES = 'proposals: what vid detect-events --proposals wrote, {"results": {VIDEO: [{"score", "segment"}]}}, or CSV: video,start,end,score'
 Proposals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Video -> segments (P, 2) in seconds, and their scores (P,)."""
 
@@ -95,7 +96,10 @@ def read_proposals(file: str, videos: Sequence[str], reporter: Reporter | None =
     Raises:
         InputError: the file cannot be read, has none of the videos, or scores below 0.
     """
-    read = read_predictions(file, videos, proposals=True)
+    try:
+        read = read_predictions(file, videos, proposals=True)
+    except InputError as error:
+        raise InputError(error.message, _SHAPES) from None
     table = read.events
     usable = np.isfinite(table.segment).all(1) & np.isfinite(table.score) & (table.segment[:, 1] >= table.segment[:, 0])
     if reporter is not None and (bad := int((~usable).sum()) + read.left_out.total()):

@@ -28,6 +28,9 @@ from tasks.prompting.towers import STREAM, feature_base, frame_maker, recalled_t
 from tasks.prompting.training import build, feature_feed, items_of, method_of
 from tasks.prompting.trials import run_trials
 
+COUNTED = {"recognition": "videos", "localization": "events", "retrieval": "sentences"}
+"""Method -> what a row is."""
+
 
 def check(config: FinetuneConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
@@ -86,10 +89,11 @@ def plan(config: FinetuneConfig) -> dict[str, Any]:
     check(config)
     rows, val, labels = read_sets(config)
     tower = tower_of(config)
-    micro = setup.micro_per_epoch(len(items_of(config, rows)), config)
-    planned = setup.plan(lambda: method_of(config, tower, labels), config, rows, micro)
+    videos = len(items_of(config, rows))
+    planned = setup.plan(lambda: method_of(config, tower, labels), config, rows, setup.micro_per_epoch(videos, config))
     planned.pop("clips_per_step")
-    facts = {"classes": len(labels)} if labels else {}
+    facts = {"videos": videos, **({} if config.method == "recognition" else {COUNTED[config.method]: len(rows)})}
+    facts |= {"classes": len(labels)} if labels else {}
     facts |= {"val_rows": len(val), "prompts": config.model.prompts.shown(), "start": config.init or "scratch"}
     return {**planned, **facts, "frozen_text_tower": tower.source["weights_hash"]}
 
@@ -117,7 +121,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         f"prompts {prompts}, {temporal} temporal layers" + (f", {len(labels)} classes" if labels else ""),
         rows,
         evaluation(config, val, labels, folder, run) if len(val) else None,
-        counted={"recognition": "videos", "localization": "events", "retrieval": "sentences"}[config.method],
+        counted=COUNTED[config.method],
         **({"classes": len(labels)} if labels else {}),
         text_tower=tower.source,
     )

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from clip_toys import clip_folder
 from clips_with_sound import write_clip
 
 from tasks.core.data.features import FeatureFolder
@@ -114,6 +115,16 @@ def test_proposals_have_no_class_and_overlap_less(trained, vid):
     found = detect(vid, "c.mp4", "--model", "run", "--proposals")[1][0]["events"]
     assert found
     assert all("label" not in event for event in found)
+
+
+def test_what_a_localiser_proposes_gets_classes_by_any_names(trained, vid):
+    clip_folder(trained / "clip")
+    proposed = detect(vid, "c.mp4", "--model", "run", "--proposals", "--out", "proposals", "--overwrite")[1][0]["events"]
+    words = ("--model", "clip", "--classes", "a dog runs,a cat rests", "--set", "per_proposal=1", "--set", "min_score=0")
+    named = detect(vid, "c.mp4", *words, "--from-proposals", "proposals")[1][0]["events"]
+    times = sorted((event["start"], event["end"]) for event in proposed)
+    assert sorted((event["start"], event["end"]) for event in named) == times
+    assert {event["label"] for event in named} <= {"a dog runs", "a cat rests"}
 
 
 def test_features_made_before_give_the_same_events(trained, vid):
