@@ -119,7 +119,9 @@ class FinetuneConfig(Training):
     text: str | None = Field(None, description="another model's text tower; null: that of clip")
     vocabulary: str | None = Field(None, description="folder or file, where the model has none beside it")
     features: FramesConfig = FramesConfig()
-    names: str | None = Field(None, description="JSON file: label -> the words for it; null: the label, its underscores as spaces")
+    names: str | None = Field(
+        None, description="JSON file: label -> the words for it; null: the label, as `brush_hair` and `BaseballPitch` are read"
+    )
     model: PromptedConfig = PromptedConfig()
     candidates: int = Field(400, ge=2, description="classes in a step: those of the batch and random others; all where there are no more")
     symmetric: bool = Field(False, description="retrieval: texts are compared with all videos of a step too, not videos with texts alone")
@@ -209,7 +211,7 @@ class DetectConfig(Config):
     model: str = Field(description="prompted model (model folder, run folder, hf:// id), or a CLIP model without training")
     proposals: str = Field(description="events without classes: what vid detect-events wrote, results of ActivityNet, or CSV")
     classes: list[str] = Field(default_factory=list, description="names that are told apart; empty: those of the model's training")
-    names: str | None = Field(None, description="JSON file: class -> the words for it; null: the class, its underscores as spaces")
+    names: str | None = Field(None, description="JSON file: class -> the words for it; null: the class as it is read")
     per_proposal: int | None = Field(5, ge=1, description="the best classes of a proposal that become events; null: all")
     min_score: float | None = Field(None, ge=0, lt=1, description="events below it are left out; null: 0.001, which leaves out little")
     top: int | None = Field(None, ge=1, description="so many events of a video at most, the best ones")

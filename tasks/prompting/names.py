@@ -1,5 +1,6 @@
 """Class names as words, and the words as token numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
 from tasks.core.text.bpe import Tokenizer
 from tasks.core.towers.text import TextTower
+
+_JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,14 @@ class NameTokens:
     cut: tuple[str, ...] = ()
 
 
+def plain_words(label: str) -> str:
+    """A label as words: `brush_hair` is brush hair, `BaseballPitch`, as UCF-101 and THUMOS14 write, Baseball Pitch."""
+    words = label.replace("_", " ")
+    return _JOINED.sub(" ", words) if words[:1].isupper() and " " not in words else words
+
+
 def words_of(labels: Sequence[str], file: str | None = None, known: Mapping[str, str] | None = None) -> list[str]:
-    """The words for labels: those in a JSON file or in `known`, else the label with spaces for underscores.
+    """The words for labels: those in a JSON file or in `known`, else `plain_words`.
 
     Raises:
         InputError: two labels have the same words, a label has none, or the file is not a mapping of texts.
@@ -43,7 +52,7 @@ def words_of(labels: Sequence[str], file: str | None = None, known: Mapping[str,
             raise InputError(f"{file}: the name of '{strange}' is no text", 'it maps labels to words: {"brush_hair": "brush hair"}')
     found: dict[str, str] = {}
     for label in labels:
-        words = " ".join(given.get(label, label.replace("_", " ")).split())
+        words = " ".join(given.get(label, plain_words(label)).split())
         if not words:
             raise InputError(f"the class '{label}' has no name", "--set names=FILE.json says which words stand for a label")
         if other := next((known for known, same in found.items() if same.lower() == words.lower()), None):

@@ -51,3 +51,9 @@ def test_long_names_are_cut_and_said():
 def test_no_room():
     with pytest.raises(InputError, match="leave no token for a name"):
         tokens_of(["dog"], tokenizer(), 0)
+
+
+def test_labels_as_words():
+    labels = ["brush_hair", "BaseballPitch", "YoYo", "CleanAndJerk", "BMX", "iPhone", "a MacBook falls", "Playing_YoYo"]
+    words = ["brush hair", "Baseball Pitch", "Yo Yo", "Clean And Jerk", "BMX", "iPhone", "a MacBook falls", "Playing YoYo"]
+    assert words_of(labels) == words
