@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import prompting_toys as toys
@@ -112,6 +113,19 @@ def test_a_video_without_proposals_has_no_events_and_says_so(world, tmp_path, ca
     assert (found[1]["events"], found[1]["notes"]) == ([], [f"{world / 'proposals.csv'} has no proposals for this video"])
 
 
+@pytest.mark.parametrize("words", [("v8.mp4", "--proposals", "PATH"), ("--proposals", "PATH", "v8.mp4")])
+def test_proposals_with_a_path_are_from_proposals(world, tmp_path, capsys, words):
+    assert main(detect(world, "--classes", "red square,blue circle", "--json", model="clip", videos=["v8.mp4"])) == 0
+    expected = json.loads(capsys.readouterr().out)
+    shutil.copy(world / "proposals.csv", tmp_path / "p.csv")
+    results = {"results": {"v8": [{"score": 0.9, "segment": [0.5, 1.2]}]}}
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    for file, n in (("p.csv", len(expected["events"])), ("p.json", 2)):
+        given = [str({"PATH": tmp_path / file, "v8.mp4": world / "v8.mp4"}.get(word, word)) for word in words]
+        assert main(["detect-events", *given, "--model", str(world / "clip"), "--classes", "red square,blue circle", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["events"]) == n
+
+
 def test_a_table_for_people(world, capsys):
     assert main(with_features(world, videos=["v8.mp4"])) == 0
     captured = capsys.readouterr()
@@ -146,7 +160,7 @@ def test_what_cannot_be_detected_is_one_clear_line(world, tmp_path, monkeypatch,
     ("words", "said"),
     [
         (("--model", "{run}"), "gives names to events that a detector found, and there are none"),
-        (("--model", "{run}", "--proposals"), "--proposals asks a localiser for events without classes; read them with --from-proposals"),
+        (("--model", "{run}", "--proposals"), "read them with --from-proposals"),
         (("--model", "{clip}", "--classes", "a,b"), "--classes gives names to events that a detector found"),
         (("--from-proposals", "x.csv"), "nothing says which model tells the classes"),
     ],

@@ -38,7 +38,7 @@ Model = typer.Option(metavar="MODEL", help=MODEL_HELP)
 Write = typer.Option(metavar="LIST", help="csv, srt, anet, html (NAME.events.csv, ...), besides the JSON record.")
 MinScore = typer.Option(metavar="P", min=0, max=1, help="Least score of an event [default: the model's own, which leaves out little].")
 Top = typer.Option(metavar="N", min=1, help="The best N events of each video.")
-PROPOSALS_HELP = "Of a localiser: events of any kind, without their classes; what --from-proposals reads."
+PROPOSALS_HELP = "Events of any kind, without their classes. With --classes, or a prompted model: PATH after it is as --from-proposals."
 CLASSES_HELP = "Names to tell apart, separated by commas, or a file with one a line [default: those of training]."
 FROM_HELP = "Events whose class is to be told: what --proposals wrote (file or folder), results of ActivityNet, or CSV."
 Proposals = typer.Option("--proposals", help=PROPOSALS_HELP)
@@ -82,6 +82,8 @@ def command(
     from tasks.registry import verb_module
     from vidcli.resolve import Given, resolve
 
+    if proposals and from_proposals is None and by_names(model, classes):
+        videos, from_proposals, proposals = _proposals_among(videos)
     task = task_of(model, classes, from_proposals, proposals)
     flags = options.given_flags(FLAGS[task], {**locals(), "from_proposals": from_proposals and str(from_proposals)})
     if classes is not None:
@@ -98,15 +100,12 @@ def command(
 def task_of(model: str | None, classes: str | None, from_proposals: Path | None, proposals: bool) -> str:
     """Which task detects: `prompting` where events get classes by names; UsageError where what is given does not go together."""
     from tasks.core.errors import UsageError
-    from tasks.prompting.opened import is_prompted
 
-    by_names = classes is not None or (model is not None and is_prompted(model))
-    if from_proposals is None and not by_names:
+    if from_proposals is None and not by_names(model, classes):
         return "localization"
     if from_proposals is None:
         what = "--classes gives names to events" if classes is not None else f"{model} gives names to events"
-        flag = "--proposals asks a localiser for events without classes; " if proposals else ""
-        raise UsageError(f"{what} that a detector found, and there are none", f"{flag}read them with --from-proposals PATH")
+        raise UsageError(f"{what} that a detector found, and there are none", "read them with --from-proposals PATH")
     if proposals:
         raise UsageError("--proposals leaves classes out, --from-proposals tells them", "give one of them")
     if model is None:
@@ -114,6 +113,25 @@ def task_of(model: str | None, classes: str | None, from_proposals: Path | None,
             "nothing says which model tells the classes", "--model RUN of vid finetune --preset prompting/..., or a CLIP model"
         )
     return "prompting"
+
+
+def by_names(model: str | None, classes: str | None) -> bool:
+    """Whether what is given tells classes of events rather than finding events."""
+    from tasks.prompting.opened import is_prompted
+
+    return classes is not None or (model is not None and is_prompted(model))
+
+
+def _proposals_among(given: list[str]) -> tuple[list[str], Path | None, bool]:
+    """(videos, file or folder of proposals, whether they are asked for), where `--proposals PATH` stands for `--from-proposals PATH`.
+
+    To the parser `--proposals` takes no value, so that PATH is among the videos; no video or manifest looks like it.
+    """
+    from tasks.core.data.segments.predictions import are_predictions
+
+    found = [path for path in given if are_predictions(path)]
+    videos = [path for path in given if path not in found]
+    return (videos, Path(found[0]), False) if len(found) == 1 and videos else (given, None, True)
 
 
 def _names(given: str) -> list[str]:

@@ -21,6 +21,7 @@ from tasks.core.strict_json import parse_json
 
 SUFFIX = ".events.json"
 """How the name of our own record of a video ends."""
+_LONGEST = 1 << 20  # signs of a first line that are looked at
 NO_EVENT = "entries without a label, a score and two times"
 NO_PROPOSAL = "entries without a score and two times"
 NOT_READ = "videos that could not be read"
@@ -101,6 +102,23 @@ def read_predictions(path: str | Path, annotated: Iterable[str] = (), label: str
         for record in [content] if isinstance(content, Mapping) else content if isinstance(content, list) else [None]:
             reader.add_record(record)
     return reader.found()
+
+
+def are_predictions(path: str | Path) -> bool:
+    """Whether a file or a folder is what `read_predictions` reads, by its name and its beginning; no video and no manifest is."""
+    path = Path(path)
+    if path.is_dir():
+        return next(path.rglob(f"*{SUFFIX}"), None) is not None
+    if path.suffix.lower() == ".json":
+        return path.is_file()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            first = file.readline(_LONGEST) if path.suffix.lower() in (".csv", ".jsonl", ".ndjson") else ""
+    except (OSError, ValueError):
+        return False
+    if path.suffix.lower() == ".csv":
+        return {"video", "start", "end", "score"} <= {name.strip() for name in first.split(",")}
+    return first.lstrip().startswith("{") and '"video"' in first and '"path"' not in first
 
 
 def _content(path: Path) -> Any:

@@ -11,6 +11,7 @@ from tasks.core.data.segments.predictions import (
     NO_PROPOSAL,
     NOT_READ,
     Event,
+    are_predictions,
     event_dicts,
     read_predictions,
     write_results,
@@ -179,3 +180,27 @@ def test_names_of_videos(tmp_path, monkeypatch):
     }
     with pytest.raises(InputError, match="may be any of 'one/y', 'two/y'"):
         videos.find("three/y.mp4", "f")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("r.json", '{"results": {}}', True),
+        ("r.csv", "video,start,end,score\nv,0,1,0.5\n", True),
+        ("r.csv", "\ufeffvideo, start, end, score, label\n", True),
+        ("r.jsonl", '{"video": "v.mp4", "events": []}\n', True),
+        ("m.csv", "path,label,start,end\nv.mp4,a,0,1\n", False),
+        ("m.jsonl", '{"path": "v.mp4", "video": "x"}\n', False),
+        ("m.txt", "v.mp4 0\n", False),
+        ("v.mp4", "anything", False),
+        ("found/v.events.json", "{}", True),
+        ("videos/v.mp4", "", False),
+    ],
+)
+def test_predictions_are_told_from_videos_and_manifests(tmp_path, name, content, expected):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    given = file.parent if file.parent != tmp_path else file
+    assert are_predictions(given) == expected
+    assert not are_predictions(tmp_path / "nowhere.json")
