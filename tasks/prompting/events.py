@@ -13,7 +13,7 @@ from tasks.core.data.feature_loader import make_eval_loader
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.data.rows import Row, Rows
-from tasks.core.data.segments.predictions import Event, read_predictions
+from tasks.core.data.segments.predictions import NO_PROPOSAL, Event, read_predictions
 from tasks.core.data.segments.table import EventTable
 from tasks.core.errors import InputError
 from tasks.core.metrics.events import event_scores
@@ -61,15 +61,15 @@ def snippets(config: PromptedConfig) -> Callable[[Batch, torch.device], Batch]:
     """
 
     def prepare(batch: Batch, device: torch.device) -> Batch:
-        clips, owner, inside, label = [], [], [], []
+        clips, events = [], []
         for number, length in enumerate(batch["length"].tolist()):
             clips.append(batch["features"][number, torch.arange(config.frames).clamp(max=length - 1)])
             grid = _grid_of(batch["times"][number, :length].numpy())
             for segment, kind in zip(batch["segments"][number].tolist(), batch["segment_label"][number].tolist(), strict=True):
                 if (part := part_of(grid, length, *segment)) is not None:
-                    owner, inside, label = [*owner, number], [*inside, part], [*label, kind]
-        made = {"clip": torch.stack(clips), "owner": torch.tensor(owner, dtype=torch.int64)}
-        made |= {"inside": torch.tensor(inside, dtype=torch.int64).reshape(-1, 2), "label": torch.tensor(label, dtype=torch.int64)}
+                    events.append((number, *part, kind))
+        columns = torch.tensor(events, dtype=torch.int64).reshape(-1, 4)
+        made = {"clip": torch.stack(clips), "owner": columns[:, 0], "inside": columns[:, 1:3], "label": columns[:, 3]}
         return {name: values.to(device, non_blocking=True) for name, values in made.items()}
 
     return prepare
@@ -102,7 +102,7 @@ def read_proposals(file: str, videos: Sequence[str], reporter: Reporter | None =
         raise InputError(error.message, _SHAPES) from None
     table = read.events
     usable = np.isfinite(table.segment).all(1) & np.isfinite(table.score) & (table.segment[:, 1] >= table.segment[:, 0])
-    if reporter is not None and (bad := int((~usable).sum()) + read.left_out.total()):
+    if reporter is not None and (bad := int((~usable).sum()) + read.left_out[NO_PROPOSAL]):
         reporter.warn(f"{file}: left out {bad} proposals without two times in order and a score")
     table = table.keep(usable)
     if (table.score < 0).any():
