@@ -1,10 +1,16 @@
 """EfficientNet-Lite0, a small classifier of pictures (Tan and Le, ICML 2019, table 1; Lite: without squeeze-and-excitation, ReLU6, fixed
 stem and head).
+
+It is used as it was trained, so its norms are folded into its convolutions.
 """
+
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from tasks.core.errors import InputError
 
 STAGES = ((1, 16, 1, 3, 1), (2, 24, 6, 3, 2), (2, 40, 6, 5, 2), (3, 80, 6, 3, 2), (3, 112, 6, 5, 1), (4, 192, 6, 5, 2), (1, 320, 6, 3, 1))
 """Blocks, channels, expansion, side of the kernel, stride of the first block."""
@@ -25,11 +31,6 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(x, pads) if any(pads) else x)
 
 
-def convolve(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """A convolution and its norm."""
-    return [SameConv(inputs, outputs, kernel, stride, groups=groups, bias=False), nn.BatchNorm2d(outputs, eps=NORM_EPS)]
-
-
 class Block(nn.Sequential):
     """An inverted bottleneck (MobileNetV2, Sandler et al., CVPR 2018): wider, along the picture, narrower; beside a residual where the
     shape stays.
@@ -37,8 +38,8 @@ class Block(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         width = inputs * expansion
-        wider = [*convolve(inputs, width, 1), nn.ReLU6()] if expansion > 1 else []
-        super().__init__(*wider, *convolve(width, width, kernel, stride, width), nn.ReLU6(), *convolve(width, outputs, 1))
+        wider = [SameConv(inputs, width, 1), nn.ReLU6()] if expansion > 1 else []
+        super().__init__(*wider, SameConv(width, width, kernel, stride, groups=width), nn.ReLU6(), SameConv(width, outputs, 1))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -56,14 +57,14 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, classes: int):
         super().__init__()
-        self.stem = nn.Sequential(*convolve(3, STEM, 3, 2), nn.ReLU6())
+        self.stem = nn.Sequential(SameConv(3, STEM, 3, 2), nn.ReLU6())
         blocks, width = [], STEM
         for repeats, outputs, expansion, kernel, stride in STAGES:
             for number in range(repeats):
                 blocks.append(Block(width, outputs, expansion, kernel, 1 if number else stride))
                 width = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(*convolve(width, WIDTH, 1), nn.ReLU6())
+        self.head = nn.Sequential(SameConv(width, WIDTH, 1), nn.ReLU6())
         self.classifier = nn.Linear(WIDTH, classes)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -71,18 +72,40 @@ class EfficientNetLite(nn.Module):
         return self.classifier(self.head(self.blocks(self.stem(pictures))).mean((2, 3)))
 
 
-def published_name(name: str) -> str | None:
-    """Where a tensor is kept in the published file of EfficientNet-Lite0 (`efficientnet-lite0-57934424.pth`).
+def folded(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+    """Weights of an `EfficientNetLite` from those of the published file, whose convolutions are followed by norms.
 
     Args:
-        name: of a tensor of `EfficientNetLite`.
+        tensors: of `efficientnet-lite0-57934424.pth` and its like.
+        source: named in errors.
+
+    Raises:
+        InputError: a tensor is missing, or one has no place here.
     """
-    part, _, rest = name.partition(".")
-    if part == "classifier":
-        return f"_fc.{rest}"
-    if part in ("stem", "head"):
-        layer, _, tensor = rest.partition(".")
-        return f"{({'stem': ('_conv_stem', '_bn0'), 'head': ('_conv_head', '_bn1')}[part])[int(layer)]}.{tensor}"
-    number, layer, tensor = rest.split(".", 2)
-    layers = ("_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2")
-    return f"_blocks.{number}.{layers[int(layer) + (3 if number == '0' else 0)]}.{tensor}"
+    found, left = {}, dict(tensors)
+
+    def take(name: str) -> torch.Tensor:
+        if name not in left:
+            raise InputError(f"{source} is no EfficientNet-Lite0: it lacks {name}")
+        return left.pop(name).float()
+
+    for ours, convolution, norm in _places():
+        weight, gain, bias = take(f"{convolution}.weight"), take(f"{norm}.weight"), take(f"{norm}.bias")
+        mean, variance = take(f"{norm}.running_mean"), take(f"{norm}.running_var")
+        left.pop(f"{norm}.num_batches_tracked", None)
+        gain = gain / (variance + NORM_EPS).sqrt()
+        found |= {f"{ours}.weight": weight * gain[:, None, None, None], f"{ours}.bias": bias - mean * gain}
+    found |= {f"classifier.{part}": take(f"_fc.{part}") for part in ("weight", "bias")}
+    if left:
+        raise InputError(f"{source} is no EfficientNet-Lite0: it has {min(left)!r:.60}")
+    return found
+
+
+def _places() -> Iterator[tuple[str, str, str]]:
+    """Our name of a convolution, its name in the published file, and that of the norm behind it."""
+    yield "stem.0", "_conv_stem", "_bn0"
+    parts = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    for number in range(sum(stage[0] for stage in STAGES)):
+        for place, (convolution, norm) in enumerate(parts if number else parts[1:]):
+            yield f"blocks.{number}.{2 * place}", f"_blocks.{number}.{convolution}", f"_blocks.{number}.{norm}"
+    yield "head.0", "_conv_head", "_bn1"
