@@ -56,7 +56,7 @@ TASKS: dict[str, Task] = {
         Task(
             "prompting",
             "video by words: CLIP with learned prompts and a transformer over frames",
-            {"finetune": "finetune", "eval": "evaluate"},
+            {"finetune": "finetune", "eval": "evaluate", "index": "search.build", "search": "search.find"},
         ),
         Task(
             "features",

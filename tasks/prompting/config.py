@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.config import Config
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.prompting.search.config import IndexConfig, SearchConfig
 
 TEMPLATE = "a photo of {}."
 """The hand-written prompt of the paper's baseline."""
@@ -166,4 +167,4 @@ def with_place(template: str) -> str:
     return template
 
 
-CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}
+CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig, "index": IndexConfig, "search": SearchConfig}

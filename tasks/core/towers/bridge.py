@@ -14,14 +14,14 @@ from torch import nn
 
 from tasks.core import convert as files
 from tasks.core import hub
-from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_weights, save_model
+from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_weights, save_model, weights_hash
 from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.efficientnet import EfficientNetLite, folded
 from tasks.core.reporter import Reporter
 from tasks.core.towers.bridge_config import BridgeConfig
 from tasks.core.towers.encoder import VideoEncoder
-from tasks.core.towers.identity import recall, tensors_hash
+from tasks.core.towers.identity import recall
 from tasks.core.towers.text import load_text_tower
 
 TASK, METHOD = "bridge", "conse"
@@ -124,8 +124,8 @@ def bridge(
     saved = _described(config, words, {**tower.source, "reference": _lasting(text)}, file)
     save_model(out, weights, saved, _card(file, text, config))
     reporter.info(f"wrote {out}")
-    made = tensors_hash(weights, config.model_dump())
-    return {"model": str(out), "task": TASK, "method": METHOD, "classes": classes, "dim": tower.dim, "text": text, "weights_hash": made}
+    made = {"classes": classes, "dim": tower.dim, "text": text, "weights_hash": weights_hash(out)}
+    return {"model": str(out), "task": TASK, "method": METHOD, **made}
 
 
 def class_names(names: Sequence[str] | None, classes: int, source: str) -> list[str]:
@@ -172,7 +172,7 @@ def _described(config: BridgeConfig, words: list[str], text_tower: dict[str, Any
         "task": TASK,
         "method": METHOD,
         "architecture": config.model_dump(),
-        "preprocessing": {**prepared, "mean": list(MEAN), "std": list(STD), "resample": "bicubic", "color": "RGB"},
+        "preprocessing": {**prepared, "mean": list(MEAN), "std": list(STD), "color": "RGB"},
         "labels": words,
         "text_tower": text_tower,
         "metrics": {},
@@ -187,4 +187,4 @@ def _card(file: Path, text: str, config: BridgeConfig) -> str:
         "made by": f"ConSE: the names of the {config.top} likeliest of {config.classes} classes, mixed by probability",
         "licence": "of the picture classifier and of the text tower, as they were published",
     }
-    return card("A picture classifier that understands words", facts, 'vid index VIDEOS --model FOLDER -o INDEX', {"tags": ["video"]})
+    return card("A picture classifier that understands words", facts, "vid index VIDEOS --model FOLDER -o INDEX", {"tags": ["video"]})

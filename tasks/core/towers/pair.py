@@ -66,7 +66,9 @@ class Pair:
     def text(self) -> Any:
         """The text tower: texts to `(N, dim)`, not normalised. Raises UsageError where the model has none or it cannot be read."""
         if self._open_text is None:
-            raise UsageError(f"{self.reference} knows no words: it has no text tower", "CLIP models have, and vid convert --bridge makes one")
+            raise UsageError(
+                f"{self.reference} knows no words: it has no text tower", "CLIP models have, and vid convert --bridge makes one"
+            )
         return self._open_text()
 
     @property
@@ -93,10 +95,16 @@ class Pair:
         """Vectors of length 1, `(N, dim)` float32. Raises UsageError where the model has no text tower."""
         return normalize(self.text(list(texts)).float(), dim=1)
 
+    def text_is_cut(self, text: str) -> bool:
+        """Whether the text tower reads only the beginning of a text."""
+        tower = self.text
+        if hasattr(tower, "context"):
+            return len(tower.tokenizer.encode(text)) > tower.context - 2
+        limit = tower.pooling["length"]
+        return limit is not None and len(tower.tokenizer(text, truncation=False)["input_ids"]) > limit
 
-def load_pair(
-    reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None, text: str | None = None
-) -> Pair:
+
+def load_pair(reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None, text: str | None = None) -> Pair:
     """An image-text model; an encoder without a text tower is one that knows no words.
 
     Args:
