@@ -129,11 +129,12 @@ class FinetuneConfig(Training):
 
 
 class EvalConfig(Config):
-    """`vid eval classify` of a prompted model, or of a CLIP model without training (`protocol: zero-shot`)."""
+    """`vid eval classify` of a prompted model, or of an image-text model without training (`protocol: zero-shot`)."""
 
-    model: str = Field(description="prompted model: model folder, run folder or hf:// id; zero-shot: a CLIP model too")
+    model: str = Field(description="prompted model: model folder, run folder or hf:// id; zero-shot: CLIP or another image-text model too")
     protocol: Literal["prompted", "zero-shot"] = Field("prompted", description="zero-shot: hand-written prompts, mean of the frames")
     clip: str | None = Field(None, description="where the frozen towers are now; null: where they were in training")
+    text: str | None = Field(None, description="zero-shot: where the text tower is now, of a model that records one; null: where it was")
     vocabulary: str | None = Field(None, description="folder or file, where the CLIP model has none beside it")
     classes: Literal["model", "data"] = Field(
         "model", description="what is told apart: the classes of training, or those of the test set, by name (always so for zero-shot)"

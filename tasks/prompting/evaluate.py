@@ -1,4 +1,4 @@
-"""`vid eval classify` of prompted models, and of CLIP models without training."""
+"""`vid eval classify` of prompted models, and of image-text models without training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +21,7 @@ from tasks.core.inference.output import RECORD, Output
 from tasks.core.report.probabilities import write_probabilities
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
+from tasks.core.towers.pair import load_pair
 from tasks.core.towers.prepare import inputs_of
 from tasks.core.towers.produce import produce
 from tasks.core.towers.text import TextTower
@@ -33,7 +34,7 @@ from tasks.prompting.metrics import accuracy
 from tasks.prompting.model import PromptedModel
 from tasks.prompting.names import words_of
 from tasks.prompting.predict import Scorer, Tested, classify_rows, prompted_scorer, text_of, zero_shot_scorer
-from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower, text_tower
+from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower
 
 SUFFIXES = {RECORD: ".json", "csv": ".csv"}
 """Kind of file -> what follows the protocol in its name."""
@@ -130,7 +131,7 @@ def _tested(
         sampled = model.config
     else:
         model, saved = None, {}
-        tower = text_tower(config.clip or config.model, config.vocabulary).to(device)
+        tower = load_pair(config.clip or config.model, vocabulary=config.vocabulary, text=config.text).text.to(device)
         sampled = PromptedConfig(frames=config.frames)
     own = list(saved.get("labels", ()))
     labels = own if own and config.classes == "model" else labelled(rows, "test")
@@ -140,7 +141,7 @@ def _tested(
         scorer: Scorer = prompted_scorer(model, text_of(model, tower, names, reporter))
         facts = {"prompts": sampled.prompts.shown(), "temporal_layers": sampled.temporal.layers}
     else:
-        scorer = zero_shot_scorer(zero_shot_features(tower, names, config.template), 1 / (tower.scale or 1 / sampled.temperature))
+        scorer = zero_shot_scorer(zero_shot_features(tower, names, config.template), 1 / (getattr(tower, "scale", None) or 1 / sampled.temperature))
         facts = {"template": config.template}
     folder = _features(config, rows, saved, tower, reporter)
     scorers = {config.protocol: scorer}

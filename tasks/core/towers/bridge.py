@@ -83,6 +83,9 @@ def open_text(saved: dict[str, Any], source: str, reference: str | None = None, 
     Raises:
         UsageError: there is none, or it is another one.
     """
+    there = saved["text_tower"]["reference"]
+    if reference is None and not there.startswith(hub.PREFIX) and not Path(there).exists():
+        raise UsageError(f"the text tower of {source} is not at {there} any more", "say where it is now: --set text=FOLDER")
     return recall(saved["text_tower"], lambda place: load_text_tower(place, device), source, reference)
 
 

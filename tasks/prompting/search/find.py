@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core import hub
 from tasks.core.data.captions import Sentence
 from tasks.core.device import usable_device
 from tasks.core.errors import InputError, UsageError
@@ -129,7 +130,7 @@ def sentence_vector(index: Index, sentence: str, config: SearchConfig, reporter:
     from tasks.core.towers.pair import load_pair
 
     made = index.head["model"]
-    reference = config.model or made["reference"]
+    reference = _model_of(index, config)
     device = usable_device(config.device)
     pair = load_pair(reference, device, config.vocabulary or made["vocabulary"], config.text or (None if config.model else made["text"]))
     check_same(index.head, pair.picture_hash, index.folder, reference)
@@ -146,8 +147,16 @@ def sentence_vector(index: Index, sentence: str, config: SearchConfig, reporter:
     return vector
 
 
+def _model_of(index: Index, config: SearchConfig) -> str:
+    """Where the model of an index is; UsageError where it was moved and nothing says whereto."""
+    there = index.head["model"]["reference"]
+    if config.model is None and not there.startswith(hub.PREFIX) and not Path(there).exists():
+        raise UsageError(f"the model that made {index.folder} is not at {there} any more", "say where it is now: --model MODEL")
+    return config.model or there
+
+
 def _like(index: Index, example: Example, config: SearchConfig) -> np.ndarray:
-    reference = config.model or index.head["model"]["reference"]
+    reference = _model_of(index, config)
     vector, made = example_vector(example, reference, index.head["hop_s"], config.device)
     check_same(index.head, made, index.folder, reference)
     return vector

@@ -44,7 +44,7 @@ def write_page(path: Path, title: str, found: Sequence[Found], facts: dict[str, 
         found: the best first.
         facts: how it was looked for.
     """
-    page = Page(title, f"{len(found)} of the best moments" if found else "nothing was found")
+    page = Page(title, "the best moment" if len(found) == 1 else f"the {len(found)} best moments" if found else "nothing was found")
     items = "".join(_item(rank, one, path.parent) for rank, one in enumerate(found, 1))
     return page.markup(f'<ol class="found">{items}</ol>', _STYLE).section("How").facts(facts).write(path)
 
@@ -59,7 +59,7 @@ def _item(rank: int, found: Found, folder: Path) -> str:
         f'<li><a href="{escape(link_to(video.path, moment.start_s, folder))}" aria-label="{rank}: {name}, {when}">'
         f"{_picture(video.path, moment.at_s, f'{name} at {clock(moment.at_s)}')}</a>"
         f'<div class="about"><p class="when">{rank}. {when}<span class="score">{moment.score:.3f}</span></p>'
-        f'<p class="name" title="{escape(video.path)}">{escape(video.shown)}</p>{quoted}</div></li>'
+        f'<p class="name" title="{escape(video.path)}">{escape("/".join(Path(video.path).parts[-2:]))}</p>{quoted}</div></li>'
     )
 
 
