@@ -111,4 +111,6 @@ def timed(windows: int, dim: int) -> None:
             best.append((time.process_time() - cpu, middle - cpu, time.perf_counter() - wall))
     cpu, product, _ = min(best)
     wall = min(wall for _, _, wall in best)
-    print(f"\n{windows} windows of {dim} numbers in float16: {cpu:.2f} s of a core ({product:.2f} s the cosines), {wall:.2f} s on the clock")
+    print(
+        f"\n{windows} windows of {dim} numbers in float16: {cpu:.2f} s of a core ({product:.2f} s the cosines), {wall:.2f} s on the clock"
+    )

@@ -141,7 +141,9 @@ def _tested(
         scorer: Scorer = prompted_scorer(model, text_of(model, tower, names, reporter))
         facts = {"prompts": sampled.prompts.shown(), "temporal_layers": sampled.temporal.layers}
     else:
-        scorer = zero_shot_scorer(zero_shot_features(tower, names, config.template), 1 / (getattr(tower, "scale", None) or 1 / sampled.temperature))
+        scorer = zero_shot_scorer(
+            zero_shot_features(tower, names, config.template), 1 / (getattr(tower, "scale", None) or 1 / sampled.temperature)
+        )
         facts = {"template": config.template}
     folder = _features(config, rows, saved, tower, reporter)
     scorers = {config.protocol: scorer}

@@ -59,7 +59,9 @@ def command(
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
     preset: options.PresetName = None,
     compare: Annotated[list[str] | None, typer.Option(metavar="MODEL", help=COMPARE_HELP)] = None,
-    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned, knn, retrieval; prompted or zero-shot (CLIP and its like).")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="finetuned, knn, retrieval; prompted or zero-shot (CLIP and its like).")
+    ] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
     windows: Annotated[

@@ -22,13 +22,18 @@ NORM_EPS = 1e-3
 class SameConv(nn.Conv2d):
     """A convolution of `ceil(size / stride)` outputs along a side; what is padded in excess of an even number goes behind."""
 
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
+        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2 if stride == 1 else 0, groups=groups)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(N, C, H, W)` to `(N, C', ceil(H / stride), ceil(W / stride))`."""
+        if self.stride == (1, 1):  # as much on both sides, without a copy
+            return super().forward(x)
         pads: list[int] = []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             short = max(0, (-(-size // stride) - 1) * stride + kernel - size)
             pads += [short // 2, short - short // 2]
-        return super().forward(F.pad(x, pads) if any(pads) else x)
+        return super().forward(F.pad(x, pads))
 
 
 class Block(nn.Sequential):
@@ -38,8 +43,8 @@ class Block(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         width = inputs * expansion
-        wider = [SameConv(inputs, width, 1), nn.ReLU6()] if expansion > 1 else []
-        super().__init__(*wider, SameConv(width, width, kernel, stride, groups=width), nn.ReLU6(), SameConv(width, outputs, 1))
+        wider = [SameConv(inputs, width, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        super().__init__(*wider, SameConv(width, width, kernel, stride, groups=width), nn.ReLU6(inplace=True), SameConv(width, outputs, 1))
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -57,14 +62,14 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, classes: int):
         super().__init__()
-        self.stem = nn.Sequential(SameConv(3, STEM, 3, 2), nn.ReLU6())
+        self.stem = nn.Sequential(SameConv(3, STEM, 3, 2), nn.ReLU6(inplace=True))
         blocks, width = [], STEM
         for repeats, outputs, expansion, kernel, stride in STAGES:
             for number in range(repeats):
                 blocks.append(Block(width, outputs, expansion, kernel, 1 if number else stride))
                 width = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(SameConv(width, WIDTH, 1), nn.ReLU6())
+        self.head = nn.Sequential(SameConv(width, WIDTH, 1), nn.ReLU6(inplace=True))
         self.classifier = nn.Linear(WIDTH, classes)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
