@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from benches import DATA
 
 CAPTIONS = Path(__file__).with_name("search_captions.csv")

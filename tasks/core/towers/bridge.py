@@ -14,7 +14,17 @@ from torch import nn
 
 from tasks.core import convert as files
 from tasks.core import hub
-from tasks.core.checkpoint import CONFIG, WEIGHTS, build_strict, find_model, load_config, load_weights, save_model, weights_hash
+from tasks.core.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    build_strict,
+    find_model,
+    load_config,
+    load_weights,
+    require_finite,
+    save_model,
+    weights_hash,
+)
 from tasks.core.engine.description import card
 from tasks.core.errors import InputError, UsageError
 from tasks.core.nn.efficientnet import EfficientNetLite, folded
@@ -28,7 +38,7 @@ TASK, METHOD = "bridge", "conse"
 MARK = "_blocks.15._project_conv.weight"
 """A tensor by which the published file of EfficientNet-Lite0 is known."""
 CPU_BATCH = 4
-"""Pictures at once on a CPU: the larger arrays of more of them are got from the system anew, layer by layer, which costs half as much again."""
+"""Pictures at once on a CPU: larger arrays are got from the system anew for every layer, which costs half as much again."""
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 """What the published EfficientNet-Lite was trained with."""
 
@@ -118,6 +128,7 @@ def bridge(
     if MARK not in tensors:
         raise InputError(f"{pictures} is no classifier of pictures that is known here", "known: the .pth of EfficientNet-Lite0")
     weights = folded({name.removeprefix("module."): tensor for name, tensor in tensors.items()}, str(file))
+    require_finite(weights, file)
     classes = len(weights["classifier.bias"])
     words = class_names(names, classes, pictures)
     tower = load_text_tower(text)

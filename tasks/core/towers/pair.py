@@ -67,7 +67,7 @@ class Pair:
         """The text tower: texts to `(N, dim)`, not normalised. Raises UsageError where the model has none or it cannot be read."""
         if self._open_text is None:
             raise UsageError(
-                f"{self.reference} knows no words: it has no text tower", "CLIP models have, and vid convert --bridge makes one"
+                f"{self.reference} has no text tower: it knows no words", "CLIP models have one, and vid convert --bridge gives one"
             )
         return self._open_text()
 

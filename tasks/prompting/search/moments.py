@@ -8,6 +8,9 @@ import numpy as np
 
 from tasks.core.data.grid import Grid
 
+KEPT = 0.75
+"""Share of what a moment has above the median of all windows that the windows around it keep."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -55,8 +58,8 @@ class Moment:
 def moments(scores: np.ndarray, spans: Sequence[Span], top: int, apart_s: float, one_each: bool = False) -> list[Moment]:
     """The best moments, in descending order of their scores; of equal ones that which comes first.
 
-    A moment is a window that is better than all windows within `apart_s` of every moment before it, and reaches as far as its neighbours
-    score above the middle between it and the median of its video.
+    A moment is a window that is farther than `apart_s` from every better moment of its video, and reaches as far as its neighbours keep
+    three quarters (`KEPT`) of what it has above the median of all windows.
 
     Args:
         scores: (N,) float; -inf: never shown.
@@ -68,6 +71,7 @@ def moments(scores: np.ndarray, spans: Sequence[Span], top: int, apart_s: float,
     firsts = np.array([span.first for span in spans], np.int64)
     found: list[Moment] = []
     taken: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    usual = float(np.median(scores[np.isfinite(scores)])) if np.isfinite(scores).any() else 0.0
     done, wanted = 0, min(len(scores), max(64, 16 * top))
     while done < len(scores) and len(found) < top:
         for place in _best(scores, wanted)[done:].tolist():
@@ -79,7 +83,7 @@ def moments(scores: np.ndarray, spans: Sequence[Span], top: int, apart_s: float,
             if any(begin <= b + apart_s and end >= a - apart_s for a, b in taken[video]) or (one_each and taken[video]):
                 continue
             own = scores[span.first : span.first + span.n]
-            low, high = _reach(own, window)
+            low, high = _reach(own, window, usual + KEPT * (float(scores[place]) - usual))
             moment = Moment(video, span.begin_s(low), span.end_s(high), begin + span.grid.span_s / 2, float(scores[place]))
             taken[video].append((moment.start_s, moment.end_s))
             found.append(moment)
@@ -100,10 +104,8 @@ def _best(scores: np.ndarray, n: int) -> np.ndarray:
     return chosen[np.lexsort((chosen, -scores[chosen]))]
 
 
-def _reach(own: np.ndarray, peak: int) -> tuple[int, int]:
-    """First and last window around a peak that score above the middle between it and the median of its video."""
-    level = (float(own[peak]) + float(np.median(own[np.isfinite(own)]))) / 2
+def _reach(own: np.ndarray, peak: int, level: float) -> tuple[int, int]:
+    """First and last window of a video around a peak that score above a level."""
     below = np.flatnonzero(own <= level)
-    below = below[below != peak]
     before, behind = below[below < peak], below[below > peak]
     return int(before[-1]) + 1 if len(before) else 0, int(behind[0]) - 1 if len(behind) else len(own) - 1
