@@ -110,7 +110,9 @@ def test_wrong_input_is_one_line_and_a_hint(place, vid, arguments, code, text):
 def test_a_bridged_model_classifies_by_names_and_gives_features(place, vid):
     vid("convert", "lite0.pth", "--bridge", "conse", "--text", "clip", "--names", "names.txt", "-o", "model")
     (place / "data.csv").write_text("path,label\nvideos/a.mp4,red_square\nvideos/b.mp4,running_dog\n")
-    code, out, err = vid("eval", "classify", "--model", "model", "--protocol", "zero-shot", "--data", "data.csv", "--json")
+    code, out, err = vid(
+        "eval", "classify", "--model", "model", "--protocol", "zero-shot", "--data", "data.csv", "--set", "features.hop_s=0.5", "--json"
+    )
     assert code == 0, err
     assert (records(out)[0]["classes"], records(out)[0]["n"], records(out)[0]["protocol"]) == (2, 2, "zero-shot")
     code, out, err = vid("extract-features", "videos", "--model", "model", "--per", "window", "--hop", "0.5", "-o", "features", "--json")
