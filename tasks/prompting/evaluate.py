@@ -21,7 +21,7 @@ from tasks.core.inference.output import RECORD, Output
 from tasks.core.report.probabilities import write_probabilities
 from tasks.core.reporter import Reporter
 from tasks.core.signals import StopFlag, exit_for
-from tasks.core.towers.pair import load_pair
+from tasks.core.towers.image_text import load_pair
 from tasks.core.towers.prepare import inputs_of
 from tasks.core.towers.produce import produce
 from tasks.core.towers.text import TextTower

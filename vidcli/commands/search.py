@@ -28,7 +28,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
 KINDS = {"html": ".html", "json": ".json"}
 """Kind of file -> how its name ends."""
 
-Query = typer.Argument(metavar="[SENTENCE]", help="What to look for.")
+Query = typer.Argument(metavar="SENTENCE", help="What to look for.")
 In = typer.Option("--in", metavar="INDEX", help="An index of vid index.")
 Like = typer.Option(metavar="VIDEO[@SECONDS]", help="Instead of a sentence: find what looks like this moment, or like this whole video.")
 Top = typer.Option(metavar="N", min=1, help="Results [default: 10].")

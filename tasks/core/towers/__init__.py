@@ -12,7 +12,7 @@ _PLACES = {
     "load_encoder": "encoder",
     "load_image_tower": "image",
     "load_text_tower": "text",
-    "load_pair": "pair",
+    "load_pair": "image_text",
     "FrozenTower": "frozen",
 }
 __all__ = ["FrozenTower", "load_encoder", "load_image_tower", "load_pair", "load_text_tower"]

@@ -21,7 +21,7 @@ from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
 from tasks.core.reporter import Reporter
 from tasks.core.towers.config import ExtractConfig
-from tasks.core.towers.pair import open_pictures
+from tasks.core.towers.image_text import open_pictures
 from tasks.core.towers.produce import produce
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader

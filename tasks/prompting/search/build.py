@@ -55,7 +55,7 @@ class Windows:
     def __init__(self, config: IndexConfig):
         from tasks.core.towers.config import ExtractConfig
         from tasks.core.towers.extract import Extractor
-        from tasks.core.towers.pair import load_pair
+        from tasks.core.towers.image_text import load_pair
 
         pair = load_pair(config.model, vocabulary=config.vocabulary, text=config.text)
         text_hash = pair.text_hash if pair.has_text else None

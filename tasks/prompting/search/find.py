@@ -70,8 +70,8 @@ def by_pictures(index: Index, vector: np.ndarray, config: SearchConfig, example:
         raise UsageError(f"{index.folder} has no windows", "vid index VIDEOS -o INDEX puts some in")
     if example is not None:
         _leave_out(scores, spans, videos, example, config.apart_s)
-    said = index.sentences()
     found = moments(scores, spans, config.top, config.apart_s, config.per == "video")
+    said = index.sentences({videos[moment.video].path for moment in found})
     return [Found(videos[m.video], m, _during(said.get(videos[m.video].key, []), m)) for m in found]
 
 
@@ -127,7 +127,7 @@ def sentence_vector(index: Index, sentence: str, config: SearchConfig, reporter:
         UsageError: the model is another one now, or knows no words.
         InputError: it makes no finite vector of the sentence.
     """
-    from tasks.core.towers.pair import load_pair
+    from tasks.core.towers.image_text import load_pair
 
     made = index.head["model"]
     reference = _model_of(index, config)

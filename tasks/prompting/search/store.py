@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -175,11 +175,15 @@ class Index:
             return np.zeros((0, self.head["dim"]), self.head["dtype"])
         return np.memmap(file, self.head["dtype"], "r", shape=(rows, self.head["dim"]))
 
-    def sentences(self) -> dict[Key, list[Sentence]]:
-        """What is said in the videos that count, or was written about them; those without are left out."""
+    def sentences(self, paths: Collection[str] | None = None) -> dict[Key, list[Sentence]]:
+        """What is said in the videos that count, or was written about them; those without are left out.
+
+        Args:
+            paths: of these videos only, which takes less time; None: of all.
+        """
         found: dict[Key, tuple[float, list[Sentence]]] = {}
         for name in part_names(self.folder):
-            for key, line in read_words(self.folder, name):
+            for key, line in read_words(self.folder, name, paths):
                 if key not in found or found[key][0] <= line["written"]:
                     said = [Sentence(a, math.inf if b is None else b, text) for a, b, text in line["sentences"]]
                     found[key] = line["written"], said
@@ -220,15 +224,27 @@ def read_videos(folder: Path, part: str, width: int) -> tuple[list[Video], int]:
     return found, end
 
 
-def read_words(folder: Path, part: str) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """(video, line) of what is said in the videos of a share."""
-    for line, _ in _lines(folder / f"{part}{WORDS}"):
+def read_words(folder: Path, part: str, paths: Collection[str] | None = None) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """(video, line) of what is said in the videos of a share.
+
+    Args:
+        folder: of the index.
+        part: name of the share.
+        paths: of these videos only; None: of all.
+    """
+    starts = None if paths is None else tuple(_line({"path": path})[:-2] + b"," for path in paths)
+    for line, _ in _lines(folder / f"{part}{WORDS}", starts):
         if {"path", "start_s", "end_s", "sentences", "written", "digest"} <= line.keys():
             yield (line["path"], line["start_s"], line["end_s"]), line
 
 
-def _lines(file: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """(object, where its line ends) of a file of JSON lines; the last is left out while it is being written."""
+def _lines(file: Path, starts: tuple[bytes, ...] | None = None) -> Iterator[tuple[dict[str, Any], int]]:
+    """(object, where its line ends) of a file of JSON lines; the last is left out while it is being written.
+
+    Args:
+        file: missing is empty.
+        starts: how the lines begin that count; None: all do.
+    """
     end = 0
     if not file.exists():
         return
@@ -237,6 +253,8 @@ def _lines(file: Path) -> Iterator[tuple[dict[str, Any], int]]:
             if not line.endswith(b"\n"):
                 return
             end += len(line)
+            if starts is not None and not line.startswith(starts):
+                continue
             try:
                 found = json.loads(line)
             except ValueError:
@@ -301,5 +319,9 @@ def _open_at(path: Path, end: int) -> IO[bytes]:
 
 
 def _write(file: IO[bytes], line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+    file.write(_line(line))
     file.flush()
+
+
+def _line(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"

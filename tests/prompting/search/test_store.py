@@ -68,7 +68,8 @@ def test_a_line_whose_rows_are_not_there_does_not_count(tmp_path):
 def test_sentences_come_back_also_those_without_an_end(tmp_path):
     said = [Sentence(0.0, math.inf, "all of it"), Sentence(1.5, 2.25, "naïve 🐶")]
     index = write_index(tmp_path / "i", {"/a.mp4": A, "/b.mp4": B}, {"/a.mp4": said, "/gone.mp4": said, "/b.mp4": []})
-    assert index.sentences() == {("/a.mp4", None, None): said}
+    assert index.sentences() == index.sentences({"/a.mp4", "/b.mp4"}) == {("/a.mp4", None, None): said}
+    assert index.sentences({"/a.mp"}) == index.sentences(()) == {}
 
 
 def test_parts_of_a_video_are_videos(tmp_path):
