@@ -9,7 +9,6 @@ import numpy as np
 
 from tasks.core.errors import InputError, UsageError
 from tasks.core.towers.config import ExtractConfig
-from tasks.core.towers.extract import Extractor
 from tasks.core.video.open import open_video
 from tasks.prompting.search.build import units
 
@@ -59,6 +58,8 @@ def example_vector(example: Example, reference: str, hop_s: float | None, device
     Raises:
         InputError: the video cannot be read, or ends before.
     """
+    from tasks.core.towers.extract import Extractor
+
     one = {} if example.at_s is None else {"batch_size": 1}
     maker = Extractor(ExtractConfig(model=reference, per="window", hop_s=hop_s, device=device, **one))
     with open_video(example.path) as reader:

@@ -8,7 +8,6 @@ import numpy as np
 
 from tasks.core import hub
 from tasks.core.data.captions import Sentence
-from tasks.core.device import usable_device
 from tasks.core.errors import InputError, UsageError
 from tasks.core.reporter import Reporter
 from tasks.prompting.search.build import check_same
@@ -127,6 +126,7 @@ def sentence_vector(index: Index, sentence: str, config: SearchConfig, reporter:
         UsageError: the model is another one now, or knows no words.
         InputError: it makes no finite vector of the sentence.
     """
+    from tasks.core.device import usable_device
     from tasks.core.towers.image_text import load_pair
 
     made = index.head["model"]
