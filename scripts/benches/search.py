@@ -94,7 +94,8 @@ def speed(model: str, data: Path, folder: Path) -> None:
         print(
             f"| {Path(source.row.path).name} | {size} | {until - grid.offset_s:.1f} | {took:.2f} | {(until - grid.offset_s) / took / 60:.2f} |"
         )
-    print(f"\nall: {all_s / all_took / 60:.2f} hours of video a minute and core, a window every {windows.head['hop_s']:g} s")
+    hop = windows.head["hop_s"]
+    print(f"\nall: {all_s / all_took / 60:.2f} hours of video a minute and core, a window every {hop:g} s")
 
 
 def size_of(path: str) -> str:
