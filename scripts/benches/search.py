@@ -89,11 +89,9 @@ def speed(model: str, data: Path, folder: Path) -> None:
             started = time.process_time()
             _, grid, until, _ = windows.of(source.row)
             took = min(took, time.process_time() - started)
-        all_s, all_took = all_s + until - grid.offset_s, all_took + took
-        size = size_of(source.row.path)
-        print(
-            f"| {Path(source.row.path).name} | {size} | {until - grid.offset_s:.1f} | {took:.2f} | {(until - grid.offset_s) / took / 60:.2f} |"
-        )
+        seconds, size = until - grid.offset_s, size_of(source.row.path)
+        all_s, all_took = all_s + seconds, all_took + took
+        print(f"| {Path(source.row.path).name} | {size} | {seconds:.1f} | {took:.2f} | {seconds / took / 60:.2f} |")
     hop = windows.head["hop_s"]
     print(f"\nall: {all_s / all_took / 60:.2f} hours of video a minute and core, a window every {hop:g} s")
 
