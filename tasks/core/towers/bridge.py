@@ -90,7 +90,7 @@ def open_text(saved: dict[str, Any], source: str, reference: str | None = None, 
     Args:
         saved: config.json of the model.
         source: the model, for errors.
-        reference: where the tower is now; None: where it was when the model was made.
+        reference: where the tower is now; None: where it was when the model was made, or in the model's folder under the same name.
         device: where it computes.
 
     Raises:
@@ -98,7 +98,9 @@ def open_text(saved: dict[str, Any], source: str, reference: str | None = None, 
     """
     there = saved["text_tower"]["reference"]
     if reference is None and not there.startswith(hub.PREFIX) and not Path(there).exists():
-        raise UsageError(f"the text tower of {source} is not at {there} any more", "say where it is now: --set text=FOLDER")
+        reference = str(find_model(source) / Path(there).name)
+        if not Path(reference).exists():
+            raise UsageError(f"the text tower of {source} is not at {there} any more", "say where it is now: --set text=FOLDER")
     return recall(saved["text_tower"], lambda place: load_text_tower(place, device), source, reference)
 
 
@@ -193,7 +195,7 @@ def _described(config: BridgeConfig, words: list[str], text_tower: dict[str, Any
         "labels": words,
         "text_tower": text_tower,
         "metrics": {},
-        "provenance": {"source": config.network, "file": file.name},
+        "provenance": {"verb": "bridged", "source": config.network, "init": file.name},
     }
 
 

@@ -72,7 +72,7 @@ def test_what_is_seen_of_a_clip_is_what_is_seen_of_its_frames(tmp_path):
     assert (one[0] - one[1]).abs().max() > 1e-3
 
 
-def test_a_text_tower_that_has_changed_or_gone_is_noticed(tmp_path):
+def test_a_text_tower_that_has_changed_or_gone_is_noticed_and_one_in_the_models_folder_found(tmp_path):
     model = str(bridged(tmp_path))
     clip_folder(tmp_path / "clip", activation="gelu")
     with pytest.raises(UsageError, match="is another"):
@@ -82,6 +82,8 @@ def test_a_text_tower_that_has_changed_or_gone_is_noticed(tmp_path):
         load_pair(model).encode_text(["rain"])
     assert "--set text=FOLDER" in told.value.hint
     assert load_pair(model, text=str(tmp_path / "elsewhere")).encode_text(["rain"]).shape == (1, 20)
+    (tmp_path / "elsewhere").rename(tmp_path / "model/clip")
+    assert load_pair(model).encode_text(["rain"]).shape == (1, 20)
 
 
 def test_names_are_one_for_each_class(tmp_path):
