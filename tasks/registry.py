@@ -56,7 +56,14 @@ TASKS: dict[str, Task] = {
         Task(
             "prompting",
             "video by words: CLIP with learned prompts and a transformer over frames",
-            {"finetune": "finetune", "eval": "evaluate", "retrieve": "retrieve", "detect": "detect"},
+            {
+                "finetune": "finetune",
+                "eval": "evaluate",
+                "retrieve": "retrieve",
+                "detect": "detect",
+                "index": "search.build",
+                "search": "search.find",
+            },
         ),
         Task(
             "features",

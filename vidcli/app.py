@@ -32,6 +32,7 @@ from vidcli.commands import (
     extract_features,
     finetune,
     gen_pseudo,
+    index,
     motion_boxes,
     presets_cp,
     presets_list,
@@ -42,6 +43,7 @@ from vidcli.commands import (
     publish,
     runs_list,
     runs_show,
+    search,
     slurm,
 )
 from vidcli.console import Console, hush_stdout, reset
@@ -82,6 +84,8 @@ app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomali
 app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
 app.command("motion-boxes", epilog=motion_boxes.EXAMPLES)(motion_boxes.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
+app.command("index", epilog=index.EXAMPLES)(index.command)
+app.command("search", epilog=search.EXAMPLES)(search.command)
 app.add_typer(evaluate, name="eval")
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)

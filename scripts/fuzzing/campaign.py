@@ -67,7 +67,7 @@ class Campaign:
         os.environ["VID_CACHE"] = str(self.folder / "cache")
         self.sounds = render(self.folder / "sound")
         self.anchors = self._anchors()
-        if {"eval classify", "extract-features"} & set(self.settings.names):
+        if {"eval classify", "extract-features", "index"} & set(self.settings.names):
             self._train_encoder()
         for first in range(0, self.settings.count, self.settings.batch):
             numbers = range(first, min(first + self.settings.batch, self.settings.count))

@@ -83,6 +83,7 @@ COMMANDS: dict[str, Command] = {
     "extract-features": Command(
         lambda p: ["extract-features", str(p.manifest), "--model", str(p.model), "--out", str(p.out), "--clips", "2", "--json"]
     ),
+    "index": Command(lambda p: ["index", str(p.manifest), "--model", str(p.model), "--out", str(p.out / "index"), "--json"]),
     "eval classify": Command(
         lambda p: [
             *("eval", "classify", "--model", str(p.model), "--protocol", "knn", "--data", str(p.manifest)),

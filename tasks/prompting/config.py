@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.config import Config
 from tasks.core.data.feature_config import FeatureConfig
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
+from tasks.prompting.search.config import IndexConfig, SearchConfig
 
 TEMPLATE = "a photo of {}."
 """The hand-written prompt of the paper's baseline."""
@@ -161,8 +162,9 @@ class FinetuneConfig(Training):
 class TestedConfig(Config):
     """A model that is tested on features of frames of a manifest's videos."""
 
-    model: str = Field(description="prompted model: model folder, run folder or hf:// id; zero-shot: a CLIP model too")
+    model: str = Field(description="prompted model: model folder, run folder or hf:// id; zero-shot: CLIP or another image-text model too")
     clip: str | None = Field(None, description="where the frozen towers are now; null: where they were in training")
+    text: str | None = Field(None, description="zero-shot: where the text tower is now, of a model that records one; null: where it was")
     vocabulary: str | None = Field(None, description="folder or file, where the CLIP model has none beside it")
     template: str = Field(TEMPLATE, description="of zero-shot")
     data: FeatureConfig = FeatureConfig()
@@ -217,6 +219,7 @@ class DetectConfig(Config):
     top: int | None = Field(None, ge=1, description="so many events of a video at most, the best ones")
     template: str = Field(TEMPLATE, description="of a CLIP model without training")
     clip: str | None = Field(None, description="where the frozen towers are now; null: where they were in training")
+    text: str | None = Field(None, description="where the text tower is now, of an image-text model that records one; null: where it was")
     vocabulary: str | None = Field(None, description="folder or file, where the CLIP model has none beside it")
     hop_s: float = Field(0.1, gt=0, description="of a CLIP model without training: seconds from one frame to the next")
     batch_size: int = Field(32, ge=1, description="frames that go through the image tower at once")
@@ -237,4 +240,11 @@ def with_place(template: str) -> str:
     return template
 
 
-CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig, "retrieve": RetrievalConfig, "detect": DetectConfig}
+CONFIGS = {
+    "finetune": FinetuneConfig,
+    "eval": EvalConfig,
+    "retrieve": RetrievalConfig,
+    "detect": DetectConfig,
+    "index": IndexConfig,
+    "search": SearchConfig,
+}

@@ -1,4 +1,4 @@
-"""`vid eval classify` of prompted models, and of CLIP models without training."""
+"""`vid eval classify` of prompted models, and of image-text models without training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

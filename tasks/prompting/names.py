@@ -11,6 +11,7 @@ from tasks.core.convert import read_json
 from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
 from tasks.core.text.bpe import Tokenizer
+from tasks.core.towers.image_text import is_cut
 from tasks.core.towers.text import TextTower
 
 _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -97,6 +98,5 @@ def pad(rows: Sequence[Sequence[int]], start: int, end: int, cut: tuple[str, ...
 
 def tell_cut(texts: Sequence[str], tower: TextTower, reporter: Reporter) -> None:
     """Warns of texts that a tower will cut."""
-    room = tower.context - 2
-    if cut := [text for text in texts if len(tower.tokenizer.encode(text)) > room]:
-        reporter.warn(f"{len(cut)} of {len(texts)} texts are cut to the {room} tokens of {tower.source['reference']}: {cut[0]!r:.60}")
+    if cut := [text for text in texts if is_cut(tower, text)]:
+        reporter.warn(f"{len(cut)} of {len(texts)} texts are cut to what {tower.source['reference']} reads: {cut[0]!r:.60}")

@@ -1,4 +1,4 @@
-"""A model that is used: a prompted one, or a CLIP model without training; its text tower, and the features of frames that go with it."""
+"""A model that is used: a prompted one, or an image-text model without training; its text tower, and the features of frames beside it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from tasks.core.engine.run import hash_rows
 from tasks.core.errors import UsageError
 from tasks.core.reporter import Reporter
 from tasks.core.towers.clip_source import clip_kind, locate
+from tasks.core.towers.image_text import load_pair
 from tasks.core.towers.prepare import inputs_of
 from tasks.core.towers.produce import produce
 from tasks.core.towers.text import TextTower
@@ -22,7 +23,7 @@ from tasks.core.world import world
 from tasks.prompting.config import FramesConfig, PromptedConfig, TestedConfig
 from tasks.prompting.data import one_folder
 from tasks.prompting.model import PromptedModel
-from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower, text_tower
+from tasks.prompting.towers import STREAM, beside, feature_base, frame_maker, recalled_tower
 
 
 class Named(Protocol):
@@ -30,6 +31,7 @@ class Named(Protocol):
 
     model: str
     clip: str | None
+    text: str | None
     vocabulary: str | None
 
 
@@ -53,7 +55,7 @@ class Opened:
     def temperature(self) -> float:
         """What cosines of hand-written prompts are divided by: that of the towers' own training, where it is known."""
         own = PromptedConfig() if self.model is None else self.model.config
-        return 1 / (self.tower.scale or 1 / own.temperature)
+        return 1 / (getattr(self.tower, "scale", None) or 1 / own.temperature)
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -120,7 +122,8 @@ def open_model(config: Named, device: torch.device | str, prompted: bool = False
     if prompted or is_prompted(config.model):
         model, saved = load_prompted(config.model, device)
         return Opened(config.model, recalled_tower(saved, config.model, config.clip, config.vocabulary).to(device), model, saved)
-    return Opened(config.model, text_tower(config.clip or config.model, config.vocabulary).to(device))
+    pair = load_pair(config.clip or config.model, vocabulary=config.vocabulary, text=config.text)
+    return Opened(config.model, pair.text.to(device))
 
 
 def features_of(opened: Opened, config: TestedConfig, rows: Rows, reporter: Reporter) -> FeatureFolder:

@@ -13,7 +13,9 @@ HELP = """Make a model folder from published weights, or from a model folder som
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
 (.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
-model). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
+model). With --bridge conse a classifier of pictures (the .pth of EfficientNet-Lite0) and a sentence encoder that were never trained
+together become an image-text model for vid index and vid search: a picture is where the names of its likeliest classes are.
+To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
 (a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
 read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
 licence they were published under."""
@@ -27,6 +29,7 @@ EXAMPLES = options.examples(
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
     "vid convert HMDB51.pth.tar --from efficient-prompt --vocabulary clip-vit-base-patch16 -o models/prompts-hmdb51",
+    "vid convert efficientnet-lite0-57934424.pth --bridge conse --text all-MiniLM-L6-v2 -o models/lite-minilm",
     "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
@@ -58,6 +61,7 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
 READ_ONLY = ("efficient-prompt",)
 """Layouts of public code that are read and not written."""
 TO = ("vid", "transformers", "onnx", *(kind for kind in PUBLIC if kind not in READ_ONLY))
+BRIDGES = ("conse",)
 FLAG = {"flow": "--flow", "settings": "--set", "vocabulary": "--vocabulary"}
 SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt",)}
 """What a converter can be told: the layouts that take it."""
@@ -78,16 +82,52 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=N", help="What files of efficient-prompt do not say: prefix, postfix, tfm_heads. Repeatable."),
     ] = None,
+    bridge: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="conse: a classifier of pictures and a text tower (--text) as one image-text model."),
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="MODEL", help="With --bridge: a sentence encoder or a CLIP model.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --bridge: names of the classes, a line each [default: ImageNet's].")
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
     """Convert, check and report."""
     reporter = console()
+    if bridge is not None or text is not None or names is not None:
+        given = {"--from": kind != "auto", "--to": to, "--flow": flow, "--vocabulary": vocabulary, "--set": sets}
+        reporter.result(bridged(source, bridge, text, names, out, reporter, [flag for flag, value in given.items() if value]), "result")
+        return 0
     said = {"flow": True} if flow else {}
     said |= {name: value for name, value in (("settings", numbers_of(sets)), ("vocabulary", vocabulary)) if value}
     reporter.result(convert(source, kind, to, out, reporter, said), "result")
     return 0
+
+
+def bridged(
+    source: str, bridge: str | None, text: str | None, names: Path | None, out: Path, reporter: Any, others: list[str]
+) -> dict[str, Any]:
+    """Writes the model of a classifier of pictures and a text tower; UsageError where the flags do not go together.
+
+    Args:
+        others: flags of other conversions that were given.
+    """
+    from tasks.core.errors import UsageError
+
+    if bridge is None:
+        raise UsageError(f"{'--text' if text else '--names'} is for a bridge between two models", "add --bridge conse")
+    if bridge not in BRIDGES:
+        raise UsageError(f"unknown bridge '{bridge}'", f"known: {', '.join(BRIDGES)}")
+    if text is None:
+        raise UsageError("a bridge needs a text tower", "--text FOLDER or hf://org/repo: a sentence encoder")
+    if others:
+        raise UsageError(f"{others[0]} does not go with --bridge", f"leave {others[0]} out")
+    from tasks.core.towers.bridge import bridge as make
+    from tasks.core.towers.bridge import read_names
+
+    return make(str(local(source)), text, out, reporter, None if names is None else read_names(names))
 
 
 def numbers_of(sets: list[str] | None) -> dict[str, int]:

@@ -59,7 +59,9 @@ def command(
     data: Annotated[list[str], typer.Option(metavar="PATH", help="Labelled videos: manifest or folder[@SPLIT]. Repeatable.")],
     preset: options.PresetName = None,
     compare: Annotated[list[str] | None, typer.Option(metavar="MODEL", help=COMPARE_HELP)] = None,
-    protocol: Annotated[str | None, typer.Option(metavar="NAME", help="finetuned, knn, retrieval; prompted or zero-shot (CLIP).")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="finetuned, knn, retrieval; prompted or zero-shot (CLIP and its like).")
+    ] = None,
     gallery: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Training videos for knn and retrieval. Repeatable.")] = None,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Windows spread over each video [default: 5].")] = None,
     windows: Annotated[
@@ -95,7 +97,7 @@ def command(
     """Test a classifier, or an encoder's frozen features.
 
     A classifier is tested with several views per video, frozen features of any encoder by nearest neighbours or retrieval, a model with
-    learned prompts by the names of classes, and with --protocol zero-shot any CLIP model by hand-written prompts.
+    learned prompts by the names of classes, and with --protocol zero-shot any image-text model by hand-written prompts.
     Reports top-1, top-5 and mean class accuracy (or R@k) in percent, how many videos were used and skipped, views and protocol.
     Exit code 4: some videos could not be read, the numbers are those of the rest."""
     from tasks.core.errors import UsageError

@@ -8,8 +8,14 @@ print(encoder(frames)["pooled"].shape)  # frames: (T, H, W, 3) uint8 RGB
 from importlib import import_module
 from typing import Any
 
-_PLACES = {"load_encoder": "encoder", "load_image_tower": "image", "load_text_tower": "text", "FrozenTower": "frozen"}
-__all__ = ["FrozenTower", "load_encoder", "load_image_tower", "load_text_tower"]
+_PLACES = {
+    "load_encoder": "encoder",
+    "load_image_tower": "image",
+    "load_text_tower": "text",
+    "load_pair": "image_text",
+    "FrozenTower": "frozen",
+}
+__all__ = ["FrozenTower", "load_encoder", "load_image_tower", "load_pair", "load_text_tower"]
 
 
 def __getattr__(name: str) -> Any:

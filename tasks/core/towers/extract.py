@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core import hub
-from tasks.core.checkpoint import find_model, weights_hash
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, view_transform
@@ -22,10 +20,8 @@ from tasks.core.device import usable_device
 from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
 from tasks.core.reporter import Reporter
-from tasks.core.towers.clip_source import clip_kind
 from tasks.core.towers.config import ExtractConfig
-from tasks.core.towers.encoder import VideoEncoder, load_encoder
-from tasks.core.towers.image import load_image_tower
+from tasks.core.towers.image_text import open_pictures
 from tasks.core.towers.produce import produce
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
@@ -42,16 +38,6 @@ def run(
     if config.format == "h5":
         h5py()  # before hours of work
     yield from produce(Extractor(config), inputs, out, overwrite, reporter, among, "extracting")
-
-
-def _open(reference: str, device: torch.device) -> tuple[VideoEncoder, str]:
-    """The encoder that a reference names, a model folder's or the image tower of a CLIP model, and the hash of its weights."""
-    place = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
-    if place.exists() and clip_kind(place):
-        tower = load_image_tower(reference, device)
-        return tower, tower.source["weights_hash"]
-    folder = find_model(reference)
-    return load_encoder(str(folder), device), weights_hash(folder)
 
 
 class Extractor:
@@ -74,7 +60,7 @@ class Extractor:
         self.config, self.method, self.format, self.dtype = config, config.model, config.format, config.dtype
         if config.hop_s is not None and config.per != "window":
             raise UsageError("a hop is the distance of windows", "add --per window")
-        self.encoder, weights = _open(config.model, device)
+        self.encoder, weights = open_pictures(config.model, device)
         self.device, self.preprocessing, self.dim = device, self.encoder.preprocessing, self.encoder.dim
         if config.per == "window" and self.preprocessing.get("sampling", "dense") != "dense":
             raise UsageError(f"{config.model} looks at frames spread over a whole video, not at windows", "leave --per window out")
