@@ -1,9 +1,9 @@
 """Changes that last: the picture settles into something else than it was, by a dissolve or because somebody or something has moved.
 
-For every place of a stream and every pixel: the mean over half a second after it against the mean over half a second before it, a gap around
-the place left out, compared with how much the pixel changes within the two sides. The mean over all pixels is the share of the picture that
-has changed for good. What moves all the time, flickers or repeats itself changes within the sides too and counts little; so does a camera
-that pans, of which in addition the change that its own speed foretells is taken off.
+For every place of a stream and every pixel: the mean over half a second after it against the mean over half a second before it, a gap
+around the place left out, compared with how much the pixel changes within the two sides. The mean over all pixels is the share of the
+picture that has changed for good. What moves all the time, flickers or repeats itself changes within the sides too and counts little; so
+does a camera that pans, of which in addition the change that its own speed foretells is taken off.
 """
 
 from collections import deque
@@ -66,13 +66,13 @@ class LastingChange:
         """Of all samples, each as the first one after a change.
 
         Returns:
-            (n,) float64 share of the picture in [0, 1], 0 where a side is not whole;
+            (n,) float64 share of the picture in [0, 1], NaN where a side is not whole;
             (n,) float64 distance from a blend: near 0 where all pixels change together, about 1 where each changes at its own time, or
             all of them at once, or hardly any.
         """
         if self._n:
             self._take(self._raw[-1])
-        shares, unlike = np.zeros(self._n), np.ones(self._n)
+        shares, unlike = np.full(self._n, np.nan), np.ones(self._n)
         if self._found:
             where = slice(self.reach, self.reach + len(self._found))
             shares[where], unlike[where] = np.array(self._found).T

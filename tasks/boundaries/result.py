@@ -8,7 +8,6 @@ import numpy as np
 
 from tasks.core.report.outputs import readable, video_facts
 
-
 KINDS = ("cut", "dissolve", "event")
 """What the training-free detector tells apart: another shot at once; another one little by little; a change within a shot."""
 

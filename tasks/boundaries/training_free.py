@@ -5,8 +5,8 @@ Three kinds of evidence, all of them logs of ratios and therefore free of units 
 - the step: the change from one sample to the next over the usual change of its neighbours, where the picture changes most. It finds cuts
   and the small jumps of a person who begins something else. A change that does not last (a flash, a broken frame) is not one, and one of
   the whole picture by less than half a pixel, as codecs make it at their keyframes, has to be stronger.
-- the change that lasts (`lasting.py`): the share of the picture that settles into something else, over what is usual around it. If all pixels
-  change together it is a dissolve or a fade, otherwise something has moved: an event.
+- the change that lasts (`lasting.py`): the share of the picture that settles into something else, over what is usual around it. If all
+  pixels change together it is a dissolve or a fade, otherwise something has moved: an event.
 - the turn of a camera that begins to move, stops or changes its direction (`camera.py`).
 
 The score is 0.5 where the evidence reaches a threshold that was chosen once for all videos.
@@ -159,10 +159,14 @@ def change_evidence(share: np.ndarray, unlike: np.ndarray, half_of_usual: int) -
         half_of_usual: samples to both sides that say what is usual.
 
     Returns:
-        (n,) float64, -inf where nothing changes; (n,) place in KINDS, dissolve or event.
+        (n,) float64, -inf where nothing changes or it is not known; (n,) place in KINDS, dissolve or event.
     """
-    padded = np.pad(share, half_of_usual, constant_values=np.nan)
-    usual = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half_of_usual + 1), -1)
+    known = np.flatnonzero(np.isfinite(share))
+    usual = np.zeros(len(share))
+    for t in known:
+        near = share[max(known[0], t - half_of_usual) : min(known[-1], t + half_of_usual) + 1]
+        usual[t] = np.median(near)
+    share = np.nan_to_num(share)
     above = np.log((share + SHARE_FLOOR) / (usual + SHARE_FLOOR))
     kind = np.where(unlike < BLEND, DISSOLVE, EVENT)
     least, part = (np.where(kind == DISSOLVE, limits[DISSOLVE], limits[EVENT]) for limits in (USUAL, SHARE))
@@ -170,9 +174,7 @@ def change_evidence(share: np.ndarray, unlike: np.ndarray, half_of_usual: int) -
         return np.minimum(above - least, np.log(share / part)) + EVIDENCE, kind
 
 
-def together(
-    sudden: np.ndarray, kind: np.ndarray, slow: list[tuple[np.ndarray, np.ndarray]], half: int
-) -> tuple[np.ndarray, np.ndarray]:
+def together(sudden: np.ndarray, kind: np.ndarray, slow: list[tuple[np.ndarray, np.ndarray]], half: int) -> tuple[np.ndarray, np.ndarray]:
     """All evidence as one curve: a slow change is one boundary, where nothing slow within `half` samples is stronger and no step stands.
 
     Args:
@@ -258,7 +260,5 @@ def pick(scores: Scores, threshold: float, min_gap_s: float) -> list[Boundary]:
             low, high = np.searchsorted(scores.t, [scores.t[i] - min_gap_s + 1e-9, scores.t[i] + min_gap_s - 1e-9])
             taken[low:high] = True
             taken[i] = True
-    kinds = None if scores.kind is None else [KINDS[place] for place in scores.kind]
-    return [
-        Boundary(float(scores.t[i]), int(scores.frame[i]), float(scores.score[i]), None if kinds is None else kinds[i]) for i in sorted(kept)
-    ]
+    kinds = [None] * len(scores) if scores.kind is None else [KINDS[place] for place in scores.kind]
+    return [Boundary(float(scores.t[i]), int(scores.frame[i]), float(scores.score[i]), kinds[i]) for i in sorted(kept)]
