@@ -1,8 +1,8 @@
 """Event boundaries: the training-free detector, PySceneDetect, and small trained models with and without pretraining; F1 and speed.
 
-Three test sets: sequences of one person's actions as they come with the data, with jump cuts and with dissolves between them, and sequences
-made here from the clips of people whom no model has seen. The models are fine-tuned on sequences made from the others. PySceneDetect runs in an environment of its own, because its OpenCV
-wheel cannot lie beside ours. Continues where it was stopped.
+Three test sets: sequences of one person's actions as they come with the data, with jump cuts and with dissolves between them, and
+sequences made here from the clips of people whom no model has seen. The models are fine-tuned on sequences made from the others.
+PySceneDetect runs in an environment of its own, because its OpenCV wheel cannot lie beside ours. Continues where it was stopped.
 """
 
 import argparse
