@@ -1,8 +1,8 @@
 """Event boundaries: the training-free detector, PySceneDetect, and small trained models with and without pretraining; F1 and speed.
 
-Two test sets: sequences of one person's actions as they come with the data, and sequences made here from the clips of people whom no model
-has seen. The models are fine-tuned on sequences made from the others. PySceneDetect runs in an environment of its own, because its OpenCV
-wheel cannot lie beside ours. Continues where it was stopped.
+Three test sets: sequences of one person's actions as they come with the data, with jump cuts and with dissolves between them, and
+sequences made here from the clips of people whom no model has seen. The models are fine-tuned on sequences made from the others.
+PySceneDetect runs in an environment of its own, because its OpenCV wheel cannot lie beside ours. Continues where it was stopped.
 """
 
 import argparse
@@ -20,6 +20,9 @@ from pathlib import Path
 from benches import DATA, ROOT, vid
 
 FPS = 15
+KINDS = ("cut", "dissolve", "event")
+CHOSEN_ON = ("S1", "S3", "S4", "S5", "S6")
+"""People of whose dissolving gestures and sequences the settings of the training-free detector were chosen."""
 ARMS = {  # name: (encoder preset of pretraining or None, with MotionSqueeze)
     "scratch": (None, False),
     "scratch, MotionSqueeze": (None, True),
@@ -105,15 +108,15 @@ def f1(predictions: dict[str, list[float]], truth: dict) -> dict:
     return gebd_scores(predictions, truth)
 
 
-def training_free(folder: Path, truth: dict) -> tuple[dict[str, list[float]], float]:
-    """Predictions, and seconds of video per second of one process."""
+def training_free(folder: Path, truth: dict) -> tuple[dict[str, list[tuple[float, str]]], float]:
+    """Times and kinds of what is found, and seconds of video per second of one process."""
     from tasks.boundaries.training_free import pick, score_video
     from tasks.core.video.open import open_video
 
     found, began = {}, time.monotonic()
     for name, entry in truth.items():
-        with open_video(folder / entry["path"]) as reader:
-            found[name] = [b.t - float(reader.pts[0]) for b in pick(score_video(reader), 0.5, 0.5)]
+        with open_video(folder / entry.get("path", f"{name}.mp4")) as reader:
+            found[name] = [(b.t - float(reader.pts[0]), b.kind) for b in pick(score_video(reader), 0.5, 0.5)]
     return found, sum(e["video_duration"] for e in truth.values()) / (time.monotonic() - began)
 
 
@@ -124,7 +127,7 @@ def scenedetect(folder: Path, truth: dict, out: Path) -> dict:
         venv.create(out / "scenedetect", with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "scenedetect-headless"], check=True)
     videos, answer = out / "videos.json", out / "scenedetect.json"
-    videos.write_text(json.dumps({name: str(folder / entry["path"]) for name, entry in truth.items()}))
+    videos.write_text(json.dumps({name: str(folder / entry.get("path", f"{name}.mp4")) for name, entry in truth.items()}))
     subprocess.run([python, "-c", SCENEDETECT, videos, answer], check=True, stderr=subprocess.DEVNULL)
     return json.loads(answer.read_text())
 
@@ -159,7 +162,10 @@ def report(name: str, folder: Path, truth: dict, args: argparse.Namespace) -> No
     print("| detector | F1 at 0.05 | at 0.10 | mean of ten | times real time, one process |\n|---|---|---|---|---|")
     training_free(folder, dict(list(truth.items())[:2]))  # warm-up
     found, speed = training_free(folder, truth)
-    print(line("training-free, one setting", f1(found, truth), speed))
+    print(line("training-free, one setting", f1({k: [t for t, _ in v] for k, v in found.items()}, truth), speed))
+    for kind in KINDS:
+        told = {k: [t for t, own in v if own == kind] for k, v in found.items()}
+        print(line(f"of these the {sum(map(len, told.values()))} {kind}s alone", f1(told, truth), None))
     if not args.no_scenedetect:
         settings = scenedetect(folder, truth, Path(args.out))
         scored = {k: f1(v["predictions"], truth) for k, v in settings.items()}
@@ -167,8 +173,9 @@ def report(name: str, folder: Path, truth: dict, args: argparse.Namespace) -> No
         rows = {"content 27": "PySceneDetect, content 27 (its default)", "adaptive 3": "PySceneDetect, adaptive 3 (its default)"}
         for key, label in {**rows, best: f"PySceneDetect, best of {len(scored)} settings on these videos: {best}"}.items():
             print(line(label, scored[key], spans / settings[key]["seconds"]))
-    even = {k: [(i + 1) / 5 * e["video_duration"] for i in range(4)] for k, e in truth.items()}
-    print(line("four evenly spaced guesses", f1(even, truth), None))
+    evenly = {n: {k: [i / (n + 1) * e["video_duration"] for i in range(1, n + 1)] for k, e in truth.items()} for n in range(2, 8)}
+    best = max(evenly, key=lambda n: f1(evenly[n], truth)["f1"]["0.05"])
+    print(line(f"{best} evenly spaced guesses, the best number of them", f1(evenly[best], truth), None))
 
 
 def train(args: argparse.Namespace, data: Path, train_set: Path, val_set: Path) -> None:
@@ -213,6 +220,10 @@ def run(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     real = data / "sequences"
     report("Sequences of the data", real, json.loads((real / "boundaries.json").read_text()), args)
+    smooth = json.loads((data / "smooth/boundaries.json").read_text())
+    chosen, other = ({k: e for k, e in smooth.items() if (k.split("_")[1] in CHOSEN_ON) == own} for own in (True, False))
+    report("Gestures that dissolve into each other, of the people whose sequences chose the settings", data / "smooth", chosen, args)
+    report("The same of two other people", data / "smooth", other, args)
     made_train = make_sequences(data / "gestures", "train", out / "train", 60, 0)
     made_val = make_sequences(data / "gestures", "val", out / "val", 36, 1)
     report("Sequences made of unseen people", made_val.parent, json.loads(made_val.read_text()), args)

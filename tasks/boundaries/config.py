@@ -138,6 +138,9 @@ class DetectConfig(Config):
     min_gap_s: float | None = Field(
         None, ge=0, description="training-free: of two boundaries nearer than this the stronger stays; null: 0.5"
     )
+    only: list[Literal["cuts", "dissolves", "events"]] | None = Field(
+        None, description="training-free: the kinds of boundaries that are told; null: all"
+    )
     merge: MergeConfig | None = Field(None, description="with a model: from scores to boundaries; null: as it was published")
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     batch_size: int = Field(16, ge=1, description="with a model: windows scored at a time")

@@ -70,7 +70,8 @@ def saved_inputs(sources: list[str]) -> list[Input]:
 def boundaries_from_scores(scores: Scores, method: str, settings: dict[str, Any]) -> list[Boundary]:
     """Boundaries from scores under settings as they are recorded."""
     if method == TRAINING_FREE:
-        return training_free.pick(scores, settings["threshold"], settings["min_gap_s"])
+        found = training_free.pick(scores, settings["threshold"], settings["min_gap_s"])
+        return [boundary for boundary in found if not settings.get("only") or f"{boundary.kind}s" in settings["only"]]
     return merge(scores, MergeConfig(**{**settings["merge"], "threshold": settings["threshold"]}))
 
 
@@ -117,7 +118,7 @@ class ModelDetector(BoundaryDetector):
     def __init__(self, config: DetectConfig):
         from tasks.boundaries.learned import LearnedScorer
 
-        _refuse_min_gap(config)
+        _refuse_training_free(config)
         self.scorer = LearnedScorer(config.model, config.device, config.batch_size)
         self.method, self.decoder = config.model, config.decoder
         self.settings = {**model_settings(config, self.scorer.merge.model_dump()), "model_hash": self.scorer.weights_hash}
@@ -140,8 +141,10 @@ class SavedScores(BoundaryDetector):
         self.method = saved.method
         if saved.method == TRAINING_FREE:
             changed = training_free_settings(config, saved.settings)
+            if config.only and saved.scores.kind is None:
+                raise UsageError(f"{saved.path}: these scores of an earlier version tell no kinds", "detect again with --save-scores")
         else:
-            _refuse_min_gap(config)
+            _refuse_training_free(config)
             changed = model_settings(config, {**saved.settings["merge"], "threshold": saved.settings["threshold"]})
         self.settings = {**saved.settings, **changed}
 
@@ -180,7 +183,7 @@ def _from_scores(config: DetectConfig, output: Output, reporter: Reporter, sourc
 
 
 def training_free_settings(config: DetectConfig, published: dict[str, Any]) -> dict[str, Any]:
-    """`threshold` and `min_gap_s` as they are recorded: what was published, with what `config` sets in its place.
+    """`threshold`, `min_gap_s` and `only` as they are recorded: what was published, with what `config` sets in its place.
 
     Raises:
         UsageError: a setting of a model was given.
@@ -190,7 +193,7 @@ def training_free_settings(config: DetectConfig, published: dict[str, Any]) -> d
             raise UsageError(
                 f"{name} belongs to a trained model, and there is none here", "the training-free detector has --threshold and --min-gap"
             )
-    given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s}
+    given = {"threshold": config.threshold, "min_gap_s": config.min_gap_s, "only": config.only and sorted(set(config.only))}
     return {**published, **{key: value for key, value in given.items() if value is not None}}
 
 
@@ -201,6 +204,9 @@ def model_settings(config: DetectConfig, published: dict[str, Any]) -> dict[str,
     return {"threshold": threshold if config.threshold is None else config.threshold, "merge": rules}
 
 
-def _refuse_min_gap(config: DetectConfig) -> None:
+def _refuse_training_free(config: DetectConfig) -> None:
+    """UsageError where a setting of the training-free detector was given."""
+    if config.only is not None:
+        raise UsageError("--only belongs to the training-free detector: a model does not tell kinds apart")
     if config.min_gap_s is not None:
         raise UsageError("--min-gap belongs to the training-free detector", "with a model: --set merge.window_s=SECONDS")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.boundaries.result import Detection, as_record
+from tasks.boundaries.result import Boundary, Detection, as_record
 from tasks.core.report import cards, detections, timeline
 from tasks.core.report.timeline import Curve, Mark, clock
 from tasks.core.video.reader import VideoReader
@@ -90,7 +90,7 @@ def _why_none(detection: Detection) -> str:
 def _timeline(detection: Detection, targets: Sequence[str]) -> str:
     n, scores = len(detection.boundaries), detection.scores
     marks = [
-        Mark(b.t, f"{i} of {n} · {clock(b.t)} · frame {b.frame} · score {b.score:.2f}", target)
+        Mark(b.t, f"{i} of {n} · {clock(b.t)} · frame {b.frame} · {_told(b)}score {b.score:.2f}", target)
         for i, (b, target) in enumerate(zip(detection.boundaries, targets, strict=True), start=1)
     ]
     threshold = detection.settings.get("threshold")
@@ -106,10 +106,14 @@ def _cards(detection: Detection, shown: Sequence[int], thumbnails: Sequence[tupl
         if i in pairs:
             sides = zip(("before", "after"), *pairs[i], strict=True)
             pictures = cards.pair([(picture, f"{side} boundary {i + 1}", f"{side} · frame {frame}") for side, frame, picture in sides])
-        contents.append(((clock(boundary.t), f"score {boundary.score:.2f}"), pictures))
+        contents.append(((clock(boundary.t), f"{_told(boundary)}score {boundary.score:.2f}"), pictures))
     return cards.cards("boundary", contents)
 
 
 def _table(detection: Detection, targets: Sequence[str]) -> str:
-    rows = [(clock(b.t), f"{b.t:.6f}", str(b.frame), f"{b.score:.4f}") for b in detection.boundaries]
-    return cards.table(("time", "t (s)", "frame", "score"), rows, targets)
+    rows = [(clock(b.t), f"{b.t:.6f}", str(b.frame), f"{b.score:.4f}", b.kind or "") for b in detection.boundaries]
+    return cards.table(("time", "t (s)", "frame", "score", "kind"), rows, targets)
+
+
+def _told(boundary: Boundary) -> str:
+    return f"{boundary.kind} · " if boundary.kind else ""

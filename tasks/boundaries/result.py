@@ -8,6 +8,9 @@ import numpy as np
 
 from tasks.core.report.outputs import readable, video_facts
 
+KINDS = ("cut", "dissolve", "event")
+"""What the training-free detector tells apart: another shot at once; another one little by little; a change within a shot."""
+
 
 def part_name(video: str, start_s: float | None, end_s: float | None) -> str:
     """How annotations and predictions call a part of a video: `NAME@START-END`; the name alone for the whole."""
@@ -24,11 +27,13 @@ class Boundary:
         t: presentation time, seconds, as the container states it (the first frame's time need not be 0).
         frame: decode ordinal of the first frame of the new event.
         score: of the detector, higher is surer; in [0, 1].
+        kind: of KINDS; None where the detector does not tell.
     """
 
     t: float
     frame: int
     score: float
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,13 @@ class Scores:
         t: (N,) float64 presentation times, seconds.
         frame: (N,) int64 decode ordinals.
         score: (N,) float32 in [0, 1].
+        kind: (N,) uint8, place in KINDS; None where the detector does not tell.
     """
 
     t: np.ndarray
     frame: np.ndarray
     score: np.ndarray
+    kind: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -52,11 +59,14 @@ class Scores:
     def join(cls, parts: Iterable["Scores"]) -> "Scores":
         """Parts that follow each other as one."""
         t, frame, score = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        kinds = []
         for part in parts:
             t.append(part.t)
             frame.append(part.frame)
             score.append(part.score)
-        return cls(np.concatenate(t), np.concatenate(frame), np.concatenate(score))
+            kinds.append(part.kind)
+        told = np.concatenate(kinds) if kinds and all(kind is not None for kind in kinds) else None
+        return cls(np.concatenate(t), np.concatenate(frame), np.concatenate(score), told)
 
 
 @dataclass(frozen=True)
@@ -97,15 +107,21 @@ def as_record(detection: Detection) -> dict[str, Any]:
     """The JSON object of one video.
 
     Returns:
-        `video`, `method`, `boundaries` (each `t` in seconds as the container states it, `frame` the decode ordinal, `score` in [0, 1]),
+        `video`, `method`, `boundaries` (each `t` in seconds as the container states it, `frame` the decode ordinal, `score` in [0, 1], and
+        where the detector tells it `kind`, of KINDS),
         `n_frames`, `fps`, `duration_s`, `start_s`, `width`, `height` (px), `settings`, `damage` (text or None); plain Python values.
     """
     return {
         "video": readable(detection.path),
         "method": detection.method,
-        "boundaries": [{"t": float(b.t), "frame": int(b.frame), "score": float(b.score)} for b in detection.boundaries],
+        "boundaries": [_as_row(boundary) for boundary in detection.boundaries],
         **video_facts(detection),
         "settings": detection.settings,
         "damage": detection.damage,
         "part": None if detection.part is None else list(detection.part),
     }
+
+
+def _as_row(boundary: Boundary) -> dict[str, Any]:
+    row = {"t": float(boundary.t), "frame": int(boundary.frame), "score": float(boundary.score)}
+    return row if boundary.kind is None else {**row, "kind": boundary.kind}

@@ -1,6 +1,7 @@
 """A detector's scores as a file, so that another threshold or another output needs no second look at the video.
 
-`NAME.boundaries.scores.csv`: a first line `# {...}` with what is known of the video as JSON, then a table `t,frame,score`. Spreadsheets
+`NAME.boundaries.scores.csv`: a first line `# {...}` with what is known of the video as JSON, then a table `t,frame,score`, of the
+training-free detector also `kind`. Spreadsheets
 open it as it stands, `pandas.read_csv(path, comment="#")` reads the table.
 """
 
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.boundaries.result import Detection, Scores
+from tasks.boundaries.result import KINDS, Detection, Scores
 from tasks.core.errors import InputError
 from tasks.core.files import replacing
 from tasks.core.report.outputs import video_facts
@@ -20,7 +21,7 @@ SUFFIX = ".boundaries.scores.csv"
 _SHORT = ".scores.csv"
 """How the names of earlier versions end; `SUFFIX` ends so too."""
 _VERSION = 1
-_HEADER = "t,frame,score"
+_HEADERS = ("t,frame,score", "t,frame,score,kind")
 _AGAIN = "detect again with --save-scores"
 _TYPES = {
     "rows": int,
@@ -61,10 +62,12 @@ def write_scores(path: Path, detection: Detection) -> None:
         "file": detection.file,
     }
     # the shortest text that reads back as the same number, of each width
-    columns = (map(repr, scores.t.tolist()), scores.frame.tolist(), map(str, scores.score.astype(np.float32)))
+    columns = [map(repr, scores.t.tolist()), map(str, scores.frame.tolist()), map(str, scores.score.astype(np.float32))]
+    if scores.kind is not None:
+        columns.append(KINDS[place] for place in scores.kind)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(f"# {json.dumps(known)}\n{_HEADER}\n")
-        file.writelines(f"{t},{frame},{score}\n" for t, frame, score in zip(*columns, strict=True))
+        file.write(f"# {json.dumps(known)}\n{_HEADERS[scores.kind is not None]}\n")
+        file.writelines(",".join(cells) + "\n" for cells in zip(*columns, strict=True))
 
 
 def saved_in(source: Path) -> list[tuple[str, Path]]:
@@ -98,11 +101,11 @@ def read_scores(path: Path) -> Detection:
     except UnicodeDecodeError:
         raise InputError(f"{path}: no text", _AGAIN) from None
     known = _known(path, lines[0])
-    if len(lines) < 2 or lines[1].strip() != _HEADER:
-        raise _damage(path, 2, f"'{_HEADER}' expected")
+    if len(lines) < 2 or lines[1].strip() not in _HEADERS:
+        raise _damage(path, 2, f"'{_HEADERS[0]}' expected")
     if len(lines) - 2 != known["rows"]:
         raise _damage(path, len(lines), f"{len(lines) - 2} rows of scores, {known['rows']} expected")
-    scores = _scores(path, lines[2:], known["n_frames"])
+    scores = _scores(path, lines[2:], known["n_frames"], with_kind=lines[1].strip() == _HEADERS[1])
     rest = {key: known[key] for key in _TYPES if key not in ("rows", "video")}
     rest["part"] = None if rest["part"] is None else tuple(rest["part"])
     return Detection(path=known["video"], scores=scores, **rest)
@@ -124,22 +127,24 @@ def _known(path: Path, line: str) -> dict[str, Any]:
     return known
 
 
-def _scores(path: Path, lines: list[str], n_frames: int) -> Scores:
+def _scores(path: Path, lines: list[str], n_frames: int, with_kind: bool) -> Scores:
     t = np.empty(len(lines), dtype=np.float64)
     frame = np.empty(len(lines), dtype=np.int64)
     score = np.empty(len(lines), dtype=np.float32)
+    kind = np.zeros(len(lines), dtype=np.uint8)
     for i, line in enumerate(lines):
         try:
             cells = line.split(",")
             t[i], frame[i], score[i] = float(cells[0]), int(cells[1]), np.float32(cells[2])
-            sound = len(cells) == 3 and math.isfinite(t[i]) and 0 <= frame[i] < n_frames and 0 <= score[i] <= 1
+            kind[i] = KINDS.index(cells[3].strip()) if with_kind else 0
+            sound = len(cells) == 3 + with_kind and math.isfinite(t[i]) and 0 <= frame[i] < n_frames and 0 <= score[i] <= 1
         except (ValueError, IndexError, OverflowError):
             sound = False
         if not sound:
             raise _damage(path, i + 3, "a time, a frame of the video and a score from 0 to 1 expected")
         if i and not (t[i] > t[i - 1] and frame[i] > frame[i - 1]):
             raise _damage(path, i + 3, "time or frame does not increase")
-    return Scores(t, frame, score)
+    return Scores(t, frame, score, kind if with_kind else None)
 
 
 def _damage(path: Path, line: int, reason: str) -> InputError:

@@ -1,22 +1,26 @@
-"""The training-free detector: event boundaries from self-similarity in time, without training, download or GPU.
+"""The training-free detector: event boundaries from what changes in the picture, without training, download or GPU.
 
-A boundary is a place where what is before and what is after are unlike each other, compared with how much each side changes within
-itself. Two kinds of evidence, both ratios and therefore free of units of a particular camera:
+Three kinds of evidence, all of them logs of ratios and therefore free of units of a particular camera:
 
 - the step: the change from one sample to the next over the usual change of its neighbours, where the picture changes most. It finds cuts
-  and the small jumps of a person who begins something else. A change that does not last (a flash, a broken frame) is not one.
-- novelty at several time scales (Foote, "Automatic audio segmentation using a measure of audio novelty", ICME 2000): the mean distance
-  between the samples of the two sides over the mean distance within them. It finds dissolves and slow transitions.
+  and the small jumps of a person who begins something else. A change that does not last (a flash, a broken frame) is not one, and one of
+  the whole picture by less than half a pixel, as codecs make it at their keyframes, has to be stronger.
+- the change that lasts (`lasting.py`): the share of the picture that settles into something else, over what is usual around it. If all
+  pixels change together it is a dissolve or a fade, otherwise something has moved: an event.
+- the turn of a camera that begins to move, stops or changes its direction (`camera.py`).
 
-The score is 0.5 where the evidence reaches a threshold that was chosen once, on sequences made of other clips, for all videos.
+The score is 0.5 where the evidence reaches a threshold that was chosen once for all videos.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.boundaries.camera import CameraTurns
+from tasks.boundaries.lasting import LastingChange
 from tasks.boundaries.novelty import Novelty, around, top_mean
-from tasks.boundaries.result import Boundary, Scores
+from tasks.boundaries.result import KINDS, Boundary, Scores
 from tasks.core.video.reader import VideoReader
 
 SHORT_SIDE_PX = 40
@@ -29,20 +33,37 @@ COLOUR_BINS = 8
 COLOUR_FLOOR = 0.3
 """The same for the distance of two colour histograms, which lies in [0, 2]."""
 COLOUR_BONUS = 0.1
-SCALES_S = (0.5, 1.0, 2.0)
-"""Half a window of the novelty curves, seconds."""
-NOVELTY_PENALTY = 0.2
-"""The bonus and the malus make the three kinds of evidence comparable."""
+COLOUR_STEP = 10.0
+"""Colours of pictures that differ by less than this, in the units of STEP_FLOOR, say nothing: darkness has few levels."""
+PUMPED_PX = 0.2, 0.5
+PUMPED_PENALTY = 0.4
+"""A step by which half of the cells move by more than the first and the most changed ones by less than the second may be the codec's."""
+EDGE_FLOOR = 4.0
+LOCAL = 50.0
+"""A step this many times as large in the most changed tenth as in the middle of all cells is within a shot."""
+CUT, DISSOLVE, EVENT = range(len(KINDS))
 LASTING = 0.1
 EVIDENCE = 0.85
 STEEPNESS = 6.0
+AROUND_S = 2.5
+"""To both sides: of lasting changes, what is usual is their median there."""
+SHARE_FLOOR = 0.01
+BLEND = 0.25
+"""Lasting changes nearer to a blend than this are dissolves."""
+USUAL = {DISSOLVE: 0.55, EVENT: 0.9}
+"""By how much, as a log, a lasting change is above what is usual around it."""
+SHARE = {DISSOLVE: 0.012, EVENT: 0.045}
+"""Share of the picture that it changes."""
+TURN = 0.6
+APART_S = 1.0
+"""Of slow changes, the strongest counts within this time to both sides."""
 
 _YCC = np.array([[0.299, -0.169, 0.5], [0.587, -0.331, -0.419], [0.114, 0.5, -0.081]], np.float32)
 _YCC_START = np.array([0.0, -128.0, -128.0], np.float32)
 
 
 def score_video(reader: VideoReader, advance: Callable[[int], None] = lambda n: None, start: int = 0, stop: int | None = None) -> Scores:
-    """Scores of one video, streamed: memory does not grow with its length but for 20 bytes per 1/15 s.
+    """Scores of one video, streamed: memory does not grow with its length but for 100 bytes per 1/15 s.
 
     Args:
         reader: an open video.
@@ -50,14 +71,14 @@ def score_video(reader: VideoReader, advance: Callable[[int], None] = lambda n: 
         start, stop: the frames that count.
 
     Returns:
-        a score in [0, 1] for about every 1/15 s, at the frame where the picture changes most in that time.
+        a score in [0, 1] and a kind for about every 1/15 s, at the frame where the picture changes most in that time.
     """
     stop = reader.n_frames if stop is None else stop
     pts = reader.pts[start:stop]
     every = sampling_step(pts)
     interval = float(np.median(np.diff(pts))) * every if len(pts) > 1 else 1 / RATE_HZ
-    novelty = Novelty([NEIGHBOURS] + [max(NEIGHBOURS, round(scale / interval)) for scale in SCALES_S])
-    steps, colours = [0.0], [0.0]
+    novelty, change, camera = Novelty([NEIGHBOURS]), LastingChange(interval), CameraTurns(interval)
+    steps = [Step(0.0, 0.0, 0.0, False)]
     frames: list[int] = []
     previous = sampled = None
     most, where = -1.0, start
@@ -66,27 +87,115 @@ def score_video(reader: VideoReader, advance: Callable[[int], None] = lambda n: 
         if previous is not None and (moved := pooled(np.abs(picture - previous))) > most:
             most, where = moved, number
         if (number - start) % every == 0:
-            colour = colour_histogram(picture)
             if sampled is not None:
-                steps.append(pooled(np.abs(picture - sampled[0])))
-                colours.append(float(np.abs(colour - sampled[1]).sum()))
+                steps.append(step_between(sampled, picture))
             frames.append(where)
             novelty.add(cell_means(picture))
-            sampled, most = (picture, colour), -1.0
+            change.add(picture[..., 0])
+            camera.add(picture[..., 0])
+            sampled, most = picture, -1.0
         previous = picture
         advance(1)
-    lasting, *slow = novelty.finish()
-    sudden = np.maximum(jumps(np.array(steps), STEP_FLOOR), jumps(np.array(colours), COLOUR_FLOOR) + COLOUR_BONUS)
-    sudden = np.where(lasting > LASTING, sudden, -np.inf)
-    slow = [curve - NOVELTY_PENALTY for curve in slow]
-    highest = np.maximum.reduce([sudden, *slow])
-    evidence = sudden
-    for curve, half in zip(slow, novelty.halves[1:], strict=True):
-        # a slow change is one boundary: where nothing within its window, at any scale, is stronger
-        evidence = np.maximum(evidence, np.where(curve >= around(highest, half), curve, -np.inf))
+    half = max(1, round(APART_S / interval))
+    sudden, kind = steps_evidence(steps, novelty.finish()[0])
+    slow, slow_kind = change_evidence(*change.finish(), half_of_usual=max(1, round(AROUND_S / interval)))
+    turn = camera.finish() - TURN + EVIDENCE
+    evidence, kind = together(sudden, kind, [(slow, slow_kind), (turn, np.full(len(turn), EVENT))], half)
     score = 1 / (1 + np.exp(-STEEPNESS * (np.maximum(evidence, -5.0) - EVIDENCE)))
     numbers = np.array(frames, np.int64)
-    return Scores(reader.pts[numbers], numbers, score.astype(np.float32))
+    return Scores(reader.pts[numbers], numbers, score.astype(np.float32), kind.astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Step:
+    """The change from one sample to the next.
+
+    Attributes:
+        top: mean of the most changed tenth of the cells, levels.
+        middle: median of all cells, levels.
+        colour: distance of the colour histograms, in [0, 2].
+        pumped: whether a codec may have made it, as at a keyframe.
+    """
+
+    top: float
+    middle: float
+    colour: float
+    pumped: bool
+
+
+def step_between(before: np.ndarray, after: np.ndarray) -> Step:
+    """The step between two (H, W, 3) float32 pictures in Y, Cb, Cr."""
+    cells = cell_means(np.abs(after - before).sum(-1))
+    top, middle = float(top_mean(cells[None])[0]), float(np.median(cells))
+    colour = float(np.abs(colour_histogram(after) - colour_histogram(before)).sum())
+    edges = cell_means(sum(np.abs(np.diff(before, axis=axis, prepend=before.take([0], axis))).sum(-1) ** 2 for axis in (0, 1)) ** 0.5)
+    moved = cells / (edges + EDGE_FLOOR)  # about px, where structure has moved
+    most = np.argsort(-cells)[: max(1, len(cells) // 10)]
+    pumped = np.median(moved) > PUMPED_PX[0] and cells[most].sum() < PUMPED_PX[1] * (edges[most] + EDGE_FLOOR).sum()
+    return Step(top, middle, colour if top >= COLOUR_STEP else 0.0, bool(pumped))
+
+
+def steps_evidence(steps: list[Step], lasting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence of sudden changes.
+
+    Args:
+        steps: (n,) to each sample from the one before.
+        lasting: (n,) novelty at the shortest scale.
+
+    Returns:
+        (n,) float64, -inf where there is none; (n,) place in KINDS: a cut, or where little of the picture changes an event.
+    """
+    top, middle, colour = (np.array([getattr(step, name) for step in steps]) for name in ("top", "middle", "colour"))
+    evidence = np.maximum(jumps(top, STEP_FLOOR), jumps(colour, COLOUR_FLOOR) + COLOUR_BONUS)
+    evidence = evidence - PUMPED_PENALTY * np.array([step.pumped for step in steps])
+    return np.where(lasting > LASTING, evidence, -np.inf), np.where(top > LOCAL * np.maximum(middle, 0.1), EVENT, CUT)
+
+
+def change_evidence(share: np.ndarray, unlike: np.ndarray, half_of_usual: int) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence of lasting changes.
+
+    Args:
+        share, unlike: (n,) of `LastingChange.finish`.
+        half_of_usual: samples to both sides that say what is usual.
+
+    Returns:
+        (n,) float64, -inf where nothing changes or it is not known; (n,) place in KINDS, dissolve or event.
+    """
+    known = np.flatnonzero(np.isfinite(share))
+    usual = np.zeros(len(share))
+    for t in known:
+        near = share[max(known[0], t - half_of_usual) : min(known[-1], t + half_of_usual) + 1]
+        usual[t] = np.median(near)
+    share = np.nan_to_num(share)
+    above = np.log((share + SHARE_FLOOR) / (usual + SHARE_FLOOR))
+    kind = np.where(unlike < BLEND, DISSOLVE, EVENT)
+    least, part = (np.where(kind == DISSOLVE, limits[DISSOLVE], limits[EVENT]) for limits in (USUAL, SHARE))
+    with np.errstate(divide="ignore"):
+        return np.minimum(above - least, np.log(share / part)) + EVIDENCE, kind
+
+
+def together(sudden: np.ndarray, kind: np.ndarray, slow: list[tuple[np.ndarray, np.ndarray]], half: int) -> tuple[np.ndarray, np.ndarray]:
+    """All evidence as one curve: a slow change is one boundary, where nothing slow within `half` samples is stronger and no step stands.
+
+    Args:
+        sudden, kind: (n,) of `steps_evidence`.
+        slow: curves and kinds of slow changes.
+
+    Returns:
+        (n,) evidence, (n,) place in KINDS.
+    """
+    highest, step_near = np.maximum.reduce([curve for curve, _ in slow]), around(sudden, half) >= EVIDENCE
+    evidence = sudden
+    for curve, told in slow:
+        there = inner_peaks(curve) & (curve >= around(highest, half)) & (curve > evidence) & ~step_near
+        evidence, kind = np.where(there, curve, evidence), np.where(there, told, kind)
+    return evidence, kind
+
+
+def inner_peaks(curve: np.ndarray) -> np.ndarray:
+    """Whether each value is neither -inf nor beside one: where a curve begins or ends it has no peak; (n,) -> (n,) bool."""
+    known = np.pad(np.isfinite(curve), 1)
+    return known[1:-1] & known[:-2] & known[2:]
 
 
 def sampling_step(pts: np.ndarray) -> int:
@@ -110,10 +219,17 @@ def pooled(difference: np.ndarray) -> float:
 
 
 def colour_histogram(picture: np.ndarray) -> np.ndarray:
-    """(bins^3,) float64 that sum to 1, of an (H, W, 3) float32 picture in Y, Cb, Cr."""
-    bins = ((picture - _YCC_START) * (COLOUR_BINS / 256)).clip(0, COLOUR_BINS - 1).astype(np.int64)
-    codes = (bins[..., 0] * COLOUR_BINS + bins[..., 1]) * COLOUR_BINS + bins[..., 2]
-    return np.bincount(codes.reshape(-1), minlength=COLOUR_BINS**3) / codes.size
+    """(bins^3,) float64 that sum to 1, of an (H, W, 3) float32 picture in Y, Cb, Cr.
+
+    Brightness is shared between the two nearest bins: a picture that fades passes no border between them all at once.
+    """
+    places = ((picture - _YCC_START) * (COLOUR_BINS / 256)).clip(0, COLOUR_BINS - 1)
+    luma, chroma = places[..., 0], places[..., 1:].astype(np.int64)
+    low = np.minimum(luma.astype(np.int64), COLOUR_BINS - 2)
+    codes = (low * COLOUR_BINS + chroma[..., 0]) * COLOUR_BINS + chroma[..., 1]
+    upper = (luma - low).ravel().astype(np.float64)
+    both = np.concatenate([codes.ravel(), codes.ravel() + COLOUR_BINS**2])
+    return np.bincount(both, np.concatenate([1 - upper, upper]), COLOUR_BINS**3) / codes.size
 
 
 def jumps(steps: np.ndarray, floor: float) -> np.ndarray:
@@ -144,4 +260,5 @@ def pick(scores: Scores, threshold: float, min_gap_s: float) -> list[Boundary]:
             low, high = np.searchsorted(scores.t, [scores.t[i] - min_gap_s + 1e-9, scores.t[i] + min_gap_s - 1e-9])
             taken[low:high] = True
             taken[i] = True
-    return [Boundary(float(scores.t[i]), int(scores.frame[i]), float(scores.score[i])) for i in sorted(kept)]
+    kinds = [None] * len(scores) if scores.kind is None else [KINDS[place] for place in scores.kind]
+    return [Boundary(float(scores.t[i]), int(scores.frame[i]), float(scores.score[i]), kinds[i]) for i in sorted(kept)]

@@ -49,9 +49,9 @@ def write_file(
 
 
 def write_csv(path: Path, detection: Detection) -> None:
-    """Writes one line per boundary: `t` (s), `frame`, `score`; times and scores with six decimals."""
-    rows = (f"{b.t:.6f},{b.frame},{b.score:.6f}\n" for b in detection.boundaries)
-    files.write_text(path, "t,frame,score\n" + "".join(rows))
+    """Writes one line per boundary: `t` (s), `frame`, `score`, `kind` (empty where it is not told); times and scores with six decimals."""
+    rows = (f"{b.t:.6f},{b.frame},{b.score:.6f},{b.kind or ''}\n" for b in detection.boundaries)
+    files.write_text(path, "t,frame,score,kind\n" + "".join(rows))
 
 
 def timecode_rate(fps: float) -> tuple[int, Fraction]:

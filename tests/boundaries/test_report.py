@@ -100,13 +100,19 @@ def test_page_shows_pictures_table_and_markers(tmp_path):
     captions = ["before · frame 39", "after · frame 46", "before · frame 74", "after · frame 81"]
     assert [text for _, text in page.find("figcaption")] == captions
     cells = [text for _, text in page.find("td", "number")]
-    assert cells == ["", "0:01.600", "1.600000", "40", "0.6000", "", "0:03.000", "3.000000", "75", "0.9000"]
+    assert cells == ["", "0:01.600", "1.600000", "40", "0.6000", "", "", "0:03.000", "3.000000", "75", "0.9000", ""]
     markers = [attrs for attrs, _ in page.find("a", "marker")]
     assert [marker["style"] for marker in markers] == ["left:40.0000%", "left:75.0000%"]
     assert [marker["aria-label"] for marker in markers][1] == "2 of 2 · 0:03.000 · frame 75 · score 0.90"
     ids = [attrs["id"] for _, attrs, _ in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert {marker["href"].removeprefix("#") for marker in markers} <= set(ids)
+
+
+def test_kinds_are_told_where_they_are_known(tmp_path):
+    page = read(tmp_path, detection(boundaries=[Boundary(1.6, 40, 0.9, "dissolve")]))
+    assert page.find("td", "number")[-1][1] == "dissolve"
+    assert page.find("a", "marker")[0][0]["aria-label"] == "1 of 1 · 0:01.600 · frame 40 · dissolve · score 0.90"
 
 
 def test_curve_and_threshold_are_drawn_to_scale(tmp_path):

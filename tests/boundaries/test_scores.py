@@ -17,6 +17,16 @@ def written(folder, found=None):
     return path
 
 
+def test_kinds_come_back(tmp_path):
+    scores = Scores(np.arange(3) / 25, np.arange(3), np.array([0.5, 0.75, 1], np.float32), np.array([2, 0, 1], np.uint8))
+    path = written(tmp_path, detection(scores=scores))
+    assert path.read_text().splitlines()[2].endswith(",event")
+    assert read_scores(path).scores.kind.tolist() == [2, 0, 1]
+    path.write_text(path.read_text().replace(",event", ",evnt"))
+    with pytest.raises(InputError, match="line 3"):
+        read_scores(path)
+
+
 def test_round_trip_is_exact(tmp_path):
     rng = np.random.default_rng(0)
     n = 5000
@@ -36,6 +46,7 @@ def test_round_trip_is_exact(tmp_path):
         before, after = getattr(scores, name), getattr(again.scores, name)
         assert before.dtype == after.dtype
         assert np.array_equal(before, after)
+    assert again.scores.kind is None
     plain = {field.name for field in dataclasses.fields(found)} - {"scores", "boundaries"}
     assert {name: getattr(again, name) for name in plain} == {name: getattr(found, name) for name in plain}
 

@@ -7,7 +7,17 @@ import pytest
 
 from tasks.boundaries.novelty import FLOOR, Novelty, around, top_mean
 from tasks.boundaries.result import Scores
-from tasks.boundaries.training_free import colour_histogram, jumps, pick, score_video
+from tasks.boundaries.training_free import (
+    DISSOLVE,
+    EVENT,
+    Step,
+    change_evidence,
+    colour_histogram,
+    jumps,
+    pick,
+    score_video,
+    steps_evidence,
+)
 from tasks.core.metrics.boundaries import gebd_scores
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
@@ -67,7 +77,7 @@ def test_a_cut_is_found_however_much_moves():
     rng = np.random.default_rng(0)
     other = (255 - BACKGROUND // 3).astype(np.uint8)
     wild = lambda back: [scene(rng.uniform(0, 35), rng.uniform(0, 25), back) for _ in range(40)]  # noqa: E731
-    assert [b.frame for b in found(wild(BACKGROUND) + wild(other))] == [40]
+    assert [(b.frame, b.kind) for b in found(wild(BACKGROUND) + wild(other))] == [(40, "cut")]
 
 
 def test_a_flash_is_no_boundary():
@@ -81,8 +91,50 @@ def test_a_dissolve_is_one_boundary_near_its_middle():
     share = np.clip((np.arange(120) - 50) / 20, 0, 1)
     pictures = [(scene(5, 10) * (1 - s) + scene(30, 20, other) * s).astype(np.uint8) for s in share]
     boundaries = found(pictures)
-    assert len(boundaries) == 1
+    assert [b.kind for b in boundaries] == ["dissolve"]
     assert 54 <= boundaries[0].frame <= 66
+
+
+def test_what_moves_to_another_place_and_stays_there_is_an_event():
+    walls = [scene(5, 4)] * 40 + [scene(5 + 2.5 * t, 4) for t in range(10)] + [scene(30, 4)] * 40
+    boundaries = found(walls)
+    assert {b.kind for b in boundaries} == {"event"}  # it begins to move, and stops
+    assert all(39 <= b.frame <= 51 for b in boundaries)
+
+
+def test_a_camera_that_begins_to_pan_is_an_event():
+    rng = np.random.default_rng(3)
+    wall = (rng.random((8, 60, 3)).repeat(5, 0).repeat(5, 1) * 200 + 20).astype(np.uint8)
+    x = np.concatenate([np.zeros(45), np.arange(45) * 2]).astype(int)
+    boundaries = found([wall[:, at : at + 50] for at in x])
+    assert [b.kind for b in boundaries] == ["event"]
+    assert 42 <= boundaries[0].frame <= 49
+
+
+def test_exposure_that_changes_is_no_boundary():
+    gain = 1 - 0.3 * np.clip((np.arange(90) - 40) / 10, 0, 1)
+    assert found([np.rint(scene(5, 10) * g + 5).astype(np.uint8) for g in gain]) == []
+
+
+def test_small_steps_of_the_whole_picture_have_to_be_stronger():
+    lasting = np.ones(12)
+    plain = [Step(10.0, 6.0, 0.0, False)] * 12
+    real = [*plain[:6], Step(25.0, 14.0, 0.0, False), *plain[7:]]
+    pumped = [*plain[:6], Step(25.0, 14.0, 0.0, True), *plain[7:]]
+    assert steps_evidence(real, lasting)[0][6] - steps_evidence(pumped, lasting)[0][6] == pytest.approx(0.4)
+    local = [*plain[:6], Step(60.0, 0.0, 0.0, False), *plain[7:]]
+    assert steps_evidence(local, lasting)[1][6] == EVENT
+
+
+def test_lasting_changes_are_measured_by_what_is_usual_around_them():
+    share = np.full(100, 0.02)
+    share[:17] = share[-17:] = np.nan
+    share[50] = 0.2
+    evidence, kind = change_evidence(share, np.full(100, 0.1), 37)
+    assert kind[50] == DISSOLVE
+    assert evidence[50] == pytest.approx(0.85 + min(np.log(0.21 / 0.03) - 0.55, np.log(0.2 / 0.012)))
+    assert np.isneginf(evidence[[0, 99]]).all()
+    assert (evidence[20:45] < 0.85).all()  # no more than usual
 
 
 def test_times_are_presentation_times_and_frames_are_exact_at_any_rate():
@@ -165,3 +217,17 @@ def test_boundaries_between_actions_of_one_person_in_one_place(real_data):
         with open_video(folder / entry["path"]) as reader:
             predictions[name] = [b.t - reader.pts[0] for b in pick(score_video(reader), 0.5, 0.5)]
     assert gebd_scores(predictions, truth)["f1"]["0.05"] > 0.9  # PySceneDetect at its best: 0.49
+
+
+@pytest.mark.real
+def test_boundaries_where_one_gesture_dissolves_into_another(real_data):
+    folder = real_data / "smooth"
+    truth = dict(list(json.loads((folder / "boundaries.json").read_text()).items())[:14])
+    predictions, dissolves = {}, {}
+    for name in truth:
+        with open_video(folder / f"{name}.mp4") as reader:
+            found = pick(score_video(reader), 0.5, 0.5)
+        predictions[name] = [b.t - reader.pts[0] for b in found]
+        dissolves[name] = [b.t - reader.pts[0] for b in found if b.kind == "dissolve"]
+    assert gebd_scores(predictions, truth)["f1"]["0.05"] > 0.75  # five even guesses: 0.61
+    assert gebd_scores(dissolves, truth)["precision"]["0.05"] > 0.9

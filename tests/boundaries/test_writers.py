@@ -63,9 +63,12 @@ def test_csv_files(tmp_path):
     found = detection([29, 30], fps=15.0, path="vidéo.mp4")
     write_csv(tmp_path / "a.csv", found)
     with open(tmp_path / "a.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["t", "frame", "score"], ["1.933333", "29", "0.600000"], ["2.000000", "30", "0.900000"]]
+        rows = list(csv.reader(file))
+    assert rows == [["t", "frame", "score", "kind"], ["1.933333", "29", "0.600000", ""], ["2.000000", "30", "0.900000", ""]]
     write_csv(tmp_path / "none.csv", detection([]))
-    assert (tmp_path / "none.csv").read_text() == "t,frame,score\n"
+    assert (tmp_path / "none.csv").read_text() == "t,frame,score,kind\n"
+    write_csv(tmp_path / "kind.csv", detection(boundaries=[Boundary(1.6, 40, 0.9, "event")]))
+    assert (tmp_path / "kind.csv").read_text().splitlines()[1] == "1.600000,40,0.900000,event"
 
 
 def test_a_file_name_that_is_no_utf8_can_be_written(tmp_path):

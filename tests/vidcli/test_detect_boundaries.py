@@ -56,9 +56,28 @@ def test_a_table_for_people_names_time_and_frame(videos, vid):
     code, out, err = vid("detect-boundaries", videos / "v0.mp4")
     assert code == 0
     header, line = out.splitlines()
-    assert header.split() == ["video", "time", "t", "frame", "score"]
+    assert header.split() == ["video", "time", "t", "frame", "score", "kind"]
     assert line.split()[1:4] == ["0:01.333", "1.333", str(CUT)]
+    assert line.split()[-1] == "cut"
     assert "1 boundaries" in err
+
+
+def test_only_some_kinds(videos, vid, tmp_path):
+    n = {}
+    for kinds in ("cuts", "events", "cuts,dissolves"):
+        (record,) = (
+            json.loads(line) for line in vid("detect-boundaries", videos / "v0.mp4", "--only", kinds, "--json", "-q")[1].splitlines()
+        )
+        n[kinds] = len(record["boundaries"])
+        assert record["settings"]["only"] == sorted(kinds.split(","))
+    assert n == {"cuts": 1, "events": 0, "cuts,dissolves": 1}
+    saved = tmp_path / "saved"
+    assert vid("detect-boundaries", videos / "v0.mp4", "--out", saved, "--save-scores", "-q")[0] == 0
+    again = vid("detect-boundaries", "--from-scores", saved, "--only", "events", "--json", "-q")[1]
+    assert json.loads(again)["boundaries"] == []
+    code, _, err = vid("detect-boundaries", videos / "v0.mp4", "--only", "cut")
+    assert code == 2
+    assert "did you mean 'cuts'?" in err
 
 
 def test_some_fail_all_fail_and_strict(videos, vid):

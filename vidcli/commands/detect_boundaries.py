@@ -12,6 +12,7 @@ from vidcli.inference import inputs_of, output_to, own_share, report, short
 EXAMPLES = options.examples(
     "vid detect-boundaries lecture.mp4",
     "vid detect-boundaries videos/ --out found --write json,csv,edl,html",
+    "vid detect-boundaries film.mp4 --only cuts",
     "vid detect-boundaries videos/ --out found --save-scores",
     "vid detect-boundaries --from-scores found/ --threshold 0.7 --out found --overwrite",
     "find . -name '*.mkv' | vid detect-boundaries - --json",
@@ -21,6 +22,7 @@ FLAGS = {  # parameter: (flag, key of the configuration)
     "model": ("--model", "model"),
     "threshold": ("--threshold", "threshold"),
     "min_gap": ("--min-gap", "min_gap_s"),
+    "only": ("--only", "only"),
     "decoder": ("--decoder", "decoder"),
     "device": ("--device", "device"),
     "batch_size": ("--batch-size", "batch_size"),
@@ -31,6 +33,9 @@ SaveScores = typer.Option("--save-scores", help="Keep the scores too (NAME.bound
 FromScores = typer.Option("--from-scores", help="The inputs are files of scores, or folders of them: set another threshold, write more.")
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Least score of a boundary [default: 0.5, or the model's own].")
 MinGap = typer.Option(metavar="SECONDS", min=0, help="Without a model: least distance of two boundaries [default: 0.5].")
+Only = typer.Option(
+    metavar="KINDS", help="Without a model: cuts, dissolves or events (changes within a shot), or several of them: cuts,dissolves."
+)
 BatchSize = typer.Option(metavar="N", min=1, help="With a model: windows scored at a time.")
 
 
@@ -43,6 +48,7 @@ def command(
     from_scores: Annotated[bool, FromScores] = False,
     threshold: Annotated[float | None, Threshold] = None,
     min_gap: Annotated[float | None, MinGap] = None,
+    only: Annotated[str | None, Only] = None,
     overwrite: options.Overwrite = False,
     shard: options.ShardOf = None,
     strict: options.Strict = False,
@@ -58,7 +64,8 @@ def command(
 ) -> int:
     """Find where things change: event boundaries of any video, shot cuts among them.
 
-    Without --model a training-free detector works on any file at once, on the CPU. Times are presentation times in seconds.
+    Without --model a training-free detector works on any file at once, on the CPU; it tells cuts, dissolves and events within a shot
+    apart. Times are presentation times in seconds.
     Exit code 0: every video was read; 4: some could not be; 3: none."""
     from tasks.boundaries.detect import run, run_from_scores, saved_inputs
     from tasks.boundaries.writers import SUFFIXES
@@ -66,7 +73,7 @@ def command(
     from tasks.core.video.children import default_workers
     from vidcli.resolve import Given, resolve
 
-    flags = options.given_flags(FLAGS, locals())
+    flags = options.given_flags(FLAGS, {**locals(), "only": only and [kind.strip() for kind in only.split(",")]})
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "boundaries").config
     output = output_to(out, write, SUFFIXES, overwrite, {"--save-scores": "scores"} if save_scores else None)
     if from_scores and settings.model:
@@ -87,5 +94,6 @@ def _lines(record: dict[str, Any], written: bool) -> list[dict[str, Any]]:
         return [{"video": record["video"], "boundaries": count, "files": short(record["files"])}]
     return [
         {"video": record["video"], "time": clock(b["t"]), "t": f"{b['t']:.3f}", "frame": b["frame"], "score": f"{b['score']:.2f}"}
+        | ({"kind": b["kind"]} if "kind" in b else {})
         for b in record["boundaries"]
     ]
