@@ -11,7 +11,7 @@ from tasks.core.convert import read_json
 from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
 from tasks.core.text.bpe import Tokenizer
-from tasks.core.towers.image_text import is_cut
+from tasks.core.towers.image_text import is_cut, room_of
 from tasks.core.towers.text import TextTower
 
 _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -99,4 +99,6 @@ def pad(rows: Sequence[Sequence[int]], start: int, end: int, cut: tuple[str, ...
 def tell_cut(texts: Sequence[str], tower: TextTower, reporter: Reporter) -> None:
     """Warns of texts that a tower will cut."""
     if cut := [text for text in texts if is_cut(tower, text)]:
-        reporter.warn(f"{len(cut)} of {len(texts)} texts are cut to what {tower.source['reference']} reads: {cut[0]!r:.60}")
+        reporter.warn(
+            f"{len(cut)} of {len(texts)} texts are cut to the {room_of(tower)} tokens of {tower.source['reference']}: {cut[0]!r:.60}"
+        )

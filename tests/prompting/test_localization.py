@@ -144,7 +144,7 @@ def test_a_table_for_people(world, capsys):
         (("--from-proposals", "nowhere.csv"), "run", 3, "nowhere.csv: no such file"),
         (("--proposals",), "run", 2, "give one of them"),
         (("--features", "audio=x"), "run", 2, "has one stream of features, visual"),
-        (("--classes", "a,b"), "small.yaml", 2, "has no text tower"),
+        (("--classes", "a,b"), "small.yaml", 2, "is not a model folder"),
         (("--write", "edl", "--out", "x"), "run", 2, "cannot write 'edl'"),
     ],
 )

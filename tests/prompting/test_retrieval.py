@@ -131,7 +131,7 @@ def test_a_sentence_that_is_too_long_is_cut_and_said(world, tmp_path, capsys):
         words[words.index("--data") + 1] = str(tmp_path / "captions.csv")
         assert main(words) == 0
         told = " ".join(capsys.readouterr().err.split())
-        assert "1 of 2 texts are cut to what" in told
+        assert "1 of 2 texts are cut to the" in told
         assert said in told
 
 

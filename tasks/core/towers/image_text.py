@@ -100,12 +100,18 @@ class Pair:
         return is_cut(self.text, text)
 
 
+def room_of(tower: Any) -> int | None:
+    """Tokens that a text tower reads, CLIP's without those of its ends; None: any number."""
+    return tower.context - 2 if hasattr(tower, "context") else tower.pooling["length"]
+
+
 def is_cut(tower: Any, text: str) -> bool:
     """Whether a text tower, CLIP's or one of sentences, reads only the beginning of a text."""
-    if hasattr(tower, "context"):
-        return len(tower.tokenizer.encode(text)) > tower.context - 2
-    limit = tower.pooling["length"]
-    return limit is not None and len(tower.tokenizer(text, truncation=False)["input_ids"]) > limit
+    room = room_of(tower)
+    if room is None:
+        return False
+    tokens = tower.tokenizer.encode(text) if hasattr(tower, "context") else tower.tokenizer(text, truncation=False)["input_ids"]
+    return len(tokens) > room
 
 
 def load_pair(reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None, text: str | None = None) -> Pair:
