@@ -53,18 +53,28 @@ class TextTower(nn.Module):
         Returns:
             (N, L) int64, start, text, end, zeros, L that of the longest; (N,) int64, the place of each end. Both on the tower's device.
         """
-        rows = [self.tokenizer.whole(text, self.context) for text in texts]
-        ids = torch.zeros((len(rows), max(map(len, rows), default=2)), dtype=torch.int64)
-        for row, numbers in zip(ids, rows, strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
         device = self.network.positions.device
-        return ids.to(device), torch.tensor([len(row) - 1 for row in rows], dtype=torch.int64, device=device)
+        ids, end = token_numbers(self.tokenizer, texts, self.context)
+        return ids.to(device), end.to(device)
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts to vectors `(N, dim)`, not normalised; what does not fit `context` is cut off."""
         parts = [self.network(*self.numbers(texts[first : first + BATCH])) for first in range(0, len(texts), BATCH)]
         return torch.cat(parts) if parts else self.network.positions.new_zeros(0, self.dim)
+
+
+def token_numbers(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token numbers of texts, cut to `context`.
+
+    Returns:
+        (N, L) int64, start, text, end, zeros, L that of the longest; (N,) int64, the place of each end.
+    """
+    rows = [tokenizer.whole(text, context) for text in texts]
+    ids = torch.zeros((len(rows), max(map(len, rows), default=2)), dtype=torch.int64)
+    for row, numbers in zip(ids, rows, strict=True):
+        row[: len(numbers)] = torch.tensor(numbers)
+    return ids, torch.tensor([len(row) - 1 for row in rows], dtype=torch.int64)
 
 
 def load_text_tower(
