@@ -128,7 +128,9 @@ class VideoTextConfig(Config):
     cosine: bool = Field(True, description="vectors are compared by their cosine; false: by their dot product, as the paper's formula")
     encoder_lr: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of the video encoder")
     dropout: TokenDropoutConfig = TokenDropoutConfig(mask=0.75, reconstruct=0.25)
-    jitter_s: float = Field(0.5, ge=0, description="a clip longer than its sentence is moved by up to so much around its middle in training")
+    jitter_s: float = Field(
+        0.5, ge=0, description="a clip longer than its sentence is moved by up to so much around its middle in training"
+    )
 
 
 AnyMethod = Annotated[InfoNCEConfig | UberNCEConfig | CoCLRConfig | CyclesConfig | VideoTextConfig, Field(discriminator="name")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class PairTester:
         clips: dict[int, np.ndarray] = {}
         size = self.config.train.batch_size
         with self.reporter.progress("testing", len(rows), "clip") as bar:
-            for batch in self._in_step(self._clips(rows, size), -(-(-(-len(rows) // world().size)) // size)):
+            for batch in self._in_step(self._clips(rows, size), ceil(ceil(len(rows) / world().size) / size)):
                 self.skipped += batch["skipped"]
                 if size_of(batch):
                     clips |= zip(batch["uid"].tolist(), self._video(model, batch), strict=True)
@@ -94,7 +95,7 @@ class PairTester:
         if not timed.any():
             return {}
         videos = rows.at(timed).grouped()
-        own, most = range(len(videos))[world().share], -(-len(videos) // world().size)
+        own, most = range(len(videos))[world().share], ceil(len(videos) / world().size)
         found = []
         with self.reporter.progress("aligning", len(videos), "video") as bar:
             for number in self._in_step(iter(own), most):
@@ -134,7 +135,7 @@ class PairTester:
         data = self.config.data
         with open_video(path, data.decoder) as reader:
             pts = reader.pts
-            stride, count = picker.stride_s(pts), max(1, int(np.ceil(pts[0] + duration_s(pts, None) - 1e-6)))
+            stride, count = picker.stride_s(pts), max(1, ceil(pts[0] + duration_s(pts, None) - 1e-6))
             for first in range(0, count, self.config.train.batch_size):
                 middles = np.arange(first, min(first + self.config.train.batch_size, count)) + 0.5
                 chosen = np.stack([frames_around(pts, middle, picker.clip.frames, stride) for middle in middles])

@@ -1,5 +1,6 @@
 """Video-text pretraining from rows with sentences to a model folder."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,18 @@ from tasks.core.engine.description import preprocessing
 from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
+from tasks.core.hub import PREFIX
 from tasks.core.nn.config import VitConfig
 from tasks.core.nn.encoders import usable_weights
 from tasks.core.nn.token_dropout import TokenCounts, plain_macs, token_counts
 from tasks.core.text.learn import learn_tokenizer
 from tasks.core.towers.start import check_start
 from tasks.core.towers.text import load_text_tower
+from tasks.core.world import world
 
-CARD_USE = "vid extract-features VIDEOS --model {run} --per window, or vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
+CARD_USE = (
+    "vid extract-features VIDEOS --model {run} --per window, or vid finetune --preset classify/... --from {run} --data TRAIN --val VAL"
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ def words_of(config: PretrainConfig, rows: Rows) -> Words:
             "--set method.text.tower=FOLDER (a sentence encoder or CLIP), or --set method.text.new={} to train one",
         )
     tower = load_text_tower(text.tower, vocabulary=text.vocabulary)
-    place = {"vocabulary": text.vocabulary} if text.vocabulary else {}
-    return Words(FrozenReader(tower), tower.dim, {**tower.source, **place})
+    places = {"reference": text.tower, **({"vocabulary": text.vocabulary} if text.vocabulary else {})}
+    absolute = {name: place if place.startswith(PREFIX) else os.path.abspath(place) for name, place in places.items()}
+    return Words(FrozenReader(tower), tower.dim, {**tower.source, **absolute})
 
 
 def read_sets(config: PretrainConfig) -> tuple[Rows, Rows]:
@@ -79,7 +85,7 @@ def check(config: PretrainConfig) -> None:
     read_sets(config)
     if config.method.dropout.mask:
         token_counts(config.model.grid(), config.method.dropout)
-    if config.train.batch_size < 2 and setup.world().size == 1:
+    if config.train.batch_size < 2 and world().size == 1:
         raise UsageError("train.batch_size is 1: in a batch of one pair there is nothing to tell apart", "--set train.batch_size=32")
     if config.init:
         setup.check_flow_input(config)

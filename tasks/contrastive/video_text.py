@@ -80,8 +80,8 @@ class VideoText(nn.Module):
         """Sentences to float32 `(B, dim)`, of length 1 where cosines are compared.
 
         Args:
-            given: `text` `(B, text_dim)`, vectors of the frozen tower; or `ids` `(B, L)` int64, token numbers, and `end` `(B,)` int64, where
-                each sentence ends.
+            given: `text` `(B, text_dim)`, vectors of the frozen tower; or `ids` `(B, L)` int64, token numbers, and `end` `(B,)` int64,
+                where each sentence ends.
         """
         found = given["text"] if self.text is None else self.text(given["ids"], given["end"])
         return self._directions(found if self.text_projection is None else self.text_projection(found))

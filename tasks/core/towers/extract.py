@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tasks.core import hub
-from tasks.core.checkpoint import find_model, weights_hash
+from tasks.core.checkpoint import find_model, load_config, weights_hash
 from tasks.core.clips.clips import ClipSampler
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, view_transform
@@ -26,6 +26,7 @@ from tasks.core.towers.clip_source import clip_kind
 from tasks.core.towers.config import ExtractConfig
 from tasks.core.towers.encoder import VideoEncoder, load_encoder
 from tasks.core.towers.image import load_image_tower
+from tasks.core.towers.pair import PAIR, load_pair_encoder
 from tasks.core.towers.produce import produce
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
@@ -45,13 +46,16 @@ def run(
 
 
 def _open(reference: str, device: torch.device) -> tuple[VideoEncoder, str]:
-    """The encoder that a reference names, a model folder's or the image tower of a CLIP model, and the hash of its weights."""
+    """The encoder that a reference names, and the hash of its weights: a model folder's, or the image tower of a CLIP model; of a model of
+    video and text what it gives in their space.
+    """
     place = hub.fetch_model(reference) if reference.startswith(hub.PREFIX) else Path(reference)
     if place.exists() and clip_kind(place):
         tower = load_image_tower(reference, device)
         return tower, tower.source["weights_hash"]
     folder = find_model(reference)
-    return load_encoder(str(folder), device), weights_hash(folder)
+    load = load_pair_encoder if PAIR in load_config(folder) else load_encoder
+    return load(str(folder), device), weights_hash(folder)
 
 
 class Extractor:
