@@ -104,6 +104,7 @@ PRESETS = [
     ("pseudo/ldm-inpaint-tiny", "pretrain", {}),
     ("localization/del-tiny", "finetune", {"model.contrast.enabled": False}),  # how much it computes depends on the events
     ("prompting/tiny", "finetune", {}),
+    ("contrastive/video-text-tiny", "pretrain", {}),
 ]
 
 
