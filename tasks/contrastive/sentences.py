@@ -56,7 +56,7 @@ def captioned(rows: Rows, what: str) -> Rows:
 @dataclass(frozen=True)
 class SentencePicker:
     """The clip of a sentence: inside its part of the video; where the clip is longer than that, around the middle, which is moved a little
-    in training. A clip leaves the video at neither end while the video is longer.
+    in training. A sentence with a start alone is said at that moment. A clip leaves the video at neither end while the video is longer.
 
     Attributes:
         clip: of one clip.
@@ -78,7 +78,7 @@ class SentencePicker:
         stride = self.stride_s(pts)
         last = pts[0] + duration_s(pts, None)
         start = pts[0] if row.start_s is None else max(row.start_s, pts[0])
-        end = last if row.end_s is None else min(max(row.end_s, start), last)
+        end = last if row.start_s is None and row.end_s is None else min(max(row.end_s or start, start), last)
         place = rng.random() if self.train else 0.5
         room = end - start - self.clip.frames * stride
         middle = (start + end) / 2 + (room if room > 0 else 2 * self.jitter_s * self.train) * (place - 0.5)

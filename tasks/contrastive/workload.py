@@ -27,8 +27,8 @@ def example(config: PretrainConfig, classes: int) -> Example:
 
 
 def words_example(config: PretrainConfig) -> Example:
-    """Clips with sentences of a micro-batch. A frozen text tower, which is no part of the method, is not opened: its vectors are taken to be
-    as long as those of the video encoder. Sentences that are trained are taken to fill their context.
+    """Clips with sentences of a micro-batch. A frozen text tower, which is no part of the method, is not opened: its vectors are taken to
+    be as long as those of the video encoder. Sentences that are trained are taken to fill their context.
     """
     clips, model, new = config.train.batch_size, config.model, config.method.text.new
     batch = {"video": torch.empty(clips, model.frames, 3, model.image_size, model.image_size)}

@@ -107,11 +107,8 @@ def test_what_is_ignored_changes_nothing_and_a_target_only_the_reconstruction(fl
     counts = made.dropout.counts
     assert (counts.visible, counts.targets, counts.ignored) == (8, 8, 16)
     ignored = next(token for token in range(32) if token not in kept.visible[0] and token not in kept.targets[0])
-    for token, tasks, reconstructed in (
-        (ignored, True, True),
-        (int(kept.targets[0, 0]), True, False),
-        (int(kept.visible[0, 0]), False, False),
-    ):
+    target, visible = int(kept.targets[0, 0]), int(kept.visible[0, 0])
+    for token, tasks, reconstructed in ((ignored, True, True), (target, True, False), (visible, False, False)):
         changed = {**given, "video": given["video"].clone()}
         frame, row, column = token // 16 * 2, token % 16 // 4 * 8, token % 4 * 8
         changed["video"][0, frame : frame + 2, :, row : row + 8, column : column + 8] += torch.randn(2, 3, 8, 8)
