@@ -12,6 +12,7 @@ from clip_toys import clip_folder
 from safetensors.torch import load_file
 
 from tasks.core.checkpoint import load_config, load_weights
+from tasks.core.data.features import FeatureFolder
 from tasks.core.data.synthetic_captions import render_caption_set
 from tasks.core.engine.run import read_metrics
 from tasks.core.errors import UsageError
@@ -81,8 +82,9 @@ def test_killed_it_goes_on_bit_for_bit(trained, shapes, tmp_path):
     shutil.copytree(trained, copy)
     (copy / "result.json").unlink()
     shutil.rmtree(copy / "model")
-    for step in (2, 3):
-        shutil.rmtree(copy / "checkpoints" / f"step-{step:08d}")
+    for checkpoint in (copy / "checkpoints").glob("step-*"):
+        if not checkpoint.name.startswith("step-00000001"):
+            shutil.rmtree(checkpoint)
     assert vid(shapes, copy, *NEW, f"data.val=[{shapes}@val,{shapes}@held]") == 0
     assert [row["loss"] for row in read_metrics(copy / "metrics.jsonl") if row["kind"] == "train"] == [
         row["loss"] for row in read_metrics(trained / "metrics.jsonl") if row["kind"] == "train"
@@ -94,11 +96,9 @@ def test_killed_it_goes_on_bit_for_bit(trained, shapes, tmp_path):
 def test_a_frozen_tower_is_kept_nowhere_and_stays_as_it_is(mapped, clip):
     tower = load_text_tower(clip)
     before = tensors_hash(tower.network.state_dict(), [])
-    kept = load_file(mapped / "checkpoints" / "step-00000003" / "model.safetensors")
+    kept = load_file(mapped / "checkpoints" / "step-00000002" / "model.safetensors")
     assert {name.split(".")[1] for name in kept if name.startswith("model.")} == {"encoder", "video_projection", "text_projection"}
-    lengths = {tensor.numel() for tensor in tower.state_dict().values() if tensor.numel() > 1000}
     assert not any(tensor.shape == tower.network.tokens.weight.shape for tensor in kept.values())
-    assert lengths
     saved = load_config(mapped / "model")
     assert saved["text_tower"] == {**tower.source, "reference": str(clip)}
     assert json.loads((mapped / "run.json").read_text())["text_tower"] == saved["text_tower"]
@@ -107,7 +107,6 @@ def test_a_frozen_tower_is_kept_nowhere_and_stays_as_it_is(mapped, clip):
 
 def test_features_and_sentences_lie_in_one_space(trained, shapes, tmp_path):
     """What the commands write is what the model's own test compares."""
-    from tasks.core.data.features import open_features
 
     assert (
         main(["extract-features", str(shapes.parent / "held"), "--model", str(trained), "-o", str(tmp_path / "f"), "--clips", "1", "-q"])
@@ -115,8 +114,8 @@ def test_features_and_sentences_lie_in_one_space(trained, shapes, tmp_path):
     )
     with open(shapes, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "held"]
-    folder = open_features(tmp_path / "f")
-    clips = np.stack([folder.read(Path(row["path"]).stem).features.reshape(-1) for row in rows])
+    folder = FeatureFolder(tmp_path / "f")
+    clips = np.stack([folder.get(Path(row["path"]).stem).values.reshape(-1) for row in rows])
     text = load_text_tower(str(trained))([row["text"] for row in rows]).numpy()
     assert clips.shape == text.shape == (3, 12)
     clips, text = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (clips, text))
@@ -146,8 +145,8 @@ def test_sentences_with_times_are_aligned(films, tmp_path):
     assert vid(films, tmp_path / "run", *NEW, f"data.val=[{films}]") == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["align_n"] == result["n"] == 4
-    assert result["align_chance"] == pytest.approx(75)  # of four seconds 0, 1, 2 or 2, 3
-    assert result["align_chance"] == pytest.approx((3 / 4 + 2 / 4) / 2 * 100, abs=13)
+    assert result["align_chance"] == pytest.approx((3 / 4 + 2 / 4) / 2 * 100)  # of four seconds 0, 1, 2 are right, or 2, 3
+    assert 0 <= result["align_r1"] <= 100
 
 
 def test_the_encoder_goes_on_into_a_classifier(trained, shapes, tmp_path):
@@ -189,7 +188,7 @@ def test_it_starts_from_an_encoder_without_a_class_token(trained, shapes, tmp_pa
         (["method.text.tower=nowhere"], "no model at 'nowhere'"),
         (["train.batch_size=1"], "in a batch of one pair"),
         (["method.dropout.mask=0.99", "method.dropout.reconstruct=0"], "none of a clip's 64 tokens"),
-        (["model.family=s3d"], "unknown key"),
+        (["model.family=s3d"], "needs an encoder of the family vit"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(sets, told, shapes, tmp_path, capsys):
