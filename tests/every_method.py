@@ -117,7 +117,8 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
         yield name, "contrastive", "pretrain", contrastive_helpers.config(name, method=settings, **given)
     words = {"name": "video-text", "text": {"tower": str(data / "frames" / "clip")}, "dim": 12}
     words["dropout"] = {"mask": 0.75, "reconstruct": 0.25, "decoder": {"dim": 16, "depth": 1, "heads": 1}}
-    given = {"data": {**videos, "train": [str(data / "captions.csv")], "clip": {"frames": 4, "stride_frames": 1}}, "model": {}, **shared}
+    told = [str(data / "captions.csv")]
+    given = {"data": {**videos, "train": told, "val": told, "clip": {"frames": 4, "stride_frames": 1}}, "model": {}, **shared}
     given["model"] = {"family": "vit", **masked_helpers.MODEL}
     yield "video-text", "contrastive", "pretrain", ContrastiveConfig(method=words, **given)
     parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}

@@ -59,7 +59,8 @@ class PairTester:
         was_training = model.training
         model.eval()
         codes, names = rows.codes("split")
-        parts = {name: rows.at(codes == number) for number, name in enumerate(names)} if len(names) > 1 else {"": rows}
+        parts = {name: rows.at(codes == number) for number, name in [*enumerate(names), (-1, "")] if (codes == number).any()}
+        parts = parts if len(parts) > 1 else {"": rows}
         found: dict[str, float] = {}
         for name, part in parts.items():
             numbers = {**self.retrieval(model, part), **self.alignment(model, part)}

@@ -9,7 +9,7 @@ from tasks.contrastive.pair_evaluation import PairTester
 from tasks.contrastive.sentences import TokenReader
 from tasks.contrastive.video_text import VideoText
 from tasks.core.data.manifest import read_manifest
-from tasks.core.data.rows import Rows
+from tasks.core.data.rows import Row, Rows
 from tasks.core.data.synthetic_captions import render_caption_set
 from tasks.core.errors import InputError
 from tasks.core.reporter import Quiet
@@ -42,6 +42,8 @@ def test_splits_are_tested_by_themselves(films):
     assert len(stops) == 2 + 3 + 1 + 2  # batches of four clips, videos
     alone = each.test(model, films.at(films.codes("split")[0] == films.codes("split")[1].index("val")))
     assert alone == {name.removeprefix("val_"): value for name, value in found.items() if name.startswith("val_")}
+    mixed = [Row(row.path, None, row.start_s, row.end_s, "held" if row.split == "held" else None, text=row.text) for row in films]
+    assert each.test(model, Rows.of(mixed))["n"] == 6
 
 
 def test_every_second_that_has_begun_has_a_window(films):
