@@ -36,7 +36,9 @@ TASKS: dict[str, Task] = {
         Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
         Task("predictive", "predicting the future in feature space: DPC, MemDPC", {"pretrain": "pretrain"}),
         Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
-        Task("contrastive", "contrastive learning with a queue of keys: InfoNCE, UberNCE, CoCLR", {"pretrain": "pretrain"}),
+        Task(
+            "contrastive", "contrastive learning: InfoNCE, UberNCE, CoCLR with a queue of keys; video with text", {"pretrain": "pretrain"}
+        ),
         Task(
             "boundaries",
             "generic event boundaries: cVCLR with MotionSqueeze, fine-tuning, detection",

@@ -27,6 +27,7 @@ import worlds
 
 from tasks.boundaries.config import FinetuneConfig as BoundaryConfig
 from tasks.classify.config import FinetuneConfig as ClassifyConfig
+from tasks.contrastive.config import PretrainConfig as ContrastiveConfig
 from tasks.core.engine.run import Run
 
 VIDEOS, STEPS = 8, 4  # one step before the last TATS holds a step that it has not learned from
@@ -114,6 +115,12 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
         given = {"data": {**videos, "clip": {"frames": 4, "stride_frames": 1}}, "train": train}
         given["optim"] = {**slow, "base_lr": 1e-9}  # gradients of 1e4 on weights of 1e-2
         yield name, "contrastive", "pretrain", contrastive_helpers.config(name, method=settings, **given)
+    words = {"name": "video-text", "text": {"tower": str(data / "frames" / "clip")}, "dim": 12}
+    words["dropout"] = {"mask": 0.75, "reconstruct": 0.25, "decoder": {"dim": 16, "depth": 1, "heads": 1}}
+    told = [str(data / "captions.csv")]
+    given = {"data": {**videos, "train": told, "val": told, "clip": {"frames": 4, "stride_frames": 1}}, "model": {}, **shared}
+    given["model"] = {"family": "vit", **masked_helpers.MODEL}
+    yield "video-text", "contrastive", "pretrain", ContrastiveConfig(method=words, **given)
     parts = {"parts": ["appearance", "motion", "semantic"], "model": {"norm": "sync"}, "pseudo": str(data / "pseudo")}
     semantic = {"encoder": str(data / "vit"), "batch_size": rows, "epochs": 1}
     anomalies = anomaly_toys.config(data / "footage", semantic=semantic, train={"batch_size": rows, "max_steps": STEPS}, **parts)
@@ -149,6 +156,8 @@ def write_data(folder: Path) -> Path:
     prompting_toys.write_events(folder / "events", VIDEOS * 3 // 2)
     prompting_toys.write_captions(folder / "captions", VIDEOS * 2)
     rows = [f"footage/v{number},{'ab'[number % 2]},0.2;0.4" for number in range(VIDEOS)]
+    told = [f"footage/v{number},the {word} moves" for number, word in enumerate("abcdefgh")]
+    (folder / "captions.csv").write_text("\n".join(["path,text", *told]) + "\n")
     (folder / "videos.csv").write_text("\n".join(["path,label,boundaries", *rows]) + "\n")
     return folder
 

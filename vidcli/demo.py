@@ -44,6 +44,24 @@ def run_demo(out: Path, console: Console, seed: int = 0, n_per_class: int = N_PE
     return {"rows": rows, "report": str(report)}
 
 
+def render_captions(out: Path, console: Console, seed: int = 0, scenes: int = 1) -> dict[str, Any]:
+    """Renders a captioned set in `out`, or what is missing of it; returns what it is and what can be done with it.
+
+    Args:
+        scenes: sentences of a video.
+    """
+    from tasks.core.data.synthetic_captions import VIDEOS, render_caption_set
+
+    videos = {split: max(1, count // scenes) for split, count in VIDEOS.items()}
+    manifest = render_caption_set(out, seed, videos, scenes, frames=FRAMES if scenes == 1 else 2 * FRAMES, reporter=console)
+    sets = f"--data {manifest} --val {manifest}@val --val {manifest}@held"
+    return {
+        "manifest": str(manifest),
+        **{f"{split}_sentences": count * scenes for split, count in videos.items()},
+        "next": f"vid pretrain --preset contrastive/video-text-tiny {sets}",
+    }
+
+
 def _train(preset: str, folder: Path, settings: Mapping[str, Any], console: Console) -> dict[str, Any]:
     from tasks.core.engine.run import Run
     from tasks.registry import verb_module

@@ -1,13 +1,16 @@
-"""Settings of contrastive pretraining (Han et al., NeurIPS 2020; thesis chapter 4). Imports no torch."""
+"""Settings of contrastive pretraining: with a queue of keys (Han et al., NeurIPS 2020; thesis chapter 4), and of clips with sentences
+(Han et al., BMVC 2022; thesis chapter 6). Imports no torch.
+"""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.core.clips.config import AugmentConfig, ClipConfig, DataConfig, TwoStreams
 from tasks.core.config import Config
 from tasks.core.engine.config import OptimConfig, TrainConfig, Training
-from tasks.core.nn.config import S3DConfig
+from tasks.core.nn.config import S3DConfig, TokenDropoutConfig, VitConfig
 
 View = Literal["rgb", "flow"]
 
@@ -79,11 +82,69 @@ class CyclesConfig(MiningConfig):
     then: StageConfig = Field(StageConfig(epochs=100, milestones=(80,)), description="each stage of a cycle, instead of train.epochs")
 
 
-AnyMethod = Annotated[InfoNCEConfig | UberNCEConfig | CoCLRConfig | CyclesConfig, Field(discriminator="name")]
+class NewTextConfig(Config):
+    """A small transformer of text, as CLIP's, that learns beside the video, with a vocabulary learned from the sentences of training."""
+
+    width: int = Field(128, ge=8, description="channels of a token")
+    depth: int = Field(2, ge=1, le=1000, description="layers")
+    heads: int = Field(2, ge=1)
+    context: int = Field(32, ge=4, le=65_536, description="tokens of a sentence, with start and end; the rest is cut off")
+    vocabulary: int = Field(1024, ge=514, description="tokens at most")
+
+    @model_validator(mode="after")
+    def _heads_divide(self):
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class TextConfig(Config):
+    """What reads the sentences."""
+
+    exclusive: ClassVar = (("tower", "new"),)
+
+    tower: str | None = Field(
+        None, description="frozen: a sentence encoder or a CLIP model, as a folder of transformers, hf://org/repo, or a .pt file"
+    )
+    new: NewTextConfig | None = Field(None, description="instead of a frozen tower: trained from random weights")
+    vocabulary: str | None = Field(None, description="folder or file, for a CLIP model that has none beside it")
+
+    @model_validator(mode="after")
+    def _one(self):
+        if self.tower is not None and self.new is not None:
+            raise ValueError("give tower, which stays as it is, or new, which is trained, not both")
+        return self
+
+
+class VideoTextConfig(Config):
+    """Clips and their sentences find each other in a batch (setting B of "Turbo"; thesis section 6.4)."""
+
+    name: Literal["video-text"] = "video-text"
+    text: TextConfig = TextConfig()
+    dim: int | None = Field(
+        None, ge=2, description="length of the compared vectors: both sides are mapped to it; null: that of a frozen tower, and video is"
+    )
+    temperature: float = Field(0.07, gt=0, description="similarities are divided by it; the paper writes none")
+    cosine: bool = Field(True, description="vectors are compared by their cosine; false: by their dot product, as the paper's formula")
+    encoder_lr: float = Field(1.0, gt=0, le=1, description="factor on the learning rate of the video encoder")
+    dropout: TokenDropoutConfig = TokenDropoutConfig(mask=0.75, reconstruct=0.25)
+    jitter_s: float = Field(
+        0.5, ge=0, description="a clip longer than its sentence is moved by up to so much around its middle in training"
+    )
+
+
+AnyMethod = Annotated[InfoNCEConfig | UberNCEConfig | CoCLRConfig | CyclesConfig | VideoTextConfig, Field(discriminator="name")]
+
+
+def _family_given(value: Any) -> Any:
+    return {"family": "s3d", **value} if isinstance(value, Mapping) else value
+
+
+AnyModel = Annotated[S3DConfig | VitConfig, Field(discriminator="family"), BeforeValidator(_family_given)]
 
 
 class PairConfig(Config):
-    """The two clips of a video (thesis section 4.4; shares from the public code)."""
+    """The two clips of a video, of methods with a queue (thesis section 4.4; shares from the public code)."""
 
     one_clip: float = Field(
         0.5, ge=0, le=1, description="probability that query and key see the same frames, one of them in full augmentation"
@@ -95,10 +156,10 @@ class PairConfig(Config):
 
 
 class PretrainConfig(Training):
-    """`vid pretrain` of InfoNCE, UberNCE and CoCLR."""
+    """`vid pretrain` of InfoNCE, UberNCE, CoCLR, and of video with text."""
 
     method: AnyMethod = InfoNCEConfig()
-    model: S3DConfig = S3DConfig(projection=128)
+    model: AnyModel = S3DConfig(projection=128)
     pairs: PairConfig = PairConfig()
     data: TwoStreams = DataConfig(clip=ClipConfig(frames=32, stride_frames=1))
     augment: AugmentConfig = AugmentConfig(
@@ -109,6 +170,10 @@ class PretrainConfig(Training):
 
     @model_validator(mode="after")
     def _streams(self):
+        if isinstance(self.method, VideoTextConfig):
+            return self._words()
+        if self.model.family != "s3d":
+            raise ValueError(f"{self.method.name} needs an encoder of the family s3d, not {self.model.family}")
         if self.model.projection is None:
             raise ValueError("model.projection must be a number: keys are compared behind the projection head")
         if self.augment.flow:
@@ -121,6 +186,20 @@ class PretrainConfig(Training):
         if flow is not None and flow.frames != two:
             state = "sees frames and flow: set data.flow.frames to true" if two else "sees one stream: set data.flow.frames to false"
             raise ValueError(f"{self.method.name} {state}")
+        return self
+
+    def _words(self):
+        """Of video with text."""
+        if self.model.family != "vit":
+            raise ValueError(f"video-text needs an encoder of the family vit, not {self.model.family}: set model.family to vit")
+        if self.data.clip.frames != self.model.frames:
+            raise ValueError(f"data.clip.frames is {self.data.clip.frames}, the encoder takes {self.model.frames}: set them alike")
+        if self.data.clip.sampling != "dense" or self.data.repeats != 1:
+            raise ValueError("video-text takes one dense clip for a sentence: set data.clip.sampling to dense and data.repeats to 1")
+        if self.data.flow is not None or self.augment.flow:
+            raise ValueError("video-text sees colours: set data.flow and augment.flow to null")
+        if self.augment.mixup or self.augment.cutmix:
+            raise ValueError("augment.mixup and augment.cutmix mix labels, which sentences are not: set them to 0")
         return self
 
     @property

@@ -1,10 +1,10 @@
-"""`vid pretrain` of InfoNCE, UberNCE and CoCLR."""
+"""`vid pretrain` of InfoNCE, UberNCE and CoCLR, and of video with text."""
 
 from pathlib import Path
 from typing import Any
 
-from tasks.contrastive import stage
-from tasks.contrastive.config import CyclesConfig, PretrainConfig
+from tasks.contrastive import pairing, stage
+from tasks.contrastive.config import CyclesConfig, PretrainConfig, VideoTextConfig
 from tasks.contrastive.cycles import stages, train_cycles
 from tasks.contrastive.method import METHODS
 from tasks.core.engine import setup
@@ -14,6 +14,9 @@ from tasks.core.errors import UsageError
 
 def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
+    if isinstance(config.method, VideoTextConfig):
+        pairing.check(config)
+        return
     if config.init and isinstance(config.method, CyclesConfig):
         raise UsageError("coclr-cycles starts both views from random weights", "leave --from out, or run its stages one by one")
     stage.check(config)
@@ -21,6 +24,8 @@ def check(config: PretrainConfig) -> None:
 
 def plan(config: PretrainConfig) -> dict[str, Any]:
     """What `run` would do."""
+    if isinstance(config.method, VideoTextConfig):
+        return pairing.plan(config)
     check(config)
     rows, settings = setup.training_rows(config.data), config
     several = {}
@@ -34,6 +39,8 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Trains and writes `model/`; returns the result."""
+    if isinstance(config.method, VideoTextConfig):
+        return pairing.run(config, run)
     check(config)
     rows = setup.training_rows(config.data)
     if isinstance(config.method, CyclesConfig):

@@ -20,7 +20,20 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MAX_CONFIG_BYTES = 10_000_000
 MAX_SIZES = {"image_size": 16_384, "short_side": 16_384, "frames": 65_536}
 """Of `preprocessing`: videos are brought to these sizes, px and frames."""
-MAPPINGS = ("preprocessing", "provenance", "metrics", "head", "window", "merge", "decoder", "target", "calibration", "turbo")
+MAPPINGS = (
+    "preprocessing",
+    "provenance",
+    "metrics",
+    "head",
+    "window",
+    "merge",
+    "decoder",
+    "target",
+    "calibration",
+    "turbo",
+    "pair",
+    "text_tower",
+)
 """Parts of a config.json that are mappings, where a task has them."""
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """Of a zip archive, which `torch.save` writes, and of bare pickles. A safetensors file may begin so too, but has `{` as its ninth byte."""

@@ -1,7 +1,11 @@
 """The demo at a fraction of its size: same path, same report."""
 
+import json
 import re
+import shlex
 
+from tasks.core.data.manifest import read_manifest
+from vidcli.app import main
 from vidcli.console import console
 from vidcli.demo import run_demo
 
@@ -18,3 +22,16 @@ def test_demo_writes_a_self_contained_report_and_continues_for_free(tmp_path):
     before = (tmp_path / "demo" / "pretrain" / "metrics.jsonl").stat().st_mtime_ns
     assert run_demo(tmp_path / "demo", console(), 0, n_per_class=10, epochs=1)["rows"] == done["rows"]
     assert (tmp_path / "demo" / "pretrain" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_captioned_videos_and_the_command_that_learns_from_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tasks.core.data.synthetic_captions.VIDEOS", {"train": 4, "val": 2, "held": 2})
+    assert main(["demo", "--captions", "--scenes", "2", "-o", str(tmp_path / "films"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = read_manifest(told["manifest"])
+    assert [row.split for row in rows] == ["train"] * 4 + ["val"] * 2 + ["held"] * 2
+    assert all(row.text and row.end_s == row.start_s + 4 for row in rows)
+    assert (told["train_sentences"], told["val_sentences"]) == (4, 2)
+    words = [*shlex.split(told["next"])[1:], "--dry-run"]
+    assert main(words) == 0
+    assert main(["demo", "--scenes", "2", "-o", str(tmp_path / "x")]) == 2

@@ -9,11 +9,12 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,9 +24,14 @@ from tasks.core.reporter import Quiet, Reporter
 SHAPE = 0.32  # smallest radius, as a share of the frame
 CLASSES = ("circle_ccw", "circle_cw", "down", "grow", "left", "right", "shrink", "spin_ccw", "spin_cw", "up")
 SPLITS = {"train": 0.4, "val": 0.2, "unlabelled": 0.4}
-_SETTINGS, _MANIFEST, _FORMAT = "motion_set.json", "manifest.csv", 1
+MANIFEST = "manifest.csv"
+_SETTINGS, _FORMAT = "motion_set.json", 1
 # Without mbtree=0 x264's bytes differ from run to run for about 1 in 30 of such small videos (measured; also with one thread).
 _X264 = "open-gop=0:mbtree=0"
+
+Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From a shape's own coordinates to the signed distance from its edge in units of its radius, negative inside."""
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -75,22 +81,37 @@ def render_clip(label: str, rng: np.random.Generator, size: int = 64, frames: in
     moves = motion(label, frames, rng)
     shape = _SHAPES[int(rng.integers(len(_SHAPES)))]
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
-    picture = np.broadcast_to(_background(grid, rng), (frames, size, size, 3)).copy()
+    picture = np.broadcast_to(background(grid, rng), (frames, size, size, 3)).copy()
 
     start, heading, speed = rng.uniform(0, 1, 2), rng.uniform(0, 2 * np.pi), rng.uniform(0.004, 0.01)
     drift = start + speed * np.arange(frames)[:, None] * np.array([np.cos(heading), np.sin(heading)])
-    dx, dy = _torus(grid, drift[:, 0]), _torus(grid, drift[:, 1])
+    dx, dy = torus(grid, drift[:, 0]), torus(grid, drift[:, 1])
     blob = np.exp(-(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) / (2 * rng.uniform(0.03, 0.05) ** 2))
-    _paint(picture, 0.8 * blob, _color(rng, 0.5, 0.9)[None])
+    paint(picture, 0.8 * blob, _color(rng, 0.5, 0.9)[None])
 
-    radius = (SHAPE * 2**moves.scale).astype(np.float32)[:, None, None]
-    cos, sin = (f(moves.angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
-    dx, dy = _torus(grid, moves.x)[:, None, :], _torus(grid, moves.y)[:, :, None]
-    u, v = (cos * dx + sin * dy) / radius, (cos * dy - sin * dx) / radius
-    cover = np.clip(0.5 - shape(u, v) * radius * size, 0, 1)
+    cover, u = covered(shape, moves, grid, SHAPE)
     stripes = 0.8 + 0.2 * np.cos(rng.uniform(4, 7) * u + rng.uniform(0, 2 * np.pi))
-    _paint(picture, cover, stripes[..., None] * _color(rng, 0.85, 1.0))
+    paint(picture, cover, stripes[..., None] * _color(rng, 0.85, 1.0))
     return (picture * 255).round().astype(np.uint8)
+
+
+def covered(outline: Outline, moves: Motion, grid: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where a shape is in every frame.
+
+    Args:
+        outline: of the shape.
+        moves: its state in T frames.
+        grid: (S,) float32, the centres of pixels as shares of the frame.
+        smallest: its smallest radius, as a share of the frame.
+
+    Returns:
+        (T, S, S) float32 each: opacity in [0, 1], and the first of the shape's own coordinates.
+    """
+    radius = (smallest * 2**moves.scale).astype(np.float32)[:, None, None]
+    cos, sin = (f(moves.angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
+    dx, dy = torus(grid, moves.x)[:, None, :], torus(grid, moves.y)[:, :, None]
+    u, v = (cos * dx + sin * dy) / radius, (cos * dy - sin * dx) / radius
+    return np.clip(0.5 - outline(u, v) * radius * len(grid), 0, 1), u
 
 
 def encode(frames: np.ndarray, fps: float) -> bytes:
@@ -147,7 +168,7 @@ def render_motion_set(
         raise UsageError(f"motion videos of {frames} frames with side {size} px", "size must be even and at least 16, frames at least 2")
     settings = {"format": _FORMAT, "classes": list(CLASSES), "n_per_class": n_per_class, "seed": seed, "size": size}
     settings |= {"frames": frames, "fps": fps, "splits": shares}
-    _claim(folder, settings)
+    claim(folder / _SETTINGS, settings)
     rows, missing = [], []
     for split_number, (split, count) in enumerate(counts.items()):
         for i in range(count):
@@ -160,19 +181,27 @@ def render_motion_set(
 
     def make(job: tuple[str, str, list[int]]) -> None:
         name, label, entropy = job
-        _write(folder / name, encode(render_clip(label, np.random.default_rng(entropy), size, frames), fps))
+        write_file(folder / name, encode(render_clip(label, np.random.default_rng(entropy), size, frames), fps))
 
-    if missing:
-        with (
-            ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-            (reporter or Quiet()).progress("rendering", len(missing), "video") as bar,
-        ):
-            for _ in pool.map(make, missing):
-                bar.advance()
+    render_all(missing, make, reporter)
+    return write_manifest(folder / MANIFEST, [("path", "label", "split"), *rows])
+
+
+def render_all(jobs: Sequence[Job], make: Callable[[Job], None], reporter: Reporter | None) -> None:
+    """Makes videos, several at once."""
+    if not jobs:
+        return
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, (reporter or Quiet()).progress("rendering", len(jobs), "video") as bar:
+        for _ in pool.map(make, jobs):
+            bar.advance()
+
+
+def write_manifest(path: Path, lines: Sequence[tuple]) -> Path:
+    """Writes a CSV of header and rows; returns its path."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "label", "split"), *rows])
-    _write(folder / _MANIFEST, text.getvalue().encode())
-    return folder / _MANIFEST
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write_file(path, text.getvalue().encode())
+    return path
 
 
 def _counts(n_per_class: int, shares: Mapping[str, float]) -> dict[str, int]:
@@ -186,33 +215,34 @@ def _counts(n_per_class: int, shares: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _claim(folder: Path, settings: dict) -> None:
-    """Note the settings in the folder, or check that it holds a set of these settings."""
-    note = folder / _SETTINGS
+def claim(note: Path, settings: dict) -> None:
+    """Notes the settings of a set of videos in its folder, or checks that it holds a set of these; UsageError where it holds another."""
     if not note.is_file():
-        _write(note, (json.dumps(settings, indent=1) + "\n").encode())
+        write_file(note, (json.dumps(settings, indent=1) + "\n").encode())
         return
     try:
         found = json.loads(note.read_text())
     except ValueError:
         found = None
     if found != settings:
+        folder = note.parent
         raise UsageError(f"{folder} holds a set of motion videos with other settings", f"delete {folder} or choose another folder")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file that appears whole, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)
 
 
-def _torus(grid: np.ndarray, center: np.ndarray) -> np.ndarray:
+def torus(grid: np.ndarray, center: np.ndarray) -> np.ndarray:
     """Signed shortest way from each centre to each pixel on a circle of length 1: (S,), (T,) -> (T, S) float32."""
     return ((grid - center[:, None].astype(np.float32) + 0.5) % 1 - 0.5).astype(np.float32)
 
 
-def _paint(picture: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
+def paint(picture: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
     """Blend `color` into (T, S, S, 3) with opacity `cover` (T, S, S), in place."""
     picture += cover[..., None] * (color - picture)
 
@@ -224,7 +254,7 @@ def _color(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
     return ((0.25 + 0.75 * wheel) * rng.uniform(low, high)).astype(np.float32)
 
 
-def _background(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def background(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A few waves of random direction and colour, (S, S, 3) float32, darker than the shape."""
     x, y = grid[None, :, None], grid[:, None, None]
     texture = np.zeros((len(grid), len(grid), 3), dtype=np.float32)
@@ -233,30 +263,29 @@ def _background(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(0.25 + 0.03 * texture + 0.05 * rng.uniform(-1, 1, 3).astype(np.float32), 0, 0.65)
 
 
-def _box(u: np.ndarray, v: np.ndarray, center: tuple[float, float], half: tuple[float, float]) -> np.ndarray:
+def box(u: np.ndarray, v: np.ndarray, center: tuple[float, float], half: tuple[float, float]) -> np.ndarray:
     return np.maximum(np.abs(u - center[0]) - half[0], np.abs(v - center[1]) - half[1])
 
 
-def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.maximum(0.866 * np.abs(v) + 0.5 * u, -u) - 0.5
 
 
 def _bar(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return _box(u, v, (0, 0), (0.95, 0.32))
+    return box(u, v, (0, 0), (0.95, 0.32))
 
 
 def _arrow(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     head = np.maximum(-u, 0.645 * u + 0.764 * np.abs(v) - 0.62)
-    return np.minimum(head, _box(u, v, (-0.4, 0), (0.5, 0.27)))
+    return np.minimum(head, box(u, v, (-0.4, 0), (0.5, 0.27)))
 
 
 def _ell(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.minimum(_box(u, v, (-0.4, 0), (0.27, 0.85)), _box(u, v, (0.05, 0.58), (0.7, 0.27)))
+    return np.minimum(box(u, v, (-0.4, 0), (0.27, 0.85)), box(u, v, (0.05, 0.58), (0.7, 0.27)))
 
 
 def _tee(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.minimum(_box(u, v, (0, -0.55), (0.85, 0.27)), _box(u, v, (0, 0.15), (0.27, 0.75)))
+    return np.minimum(box(u, v, (0, -0.55), (0.85, 0.27)), box(u, v, (0, 0.15), (0.27, 0.75)))
 
 
-# Outlines: shape coordinates -> signed distance in units of the shape's radius, negative inside.
-_SHAPES: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (_triangle, _bar, _arrow, _ell, _tee)
+_SHAPES: tuple[Outline, ...] = (triangle, _bar, _arrow, _ell, _tee)

@@ -18,6 +18,7 @@ from tasks.core.nn.clip import TextTransformer
 from tasks.core.text.bpe import Tokenizer, read_tokenizer
 from tasks.core.towers.clip_source import ClipSource, clip_kind, locate, model_type, read_clip
 from tasks.core.towers.identity import identity, tensors_hash
+from tasks.core.towers.pair import load_pair_text, pair_folder
 
 if TYPE_CHECKING:
     from tasks.core.towers.sentence import SentenceTower
@@ -53,12 +54,9 @@ class TextTower(nn.Module):
         Returns:
             (N, L) int64, start, text, end, zeros, L that of the longest; (N,) int64, the place of each end. Both on the tower's device.
         """
-        rows = [self.tokenizer.whole(text, self.context) for text in texts]
-        ids = torch.zeros((len(rows), max(map(len, rows), default=2)), dtype=torch.int64)
-        for row, numbers in zip(ids, rows, strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
         device = self.network.positions.device
-        return ids.to(device), torch.tensor([len(row) - 1 for row in rows], dtype=torch.int64, device=device)
+        ids, end = token_numbers(self.tokenizer, texts, self.context)
+        return ids.to(device), end.to(device)
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
@@ -67,14 +65,28 @@ class TextTower(nn.Module):
         return torch.cat(parts) if parts else self.network.positions.new_zeros(0, self.dim)
 
 
+def token_numbers(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token numbers of texts, cut to `context`.
+
+    Returns:
+        (N, L) int64, start, text, end, zeros, L that of the longest; (N,) int64, the place of each end.
+    """
+    rows = [tokenizer.whole(text, context) for text in texts]
+    ids = torch.zeros((len(rows), max(map(len, rows), default=2)), dtype=torch.int64)
+    for row, numbers in zip(ids, rows, strict=True):
+        row[: len(numbers)] = torch.tensor(numbers)
+    return ids, torch.tensor([len(row) - 1 for row in rows], dtype=torch.int64)
+
+
 def load_text_tower(
     reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None
 ) -> "TextTower | SentenceTower":
-    """The text tower of a CLIP model, or a sentence encoder, frozen and in evaluation mode.
+    """The text tower of a CLIP model or of a model of video and text, or a sentence encoder, frozen and in evaluation mode.
 
     Args:
-        reference: a CLIP model (`clip_source.read_clip`), or a folder or `hf://` id of transformers or sentence-transformers with an
-            encoder such as BERT, MiniLM or MPNet, which needs the package transformers.
+        reference: a CLIP model (`clip_source.read_clip`), a model or run folder of video and text (`core.towers.pair`), or a folder or
+            `hf://` id of transformers or sentence-transformers with an encoder such as BERT, MiniLM or MPNet, which needs the package
+            transformers.
         device: where it computes.
         vocabulary: of a CLIP model, where its folder has none: a folder or file as `core.text.bpe.read_tokenizer` takes it.
 
@@ -88,10 +100,12 @@ def load_text_tower(
         from tasks.core.towers.sentence import read_sentence_tower
 
         tower = read_sentence_tower(place, str(reference))
+    elif folder := pair_folder(place):
+        tower = load_pair_text(str(folder), lambda there, own: load_text_tower(there, vocabulary=vocabulary or own))
     else:
         raise UsageError(
             f"{reference} has no text tower",
-            "give a CLIP model or a sentence encoder: a folder of transformers, hf://org/repo, or a .pt file",
+            "give a CLIP model or a sentence encoder (a folder of transformers, hf://org/repo, a .pt file), or a run of video-text",
         )
     return tower.requires_grad_(False).to(device).eval()
 
