@@ -201,3 +201,14 @@ def test_a_manifest_without_sentences_is_refused(shapes, tmp_path, capsys):
     (tmp_path / "bare.csv").write_text(f"path\n{shapes.parent / 'val' / '00000.mp4'}\n")
     assert vid(tmp_path / "bare.csv", tmp_path / "run") == 3
     assert "have no sentence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["trained", "mapped"])
+def test_videos_are_found_by_sentences(which, shapes, tmp_path, request, capsys):
+    run, index = request.getfixturevalue(which), str(tmp_path / "i")
+    assert main(["index", str(shapes.parent / "held"), "--model", str(run), "-o", index, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["search", "a red square moves to the left", "--in", index, "--per", "video", "--json", "-q"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found[0]["score"] >= found[-1]["score"]
+    assert len(found) == FEW["held"]

@@ -21,6 +21,7 @@ from tasks.core.errors import UsageError
 from tasks.core.towers.clip_source import clip_kind
 from tasks.core.towers.encoder import VideoEncoder, load_encoder
 from tasks.core.towers.image import load_image_tower
+from tasks.core.towers.pair import PAIR, load_pair_encoder, load_pair_text
 from tasks.core.towers.text import load_text_tower
 
 READERS = {"bridge": "bridge"}
@@ -97,6 +98,7 @@ class Pair:
 
     def text_is_cut(self, text: str) -> bool:
         """Whether the text tower reads only the beginning of a text."""
+<<<<<<< HEAD
         return is_cut(self.text, text)
 
 
@@ -112,6 +114,13 @@ def is_cut(tower: Any, text: str) -> bool:
         return False
     tokens = tower.tokenizer.encode(text) if hasattr(tower, "context") else tower.tokenizer(text, truncation=False)["input_ids"]
     return len(tokens) > room
+=======
+        tower = getattr(self.text, "tower", self.text)  # a map may stand behind it
+        if hasattr(tower, "context"):
+            return len(tower.tokenizer.encode(text)) > tower.context - 2
+        limit = tower.pooling["length"]
+        return limit is not None and len(tower.tokenizer(text, truncation=False)["input_ids"]) > limit
+>>>>>>> 4dcb6e8 (Models of video and text are searched too: load_pair opens them)
 
 
 def load_pair(reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None, text: str | None = None) -> Pair:
@@ -132,6 +141,8 @@ def load_pair(reference: str, device: torch.device | str = "cpu", vocabulary: st
     saved = load_config(find_model(reference))
     reader = _reader(saved)
     opens = None if reader is None else lambda: reader.open_text(saved, reference, text, device)
+    if PAIR in saved:
+        opens = lambda: _pair_text(reference, device, vocabulary, text)  # noqa: E731
     return Pair(reference, lambda: open_pictures(reference, device), opens)
 
 
@@ -152,8 +163,16 @@ def open_pictures(reference: str, device: torch.device | str = "cpu") -> tuple[V
     folder = find_model(reference)
     saved = load_config(folder)
     reader = _reader(saved)
-    encoder = load_encoder(str(folder), device) if reader is None else reader.open_pictures(folder, saved, device)
-    return encoder, weights_hash(folder)
+    if reader is not None:
+        return reader.open_pictures(folder, saved, device), weights_hash(folder)
+    load = load_pair_encoder if PAIR in saved else load_encoder
+    return load(str(folder), device), weights_hash(folder)
+
+
+def _pair_text(reference: str, device: torch.device | str, vocabulary: str | Path | None, text: str | None) -> Any:
+    """The text side of a video-text model."""
+    tower = load_pair_text(reference, lambda there, own: load_text_tower(text or there, vocabulary=vocabulary or own))
+    return tower.requires_grad_(False).to(device).eval()
 
 
 def _reader(saved: dict[str, Any]) -> Any:
