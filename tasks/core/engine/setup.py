@@ -5,6 +5,7 @@ trainer = setup.train(run, config, method, setup.clip_feed(rows, config, prepare
 return setup.conclude(run, trainer, lambda: ...)  # setup.publish, setup.numbers
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.core.clips.config import DataConfig
 from tasks.core.data.batch import Batch
 from tasks.core.data.sampler import StepSampler
 from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.description import card, drawn, preprocessing, provenance
+from tasks.core.engine.description import card, drawn, preprocessing, provenance, trained_length
 from tasks.core.engine.loop import Evaluate, Trainer
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
@@ -306,7 +307,7 @@ class Card:
     Attributes:
         title: its heading.
         facts: rows of its table, before the training videos.
-        use: the command that uses the model; `{run}` stands for the run's folder.
+        use: the command that uses the model; `{run}` stands for the run's folder as it was named.
         tags: for the Hub.
         pipeline_tag: of the Hub, where it has one for the task.
         numbers: metrics, the last rows of the table.
@@ -340,11 +341,11 @@ def publish(
     facts = {
         **about.facts,
         "training videos": ", ".join([f"{len(rows)} (hash {saved['provenance']['data_hash']})", *drawn(config).values()]),
-        "epochs": config.train.epochs,
+        **trained_length(run, config),
         "started from": config.init or "random weights",
         **({"frame stride": f"{prepared['stride_s']} s"} if prepared.get("stride_s") else {}),
         **{k: round(v, 4) if isinstance(v, float) else v for k, v in about.numbers.items()},
     }
     metadata = {"tags": about.tags, **({"pipeline_tag": about.pipeline_tag} if about.pipeline_tag else {})}
-    text = card(about.title, facts, about.use.format(run=run.folder.resolve().name), metadata)
+    text = card(about.title, facts, about.use.format(run=shlex.quote(str(run.folder))), metadata)
     save_model(folder or run.folder / "model", weights, saved, text)
