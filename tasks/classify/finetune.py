@@ -161,6 +161,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
         return validate(trainer, run, config, model.image_size, val, labels, stop)
 
+    setup.warn_untested(run, config.data)
     if run.main:
         warn_of_missing(config.data, rows, run.reporter, "their tokens are averaged")
     start = f"{config.head.mode} from {config.init or 'scratch'}, {len(labels)} classes"

@@ -32,6 +32,38 @@ def test_index_writes_a_manifest_once(videos, vid):
     assert vid("data", "index", videos, "-o", "all.csv", "--force", "-q")[0] == 0
 
 
+def _read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_index_divides_and_draws(tmp_path, monkeypatch, vid):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{label}/{n}.mp4,{label},P{n % 5}" for label in "abcd" for n in range(20)]
+    (tmp_path / "all.csv").write_text("path,label,person\n" + "\n".join(lines) + "\n")
+    code, out, _ = vid("data", "index", "all.csv", "--split", "0.8", "-o", "divided.csv", "--json")
+    assert (code, json.loads(out)["splits"]) == (0, {"train": 64, "val": 16})
+    rows = _read("divided.csv")
+    assert [sum(row["label"] == label and row["split"] == "val" for row in rows) for label in "abcd"] == [4] * 4
+    assert vid("data", "index", "all.csv", "--split", "0.8", "--group", "person", "-o", "people.csv", "-q")[0] == 0
+    sides = {(row["person"], row["split"]) for row in _read("people.csv")}
+    assert len(sides) == 5  # nobody is on both
+    assert len({who for who, split in sides if split == "val"}) == 1
+    assert vid("data", "index", "all.csv", "--fraction", "0.15", "--stratify", "label", "-o", "part.csv", "-q")[0] == 0
+    assert [sum(row["label"] == label for row in _read("part.csv")) for label in "abcd"] == [3] * 4
+    for words, told in (
+        (["--split", "80"], "--split 80 is not a share"),
+        (["--group", "person"], "add --split SHARE"),
+        (["--stratify", "label"], "add --fraction SHARE"),
+        (["--fraction", "0.5", "--stratify", "lable"], "did you mean 'label'"),
+    ):
+        code, _, err = vid("data", "index", "all.csv", *words, "-o", "x.csv")
+        assert (code, told in err) == (2, True), err
+    code, _, err = vid("data", "index", "divided.csv", "--split", "0.5", "-o", "x.csv")
+    assert (code, "have splits already: train, val" in err) == (2, True)
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_check_tells_all_some_and_none_apart(videos, vid):
     good = sorted(videos.rglob("*.mp4"))[:2]
     bad = videos / "text.mp4"

@@ -31,6 +31,9 @@ from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
 from tasks.core.world import world
 
+HELD_OUT = {"val", "valid", "validation", "test", "testing"}
+"""Names of splits that are not trained on."""
+
 
 def training_rows(data: DataConfig) -> list:
     """Rows of the training set, or the share of them that `data.fraction` draws, repeated where `data.balance` says so.
@@ -45,6 +48,19 @@ def training_rows(data: DataConfig) -> list:
         raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
     rows = draw_fraction(read_sources(data.train, "train"), data.fraction, data.fraction_seed)
     return balance_classes(rows, data.fraction_seed) if data.balance else rows
+
+
+def warn_untested(run: Run, data: DataConfig) -> None:
+    """Says it where a run trains on labels and no videos are set aside to test on, and how to have some."""
+    from tasks.core.data.manifest import read_sources
+
+    if data.val or not run.main:
+        return
+    splits = {source: read_sources([source]).codes("split")[1] for source in data.train if "@" not in source}
+    held = next((source for source, names in splits.items() if {name.lower() for name in names} & HELD_OUT), None)
+    found = f"{held} has some: --val {held}" if held else None
+    made = "set some aside with: vid data index VIDEOS --split 0.8 -o videos.csv"
+    run.reporter.warn(f"no --val: nothing will say how good this model is on videos that it has not seen; {found or made}")
 
 
 def check_flow_input(config: Any) -> None:
