@@ -203,8 +203,19 @@ def _usage(error: Exception, reporter: Console) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
-        message = " ".join(error.format_message().split())
+        message = _bad_value(error) or " ".join(error.format_message().split())
         if near := getattr(error, "possibilities", None):
             message = f"no such option: {error.option_name}; did you mean {' or '.join(sorted(near))}?"
         reporter.error(message, f"{context.command_path if context else 'vid'} --help")
     return getattr(error, "exit_code", 2)
+
+
+def _bad_value(error: Exception) -> str | None:
+    """What an option was given and what it takes; None where an error is about something else."""
+    cause = error.__cause__
+    if type(cause).__name__ != "ValidationError" or getattr(error, "param", None) is None:
+        return None
+    from tasks.core.config import expectation
+
+    first = cause.errors(include_url=False)[0]
+    return f"{error.param.opts[0]}: got {first['input']!r}, expected {expectation(first['msg'])}"
