@@ -13,6 +13,7 @@ from tasks.core.files import cannot_write
 from tasks.core.signals import HANDLED, cause, stopping
 from vidcli import __version__, launch, options
 from vidcli.commands import (
+    classify,
     config_show,
     convert,
     data_check,
@@ -75,6 +76,7 @@ def vid(
 
 app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
 app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
+app.command("classify", epilog=classify.EXAMPLES)(classify.command)
 app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)

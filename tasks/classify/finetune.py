@@ -242,7 +242,7 @@ def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification
         facts["token dropout"] = f"{config.turbo.mask:g} of the tokens, {config.turbo.reconstruct_used():g} reconstructed"
     if config.head.mca is not None:
         facts["head"] = "looks at boxes around what moves, which are computed from the frames of each clip (preprocessing.boxes)"
-    use = "vid eval classify --model {run} --data VAL --json"
+    use = "vid classify VIDEO --model {run}\nvid eval classify --model {run} --data VAL --json"
     tags = ["video", "video-classification"]
     card = setup.Card("Video classifier", facts, use, tags, "video-classification", saved["metrics"])
     setup.publish(run, config, method.classifier.state_dict(), saved, card, rows)

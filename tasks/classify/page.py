@@ -15,7 +15,7 @@ from tasks.core.report.cards import jpeg_uri
 from tasks.core.report.page import Page
 from tasks.core.reporter import Reporter
 from tasks.core.video.open import open_video
-from tasks.core.video.reader import VideoError
+from tasks.core.video.reader import VideoError, VideoReader
 
 SIDE_PX = 96
 QUERY_FRAMES, NEIGHBOUR_FRAMES = 7, 3
@@ -152,9 +152,13 @@ def strip(row: Row, frames: int, side: int, decoder: str = "auto") -> np.ndarray
         VideoError: it cannot be read.
     """
     with open_video(row.path, decoder) as reader:
-        low, high = frame_range(reader.pts, row.start_s, row.end_s)
-        places = low + ((np.arange(frames) + 0.5) * (high - low) / frames).astype(np.int64)
-        pictures = reader.get(places, side)
+        return film(reader, *frame_range(reader.pts, row.start_s, row.end_s), frames, side)
+
+
+def film(reader: VideoReader, low: int, high: int, frames: int, side: int) -> np.ndarray:
+    """The same of the frames [low, high) of an open video."""
+    places = low + ((np.arange(frames) + 0.5) * (high - low) / frames).astype(np.int64)
+    pictures = reader.get(places, side)
     top, left = ((length - side) // 2 for length in pictures.shape[1:3])
     squares = pictures[:, top : top + side, left : left + side]
     return np.concatenate(list(squares), axis=1)

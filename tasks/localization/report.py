@@ -9,7 +9,7 @@ import numpy as np
 from tasks.core import files
 from tasks.core.report import cards, lanes
 from tasks.core.report.lanes import Block, Lane
-from tasks.core.report.outputs import readable
+from tasks.core.report.outputs import readable, relative
 from tasks.core.report.page import Page
 from tasks.core.report.timeline import clock
 from tasks.localization.result import EventDetection
@@ -67,8 +67,3 @@ def lanes_of(detection: EventDetection) -> tuple[list[Lane], list[str]]:
             Lane(name or "event", blocks, detection.curves.t if curve is not None else np.zeros(0), np.zeros(0) if curve is None else curve)
         )
     return found, [label for label in ordered + quiet if label not in names]
-
-
-def relative(file: str, page: Path) -> str:
-    """The address of a file from a page, as a path."""
-    return Path(os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))).as_posix()

@@ -82,7 +82,7 @@ SCRIPT = """
   }
   function count() {
     const n = open().length;
-    now.textContent = `${n} event${n === 1 ? "" : "s"}` + (n < blocks.length ? ` of ${blocks.length}` : "");
+    now.textContent = `${n} ${plot.dataset.noun}${n === 1 ? "" : "s"}` + (n < blocks.length ? ` of ${blocks.length}` : "");
   }
   function choose(block, focus = false) {
     if (!block) return;
