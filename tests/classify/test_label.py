@@ -113,7 +113,7 @@ def test_files_of_each_video_and_what_was_done_before(vid, place):
     call = ("short.mp4", "long.mp4", "bad.mp4", "--model", "model", "--out", "found", "--write", "csv,html", "--top", "2")
     code, _, err = vid(*call)
     assert code == 4
-    assert "bad.mp4: not a video but text" in err
+    assert "bad.mp4: not a readable video: it is text" in err
     assert {path.name for path in (place / "found").iterdir()} == {
         f"{name}.labels.{kind}" for name in ("short", "long") for kind in ("json", "csv", "html")
     }

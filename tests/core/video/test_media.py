@@ -35,17 +35,17 @@ def _archive():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (_picture("JPEG"), "not a video but a picture (JPEG)"),
-        (_picture("PNG"), "not a video but a picture (PNG)"),
-        (_picture("TIFF"), "not a video but a picture (TIFF)"),
-        (_picture("WEBP"), "not a video but a picture (WebP)"),
-        (b"ID3\x04\0\0\0\0\0\0" + b"\0" * 600, "not a video but sound (MP3)"),
-        (b"\xff\xfb\x90\x64" + b"\0" * 600, "not a video but sound (MP3)"),
-        (_sound(), "not a video but sound (WAV)"),
-        (_archive(), "not a video but an archive"),
-        (b"<!DOCTYPE html><html>404</html>", "not a video but a web page"),
-        ("Größe und ähnliches\n".encode() * 100, "not a video but text"),
-        (b"\x01\x02\0\xff" * 300, "not a readable video"),
+        (_picture("JPEG"), "not a readable video: it is a picture (JPEG)"),
+        (_picture("PNG"), "not a readable video: it is a picture (PNG)"),
+        (_picture("TIFF"), "not a readable video: it is a picture (TIFF)"),
+        (_picture("WEBP"), "not a readable video: it is a picture (WebP)"),
+        (b"ID3\x04\0\0\0\0\0\0" + b"\0" * 600, "not a readable video: it is sound (MP3)"),
+        (b"\xff\xfb\x90\x64" + b"\0" * 600, "not a readable video: it is sound (MP3)"),
+        (_sound(), "not a readable video: it is sound (WAV)"),
+        (_archive(), "not a readable video: it is an archive"),
+        (b"<!DOCTYPE html><html>404</html>", "not a readable video: it is a web page"),
+        ("Größe und ähnliches\n".encode() * 100, "not a readable video: it is text"),
+        (b"\x01\x02\0\xff" * 300, "not a readable video ("),
     ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path, content, told):
