@@ -82,9 +82,8 @@ def open_file(path: str | Path, demuxers: str, what: str) -> "av.container.Input
     try:
         return av.open(str(path), options={"format_whitelist": demuxers, "protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(
-            path, f"not a {what} but {found}" if (found := kind_of(path)) else f"not a readable {what} ({plain(error)})"
-        ) from None
+        found = kind_of(path)
+        raise VideoError(path, f"not a readable {what}" + (f": it is {found}" if found else f" ({plain(error)})")) from None
 
 
 def kind_of(path: str | Path) -> str | None:
