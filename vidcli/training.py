@@ -189,6 +189,7 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     from tasks.core.engine.run import Run
     from tasks.core.engine.setup import fit_world
     from tasks.core.errors import InputError, UsageError
+    from tasks.core.report.training import REPORT
     from tasks.registry import verb_module
 
     reporter, module = console(), verb_module(resolved.task, verb)
@@ -198,6 +199,8 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], reporter, resolved.preset)
     if run.finished:
         reporter.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
+        if run.main and not (folder / REPORT).exists():
+            _report(folder)
         reporter.result(run.result, "result")
         return 0
     reporter.attach_log(folder / "log.txt")
@@ -207,12 +210,22 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
         reporter.detail(
             "\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default")
         )
-        reporter.result(module.run(settings, run), "result")
+        result = module.run(settings, run)
+        if run.main:
+            _report(folder)
+        reporter.result(result, "result")
     except (UsageError, InputError):
         if new and run.main:
             _clear(folder)
         raise
     return 0
+
+
+def _report(folder: Path) -> None:
+    """Writes the page of a run that has come to its end, and says where it is."""
+    from tasks.core.report.training import write_report
+
+    console().info(f"report: {write_report(folder)}")
 
 
 def _clear(folder: Path) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from tasks.classify.labelling import Labelling
-from tasks.classify.page import SIDE_PX, film
 from tasks.core import files
 from tasks.core.inference.detector import Footage
 from tasks.core.report import cards, lanes
+from tasks.core.report.films import film
 from tasks.core.report.lanes import Block, Lane
 from tasks.core.report.outputs import readable, relative
 from tasks.core.report.page import Page
 from tasks.core.report.timeline import clock
 
-FRAMES = 8
+FRAMES, SIDE_PX = 8, 96
 
 
 def write_report(path: Path, labelling: Labelling, opened: Footage) -> None:

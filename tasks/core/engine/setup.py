@@ -24,6 +24,7 @@ from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows, last_logged
+from tasks.core.engine.samples import drawing_first
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
@@ -268,6 +269,7 @@ def train(
         Others: as `Trainer.fit`.
     """
     accelerator = make_accelerator(config.train, run, uneven=method.uneven)
+    prepare = drawing_first(feed.prepare, run.folder, config) if run.main else feed.prepare
     parameters, trained = count_parameters(method)
     if rows is not None:
         run.record_data(rows)
@@ -284,7 +286,7 @@ def train(
         config.train,
         config.optim,
         feed.loader,
-        feed.prepare,
+        prepare,
         feed.micro_per_epoch,
         feed.repeats,
         evaluate,

@@ -88,10 +88,15 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 def jpeg_uri(picture: np.ndarray, side_px: int = SIDE_PX) -> str:
     """A data URI of an (H, W, 3) uint8 picture, scaled down to fit into a square of this side."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(picture, side_px)).decode()}"
+
+
+def jpeg(picture: np.ndarray, side_px: int = SIDE_PX) -> bytes:
+    """The same as bytes."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=78, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
