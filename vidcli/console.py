@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,12 +94,13 @@ class Console:
         self.text(json.dumps(strict(row), ensure_ascii=False, allow_nan=False))
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-        """Rows as JSON Lines with --json, else as aligned columns."""
+        """Rows as JSON Lines with --json, else as aligned columns, which fit a terminal."""
         if self.json:
             for row in rows:
                 self.emit(row)
         elif rows:
-            self.text(aligned(rows, list(columns or rows[0])))
+            width = shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
+            self.text(aligned(rows, list(columns or rows[0]), width))
 
     def text(self, text: str) -> None:
         """Text on stdout, flushed. A reader that has gone away (`| head`) ends the command quietly."""
