@@ -129,7 +129,7 @@ class TrainingFreeDetector(AnomalyDetector[FrameScores]):
         model = self.normal
         if model is None:
             first = NormalSource(opened.reader.path, opened.first_s, opened.first_s + self._first_s(opened))
-            model = training_free.fit([first], advance, self.decoder)
+            model = training_free.fit([first], lambda n: advance(0), self.decoder)  # these frames are scored, and counted, below
         yield training_free.score_video(model, opened.reader, advance, opened.start, opened.stop)
 
     def frame_scores(self, opened: Footage, scores: Iterator[FrameScores]) -> FrameScores:

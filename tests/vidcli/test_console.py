@@ -158,3 +158,11 @@ def test_only_tables_on_a_terminal_are_fitted(monkeypatch, capsys):
     console.json = True
     console.table(WIDE)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == WIDE
+
+
+def test_a_total_may_come_later(capsys, clock):
+    with Console().progress("detecting", None, "frame") as bar:
+        bar.expect(200, "0 of 2 videos")
+        clock[0] = 10.0
+        bar.advance(50)
+    assert capsys.readouterr().err == "detecting: 50/200 frame, 5 frame/s, ETA 0:30, 0 of 2 videos\n"
