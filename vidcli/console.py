@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from vidcli.format import aligned, duration, metrics_text, rate, strict
 
+RED, YELLOW = "\x1b[31m", "\x1b[33m"
 PLAIN_INTERVAL_S = 30.0
 FIRST_LINE_AFTER_S = 2.0
 
@@ -93,14 +94,17 @@ class Console:
         """One JSON object on a line of its own, flushed."""
         self.text(json.dumps(strict(row), ensure_ascii=False, allow_nan=False))
 
-    def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-        """Rows as JSON Lines with --json, else as aligned columns, which fit a terminal."""
+    def table(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, colours: Sequence[str | None] | None = None
+    ) -> None:
+        """Rows as JSON Lines with --json, else as aligned columns, which fit a terminal; `colours`, one for each row, are for one only."""
         if self.json:
             for row in rows:
                 self.emit(row)
         elif rows:
-            width = shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
-            self.text(aligned(rows, list(columns or rows[0]), width))
+            terminal = _is_terminal(sys.stdout)
+            width = shutil.get_terminal_size().columns if terminal else None
+            self.text(aligned(rows, list(columns or rows[0]), width, colours if terminal and "NO_COLOR" not in os.environ else None))
 
     def text(self, text: str) -> None:
         """Text on stdout, flushed. A reader that has gone away (`| head`) ends the command quietly."""

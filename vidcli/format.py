@@ -53,7 +53,9 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def aligned(rows: Sequence[Mapping[str, Any]], columns: list[str], width: int | None = None) -> str:
+def aligned(
+    rows: Sequence[Mapping[str, Any]], columns: list[str], width: int | None = None, colours: Sequence[str | None] | None = None
+) -> str:
     """Columns of text, two spaces between them, numbers to the right.
 
     Args:
@@ -61,6 +63,7 @@ def aligned(rows: Sequence[Mapping[str, Any]], columns: list[str], width: int | 
         columns: those that are shown.
         width: of the terminal: wide columns of text are wrapped between words until the table fits, words that are wider (paths) lose
             their beginning. None: no cell is changed, so that it can be piped.
+        colours: of each row, the codes of a terminal; None: all are plain.
     """
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
     numeric = [all(isinstance(row.get(c), int | float | None) and not isinstance(row.get(c), bool) for row in rows) for c in columns]
@@ -72,8 +75,13 @@ def aligned(rows: Sequence[Mapping[str, Any]], columns: list[str], width: int | 
         for least in (words, [min(LEAST, word) for word in words]):  # words are cut where nothing else helps
             widths = fitted(widths, [None if right else low for right, low in zip(numeric, least, strict=True)], room)
     pick = [str.rjust if right else str.ljust for right in numeric]
-    shown = (parts for line in lines for parts in zip_longest(*map(wrapped, line, widths), fillvalue=""))
-    return "\n".join(GAP.join(pick[i](parts[i], widths[i]) for i in range(len(columns))).rstrip() for parts in shown)
+    plain = [None] * (len(lines) - len(rows))
+    shown = []
+    for line, colour in zip(lines, [*plain, *(colours or [None] * len(rows))], strict=True):
+        for parts in zip_longest(*map(wrapped, line, widths), fillvalue=""):
+            text = GAP.join(pick[i](parts[i], widths[i]) for i in range(len(columns))).rstrip()
+            shown.append(f"{colour}{text}\x1b[0m" if colour else text)
+    return "\n".join(shown)
 
 
 GAP, LEAST = "  ", 8

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from vidcli.commands import eval_classify
+from vidcli.commands import data_check, eval_classify
 
 
 @pytest.fixture
@@ -77,6 +77,47 @@ def test_check_tells_all_some_and_none_apart(videos, vid):
     assert second["problems"]
     assert vid("data", "check", bad, "-q")[0] == 3
     assert vid("data", "check", "nowhere.csv")[0] == 3
+
+
+def test_check_of_many_shows_problems_first_and_writes_all(videos, vid, monkeypatch):
+    good = sorted(videos.rglob("*.mp4"))[:3]
+    bad = videos / "text.mp4"
+    bad.write_text("not a video")
+    code, out, _ = vid("data", "check", *good, bad, "--no-seek", "-q")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (4, 5)
+    assert lines[0].split()[:2] == ["path", "problems"]
+    assert "text.mp4" in lines[1]
+    monkeypatch.setattr(data_check, "FEW", 2)
+    code, out, err = vid("data", "check", *good, bad, "--no-seek", "--out", "all.csv")
+    assert len(out.splitlines()) == 2
+    assert "3 rows without problems are not shown" in err
+    rows = _read("all.csv")
+    assert [row["path"] for row in rows] == [str(path) for path in (*good, bad)]
+    assert json.loads(rows[3]["problems"]) == ["not a readable video: it is text"]
+    assert len(vid("data", "check", *good, bad, "--no-seek", "--all", "--out", "all.jsonl", "-q")[1].splitlines()) == 5
+    assert len((videos.parent / "all.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_stopped_check_says_what_is_written(videos, vid, monkeypatch):
+    import os
+    import signal
+
+    from tasks.core.video import checkers
+
+    def stopped(paths, workers, timeout, seek, asked):
+        yield paths[0], {"ok": True, "problems": []}
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked()
+
+    monkeypatch.setattr(checkers, "run_all", stopped)
+    files = sorted(videos.rglob("*.mp4"))[:3]
+    code, _, err = vid("data", "check", *files, "--out", "part.csv")
+    assert code == 130
+    assert "1 of 3 rows were checked, they are in part.csv" in err
+    assert "begins anew" in err
+    assert len(_read("part.csv")) == 1
+    assert "nothing is written" in vid("data", "check", *files)[2]
 
 
 def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):
