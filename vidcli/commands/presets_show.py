@@ -23,7 +23,7 @@ def command(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Print a preset: the file with its comments (command, hardware, cost, expected result), and the values that it inherits."""
+    """Print a preset: the file with its comments (command, hardware, cost, result), and the values that it inherits."""
     from vidcli.resolve import Given, resolve
 
     reporter = console()
