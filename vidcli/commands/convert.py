@@ -13,8 +13,9 @@ HELP = """Make a model folder from published weights, or from a model folder som
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
 (.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
-model). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
-(a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
+model). To: transformers (opens with from_pretrained and the video-classification pipeline; for masked and fine-tuned video transformers of
+RGB with VideoMAE's position codes: those of all presets of published size, not those of *-tiny and *-gestures), onnx
+(any classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
 read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
 licence they were published under."""
 
