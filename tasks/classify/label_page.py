@@ -44,7 +44,7 @@ def write_report(path: Path, labelling: Labelling, opened: Footage) -> None:
         page.text("Each window by itself names the class that it shows; a part is a run of windows that name the same.")
         page.section("All parts").markup(lanes.table(lanes_of(labelling), 0.0, "class"))
     facts = {"video": readable(labelling.path), "model": labelling.method, "windows x squares": labelling.views}
-    page.section("Details").facts({**facts, **cards.flat(labelling.settings)}).markup(lanes.script())
+    page.section("Details").facts({**facts, **cards.told(labelling.settings)}).markup(lanes.script())
     files.write_text(path, page.html())
 
 

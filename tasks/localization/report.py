@@ -42,7 +42,7 @@ def write_report(path: Path, detection: EventDetection) -> None:
     if detection.events:
         page.section("All events").markup(lanes.table(drawn, detection.shown_from))
     sound = {} if detection.has_sound is None else {"sound": "yes" if detection.has_sound else "none"}
-    facts = {"video": readable(detection.path), "method": detection.method, **sound, **cards.flat(detection.settings)}
+    facts = {"video": readable(detection.path), "method": detection.method, **sound, **cards.told(detection.settings)}
     page.section("Details").facts(facts).markup(lanes.script())
     files.write_text(path, page.html())
 
