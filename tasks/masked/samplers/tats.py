@@ -4,6 +4,7 @@ Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 
 stored and used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -113,7 +114,12 @@ def ppo_loss(
     old_value: torch.Tensor,
     config: TATSSampler,
 ) -> dict[str, torch.Tensor]:
-    """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8).
+    """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8), with the mean of log N pi in the place
+    of the entropy H unless `exploration` says otherwise.
+
+    The thesis' sum has no finite optimum: a masked token whose error lies below psi is pushed down by every step with the same force,
+    while that of the entropy vanishes with its probability. The mean of log pi, minus KL(uniform || pi), holds it with a constant one.
+    This is no ascent of the policy gradient: tokens with large errors are made visible, which lowers the rewards that are seen later.
 
     Args:
         log_probs: `(B, N)` of the current policy.
@@ -123,7 +129,8 @@ def ppo_loss(
         old_value: `(B,)`.
 
     Returns:
-        `loss`, and detached `policy`, `value_error`, `entropy`, `clipped` (share of ratios outside the clip range).
+        `loss`, and detached `policy`, `value_error`, `entropy`, `entropy_share` (of ln N: 1 is uniform), `explained` (share of the variance
+        of R over the clips that the critic explains), `ratio` (mean) and `clipped` (share of ratios outside the clip range).
     """
     reward = errors.mean(-1)
     if config.reward == "video":
@@ -136,9 +143,36 @@ def ppo_loss(
     policy = torch.minimum(ratio * advantage, clipped * advantage).mean()
     value_error = (value - reward).square().mean()
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
-    loss = -(config.policy_weight * policy - config.value_weight * value_error + config.entropy_weight * entropy)
-    logs = {"policy": policy, "value_error": value_error, "entropy": entropy, "clipped": (ratio != clipped).float().mean()}
+    n = log_probs.shape[-1]
+    if config.exploration == "kl":
+        kept, bonus = 1.0, log_probs.mean() + math.log(n)
+    else:
+        kept, bonus = (entropy.detach() >= config.min_entropy * math.log(n)).to(policy.dtype), entropy
+    loss = -(config.policy_weight * kept * policy - config.value_weight * value_error + config.entropy_weight * bonus)
+    logs = {
+        "policy": policy,
+        "value_error": value_error,
+        "entropy": entropy,
+        "entropy_share": entropy / math.log(n),
+        "explained": 1 - (reward - value).var(unbiased=False) / reward.var(unbiased=False).clamp_min(1e-12),
+        "ratio": ratio.mean(),
+        "clipped": (ratio != clipped).float().mean(),
+    }
     return {"loss": loss, **{key: value.detach() for key, value in logs.items()}}
+
+
+def hard_mass(log_probs: torch.Tensor, masked: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
+    """The share of the probability of hidden tokens that lies on the quarter of them with the largest errors; 1/4 for a policy that does
+    not know which they are.
+
+    Args:
+        log_probs: `(B, N)`.
+        masked: `(B, n_masked)`.
+        errors: `(B, n_masked)` of these.
+    """
+    mass = log_probs.gather(1, masked).exp()
+    hard = errors.topk(max(1, errors.shape[1] // 4), dim=1).indices
+    return (mass.gather(1, hard).sum(1) / mass.sum(1).clamp_min(1e-30)).mean()
 
 
 class TATS(Sampler):
@@ -205,7 +239,8 @@ class TATS(Sampler):
         if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
             indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]
         numerator = log_probs.gather(1, indices)
-        return ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
+        found = ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
+        return {**found, "hard_mass": hard_mass(log_probs.detach(), episode.masked, episode.errors)}
 
     def extra_state(self) -> list[dict]:
         """Stored episodes (only `every` > 1 leaves any between steps)."""
@@ -216,4 +251,4 @@ class TATS(Sampler):
 
     def optimizer_groups(self) -> dict:
         c = self.config
-        return {"base_lr": c.lr, "betas": c.betas, "weight_decay": c.weight_decay, "clip_grad": c.clip_grad}
+        return {"base_lr": c.lr, "betas": c.betas, "weight_decay": c.weight_decay, "clip_grad": c.clip_grad, "eps": c.eps}
