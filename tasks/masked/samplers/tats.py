@@ -93,6 +93,7 @@ class Episode:
     old_value: torch.Tensor
     noise: torch.Tensor
     first_landmark: int
+    step: int = 0  # of the run: micro-batches of one step are learned from together
 
 
 @dataclass
@@ -185,7 +186,7 @@ class TATS(Sampler):
         self.config = config
         self.policy = Policy(config, model)
         self.memory: deque[Episode] = deque()
-        self._pending: deque[Episode] = deque()
+        self._pending: deque[list[Episode]] = deque()
         self._updates = 0
         self._kept: CachedForward | None = None
 
@@ -200,7 +201,7 @@ class TATS(Sampler):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns_from_this_pass):
             log_probs, value = self.policy(tokens, first)
         visible, masked = draw(log_probs.detach(), self.n_visible, noise)
-        extra = {"tokens": tokens, "value": value, "first": first, "noise": noise}
+        extra = {"tokens": tokens, "value": value, "first": first, "noise": noise, "step": progress.step}
         return Choice(visible, masked, log_probs, extra)
 
     @property
@@ -214,7 +215,9 @@ class TATS(Sampler):
             return {}
         log_probs, value, extra = choice.log_probs, choice.extra["value"], choice.extra
         old = log_probs.detach().gather(1, choice.masked)
-        episode = Episode(extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"])
+        episode = Episode(
+            extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"], extra["step"]
+        )
         if log_probs.requires_grad:
             self._kept = CachedForward(episode, log_probs, value, self._updates)
         self.memory.append(episode)
@@ -223,18 +226,24 @@ class TATS(Sampler):
     def num_updates(self, progress: Progress) -> int:
         if not self.memory or (progress.step + 1) % self.config.every:
             return 0
-        self._pending = deque(episode for _ in range(self.config.ppo_epochs) for episode in self.memory)
+        steps = dict.fromkeys(episode.step for episode in self.memory)
+        together = [[episode for episode in self.memory if episode.step == step] for step in steps]
+        self._pending = deque(episodes for _ in range(self.config.ppo_epochs) for episodes in together)
         self.memory.clear()
         return len(self._pending)
 
     def policy_loss(self) -> dict[str, torch.Tensor]:
-        """One pass over one episode (lines 16 to 19)."""
-        episode, kept = self._pending.popleft(), self._kept
+        """One pass over the episodes of one step of the run (lines 16 to 19): the mean over its micro-batches."""
+        found = [self._of_episode(episode) for episode in self._pending.popleft()]
+        self._updates, self._kept = self._updates + 1, None
+        return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
+
+    def _of_episode(self, episode: Episode) -> dict[str, torch.Tensor]:
+        kept = self._kept
         if kept is not None and kept.episode is episode and kept.updates == self._updates:
             log_probs, value = kept.log_probs, kept.value
         else:
             log_probs, value = self.policy(episode.tokens, episode.first_landmark)
-        self._updates, self._kept = self._updates + 1, None
         indices = episode.masked
         if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
             indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]
