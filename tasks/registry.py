@@ -35,7 +35,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task("masked", "masked video modelling: VideoMAE, AdaMAE, TATS", {"pretrain": "pretrain"}),
         Task("predictive", "predicting the future in feature space: DPC, MemDPC", {"pretrain": "pretrain"}),
-        Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate"}),
+        Task("classify", "action recognition on any pretrained encoder", {"finetune": "finetune", "eval": "evaluate", "label": "label"}),
         Task(
             "contrastive", "contrastive learning: InfoNCE, UberNCE, CoCLR with a queue of keys; video with text", {"pretrain": "pretrain"}
         ),

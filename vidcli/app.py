@@ -1,118 +1,20 @@
-"""The Typer tree, one line per command, and the place where errors become exit codes."""
+"""`vid`: from arguments to a command, and the place where errors become exit codes."""
 
 import os
 import signal
 import sys
-from typing import Annotated
 
-import typer
 from typer.main import get_command
 
 from tasks.core.errors import UsageError, VidError
 from tasks.core.files import cannot_write
 from tasks.core.signals import HANDLED, cause, stopping
-from vidcli import __version__, launch, options
-from vidcli.commands import (
-    config_show,
-    convert,
-    data_check,
-    data_flow,
-    data_import,
-    data_index,
-    demo,
-    detect_anomalies,
-    detect_boundaries,
-    detect_events,
-    doctor,
-    eval_anomalies,
-    eval_boundaries,
-    eval_classify,
-    eval_events,
-    eval_retrieval,
-    extract_features,
-    finetune,
-    gen_pseudo,
-    index,
-    motion_boxes,
-    presets_cp,
-    presets_list,
-    presets_pull,
-    presets_push,
-    presets_show,
-    pretrain,
-    publish,
-    runs_list,
-    runs_show,
-    search,
-    slurm,
-)
+from vidcli import launch
 from vidcli.console import Console, hush_stdout, reset
-
-STYLE = {"rich_markup_mode": None, "no_args_is_help": True}
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+from vidcli.tree import tree
 
 AGREED = (2, 75, 130)
 """Exit codes that every process of a run comes to for the same reason: the first one speaks for all."""
-
-app = typer.Typer(**STYLE, context_settings=SETTINGS, pretty_exceptions_enable=False)
-evaluate = typer.Typer(**STYLE, help="Measure a model on labelled videos.")
-presets = typer.Typer(**STYLE, help="List, show, copy, fetch and share presets.")
-runs = typer.Typer(**STYLE, help="List and show run folders.")
-config = typer.Typer(**STYLE, help="See what a configuration resolves to.")
-data = typer.Typer(**STYLE, help="Write and check manifests of videos, and their optical flow.")
-
-
-def _version(value: bool) -> None:
-    if value:
-        sys.stdout.write(f"vid {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def vid(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
-    debug: options.Debug = False,
-) -> None:
-    """Learn from video with little or no annotation, and use what was learned."""
-
-
-app.command("pretrain", help=pretrain.HELP, epilog=pretrain.EXAMPLES)(pretrain.command)
-app.command("finetune", help=finetune.HELP, epilog=finetune.EXAMPLES)(finetune.command)
-app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_boundaries.command)
-app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
-app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
-app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
-app.command("motion-boxes", epilog=motion_boxes.EXAMPLES)(motion_boxes.command)
-app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
-app.command("index", epilog=index.EXAMPLES)(index.command)
-app.command("search", epilog=search.EXAMPLES)(search.command)
-app.add_typer(evaluate, name="eval")
-evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
-evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
-evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
-evaluate.command("events", epilog=eval_events.EXAMPLES)(eval_events.command)
-evaluate.command("retrieval", epilog=eval_retrieval.EXAMPLES)(eval_retrieval.command)
-app.add_typer(presets, name="presets")
-presets.command("list", epilog=presets_list.EXAMPLES)(presets_list.command)
-presets.command("show", epilog=presets_show.EXAMPLES)(presets_show.command)
-presets.command("cp", epilog=presets_cp.EXAMPLES)(presets_cp.command)
-presets.command("pull", help=presets_pull.HELP, epilog=presets_pull.EXAMPLES)(presets_pull.command)
-presets.command("push", help=presets_push.HELP, epilog=presets_push.EXAMPLES)(presets_push.command)
-app.add_typer(runs, name="runs")
-runs.command("list", epilog=runs_list.EXAMPLES)(runs_list.command)
-runs.command("show", epilog=runs_show.EXAMPLES)(runs_show.command)
-app.command("slurm", epilog=slurm.EXAMPLES, context_settings=slurm.CONTEXT)(slurm.command)
-app.add_typer(config, name="config")
-config.command("show", epilog=config_show.EXAMPLES)(config_show.command)
-app.add_typer(data, name="data")
-data.command("index", epilog=data_index.EXAMPLES)(data_index.command)
-data.command("import", epilog=data_import.EXAMPLES)(data_import.command)
-data.command("check", epilog=data_check.EXAMPLES)(data_check.command)
-data.command("flow", epilog=data_flow.EXAMPLES)(data_flow.command)
-app.command("convert", help=convert.HELP, epilog=convert.EXAMPLES)(convert.command)
-app.command("publish", help=publish.HELP, epilog=publish.EXAMPLES)(publish.command)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.command)
-app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             _join(sys.argv[1:])
             reporter = reset()  # now it knows its rank
-            code = get_command(app).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
+            code = get_command(tree(sys.argv[1:])).main(sys.argv[1:], prog_name="vid", standalone_mode=False) or 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         except (Exception, KeyboardInterrupt) as error:
@@ -209,8 +111,19 @@ def _usage(error: Exception, reporter: Console) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
-        message = " ".join(error.format_message().split())
+        message = _bad_value(error) or " ".join(error.format_message().split())
         if near := getattr(error, "possibilities", None):
             message = f"no such option: {error.option_name}; did you mean {' or '.join(sorted(near))}?"
         reporter.error(message, f"{context.command_path if context else 'vid'} --help")
     return getattr(error, "exit_code", 2)
+
+
+def _bad_value(error: Exception) -> str | None:
+    """What an option was given and what it takes; None where an error is about something else."""
+    cause = error.__cause__
+    if type(cause).__name__ != "ValidationError" or getattr(error, "param", None) is None:
+        return None
+    from tasks.core.config import expectation
+
+    first = cause.errors(include_url=False)[0]
+    return f"{error.param.opts[0]}: got {first['input']!r}, expected {expectation(first['msg'])}"

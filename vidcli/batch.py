@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from tasks.core.errors import UsageError
 
 TRAINING = ("pretrain", "finetune")
-SHARDED = ("detect-boundaries", "detect-anomalies", "gen-pseudo", "extract-features", "index", "motion-boxes", "data check", "data flow")
+SHARDED = (
+    "classify",
+    "detect-boundaries",
+    "detect-anomalies",
+    "detect-events",
+    "gen-pseudo",
+    "extract-features",
+    "index",
+    "motion-boxes",
+    "data check",
+    "data flow",
+)
 """Commands that take their share of the inputs from the array they run in."""
 
 

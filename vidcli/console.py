@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TextIO
 
 from vidcli.format import aligned, duration, metrics_text, rate, strict
 
+RED, YELLOW = "\x1b[31m", "\x1b[33m"
 PLAIN_INTERVAL_S = 30.0
 FIRST_LINE_AFTER_S = 2.0
 
@@ -92,13 +94,17 @@ class Console:
         """One JSON object on a line of its own, flushed."""
         self.text(json.dumps(strict(row), ensure_ascii=False, allow_nan=False))
 
-    def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-        """Rows as JSON Lines with --json, else as aligned columns."""
+    def table(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, colours: Sequence[str | None] | None = None
+    ) -> None:
+        """Rows as JSON Lines with --json, else as aligned columns, which fit a terminal; `colours`, one for each row, are for one only."""
         if self.json:
             for row in rows:
                 self.emit(row)
         elif rows:
-            self.text(aligned(rows, list(columns or rows[0])))
+            terminal = _is_terminal(sys.stdout)
+            width = shutil.get_terminal_size().columns if terminal else None
+            self.text(aligned(rows, list(columns or rows[0]), width, colours if terminal and "NO_COLOR" not in os.environ else None))
 
     def text(self, text: str) -> None:
         """Text on stdout, flushed. A reader that has gone away (`| head`) ends the command quietly."""
@@ -169,20 +175,21 @@ class Console:
     @contextmanager
     def _bar(self, description: str, total: int | None, unit: str, start: int) -> Iterator["_Bar"]:
         from rich.console import Console as Rich
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = [
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[metrics]}"),
         ]
         with Progress(*columns, console=Rich(stderr=True), transient=True) as live:
             self._live = live
             try:
-                yield _Bar(live, live.add_task(description, total=total, completed=start, rate="", metrics=""), unit, start)
+                task = live.add_task(description, total=total, completed=start, rate="", left="", metrics="")
+                yield _Bar(live, task, total, unit, start)
             finally:
                 self._live = None
 
@@ -190,16 +197,25 @@ class Console:
 class _Bar:
     """A rich progress bar."""
 
-    def __init__(self, live: Any, task: Any, unit: str, start: int):
-        self._live, self._task, self._unit = live, task, unit
+    def __init__(self, live: Any, task: Any, total: int | None, unit: str, start: int):
+        self._live, self._task, self._total, self._unit = live, task, total, unit
         self._start, self._count, self._began = start, start, time.monotonic()
 
     def advance(self, n: int = 1, **metrics: float) -> None:
         self._count += n
-        fields = {"rate": rate(self._count - self._start, time.monotonic() - self._began, self._unit)}
+        done, elapsed = self._count - self._start, time.monotonic() - self._began
+        fields = {"rate": rate(done, elapsed, self._unit)}
+        if self._total and done:  # rich's own estimate begins anew with every change of the total
+            fields["left"] = f"ETA {duration(elapsed / done * max(0, self._total - self._count))}"
         if metrics:
             fields["metrics"] = metrics_text(metrics)
         self._live.update(self._task, advance=n, **fields)
+
+    def expect(self, total: int, told: str = "") -> None:
+        if total != self._total:
+            self._total = total
+            self._live.update(self._task, total=total)
+        self._live.update(self._task, metrics=told)
 
 
 class _Lines:
@@ -209,6 +225,7 @@ class _Lines:
         self._console, self._description, self._total, self._unit = console, description, total, unit
         self._start = self._count = start
         self._latest: dict[str, float] = {}
+        self._told = ""
 
     def __enter__(self) -> "_Lines":
         self._began = time.monotonic()
@@ -228,6 +245,9 @@ class _Lines:
             self._line(now)
             self._next = now + PLAIN_INTERVAL_S
 
+    def expect(self, total: int, told: str = "") -> None:
+        self._total, self._told = total, told
+
     def _line(self, now: float) -> None:
         self._said = self._count
         elapsed = now - self._began
@@ -238,7 +258,7 @@ class _Lines:
             parts.append(f"ETA {duration(elapsed / done * (self._total - self._count))}")
         else:
             parts.append(f"after {duration(elapsed)}")
-        parts.append(metrics_text(self._latest))
+        parts += [self._told, metrics_text(self._latest)]
         self._console.info(f"{self._description}: " + ", ".join(part for part in parts if part))
 
 

@@ -1,7 +1,9 @@
 """Values as text: tables, durations, JSON that every parser takes."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 
@@ -51,11 +53,61 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def aligned(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> str:
-    """Columns of text, two spaces between them, numbers to the right; no cell is cut, so it can be piped."""
+def aligned(
+    rows: Sequence[Mapping[str, Any]], columns: list[str], width: int | None = None, colours: Sequence[str | None] | None = None
+) -> str:
+    """Columns of text, two spaces between them, numbers to the right.
+
+    Args:
+        rows: column -> value.
+        columns: those that are shown.
+        width: of the terminal: wide columns of text are wrapped between words until the table fits, words that are wider (paths) lose
+            their beginning. None: no cell is changed, so that it can be piped.
+        colours: of each row, the codes of a terminal; None: all are plain.
+    """
     cells = [[cell(row.get(column)) for column in columns] for row in rows]
     numeric = [all(isinstance(row.get(c), int | float | None) and not isinstance(row.get(c), bool) for row in rows) for c in columns]
     lines = [columns, *cells] if any(column.strip() for column in columns) else cells
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    if width is not None:
+        room = width - len(GAP) * (len(columns) - 1)
+        words = [max((len(word) for line in lines for word in line[i].split()), default=0) for i in range(len(columns))]
+        for least in (words, [min(LEAST, word) for word in words]):  # words are cut where nothing else helps
+            widths = fitted(widths, [None if right else low for right, low in zip(numeric, least, strict=True)], room)
     pick = [str.rjust if right else str.ljust for right in numeric]
-    return "\n".join("  ".join(pick[i](line[i], widths[i]) for i in range(len(columns))).rstrip() for line in lines)
+    plain = [None] * (len(lines) - len(rows))
+    shown = []
+    for line, colour in zip(lines, [*plain, *(colours or [None] * len(rows))], strict=True):
+        for parts in zip_longest(*map(wrapped, line, widths), fillvalue=""):
+            text = GAP.join(pick[i](parts[i], widths[i]) for i in range(len(columns))).rstrip()
+            shown.append(f"{colour}{text}\x1b[0m" if colour else text)
+    return "\n".join(shown)
+
+
+GAP, LEAST = "  ", 8
+
+
+def fitted(widths: Sequence[int], least: Sequence[int | None], room: int) -> list[int]:
+    """Widths of columns that together need no more than `room`, where that is possible: the widest that may shrink do.
+
+    Args:
+        widths: as wide as the texts are.
+        least: what each may shrink to; None: not at all.
+        room: characters.
+    """
+    found = list(widths)
+    while sum(found) > room:
+        free = [i for i, low in enumerate(least) if low is not None and found[i] > low]
+        if not free:
+            return found
+        widest = max(free, key=lambda i: found[i])
+        found[widest] -= 1
+    return found
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, divided between words; a longer word keeps its end behind an ellipsis."""
+    if len(text) <= width:
+        return [text]
+    words = " ".join(word if len(word) <= width else f"…{word[len(word) - width + 1 :]}" for word in text.split())
+    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)

@@ -1,6 +1,7 @@
 """From preset, files, flags and --set to one validated configuration, with the origin of every value."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,13 @@ def resolve(given: Given, verb: str | None = None, task: str | None = None) -> R
     for layer, origin in layers:
         overlay(model, values, layer, origin, origins)
     name = preset.source.name if preset else None
-    return Resolved(build(model, values, origins), task, verb, name, preset.source.slug if preset else task, origins)
+    return Resolved(build(model, values, origins, _where_to_look(given)), task, verb, name, preset.source.slug if preset else task, origins)
+
+
+def _where_to_look(given: Given) -> str | None:
+    """The command that shows every key of what was given; None where it would not know which task is meant."""
+    known = [*(["--preset", given.preset] if given.preset else []), *(word for path in given.files for word in ("--config", str(path)))]
+    return f"every key with its value and origin: vid config show {shlex.join(known)} --origin" if known else None
 
 
 def overlay(

@@ -100,7 +100,7 @@ def train(
     if len(instead := [flag for flag, given in (("--plan", plan), ("--profile", profile), ("--dry-run", dry_run)) if given]) > 1:
         raise UsageError(f"{' and '.join(instead)} exclude each other: each is done instead of training", "give one of them")
     if plan:
-        return _plan(verb, resolved, (processes or gpus or 1) * (nodes or 1), assume or [], measure)
+        return _plan(verb, resolved, (processes or gpus or 1) * (nodes or 1), assume or [], measure, gpus)
     if nodes or assume or measure:
         raise UsageError("--nodes, --assume and --measure belong to --plan", "add --plan; a job of several nodes: vid slurm --nodes N")
     if dry_run:
@@ -152,16 +152,18 @@ def _profile(verb: str, resolved: Any, steps: int, warmup: int = 3) -> int:
     return 0
 
 
-def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool) -> int:
-    """Prints what the run would take on `world` GPUs."""
+def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool, gpus: int | None) -> int:
+    """Prints what the run would take in `world` processes, on GPUs where `gpus` were asked for or are here."""
     import torch
 
     from tasks.core.data.manifest import label_names
-    from tasks.core.engine.plan import assumptions, forecast, mixed
+    from tasks.core.engine.plan import assumptions, device_here, forecast, mixed
     from tasks.core.engine.setup import training_rows
     from tasks.core.engine.workload import count_workload
     from tasks.registry import example, verb_module
 
+    if not any(text.startswith("device=") for text in assume) and (here := device_here(gpus)) != "a100":
+        assume = [*assume, f"device={here}"]
     reporter, config, assumed, make = console(), resolved.config, assumptions(assume), example(resolved.task, verb)
     rows = None
     if config.data.train:
@@ -169,14 +171,36 @@ def _plan(verb: str, resolved: Any, world: int, assume: list[str], measure: bool
         rows = training_rows(config.data)
     with torch.device("meta"):
         step = make(config, assumed.classes if rows is None else len(label_names(rows)))
-    work = count_workload(step, config.train, mixed(config.train.precision))
+    work = count_workload(step, config.train, mixed(config.train.precision, assumed.device))
     lines = [line.as_dict() for line in forecast(work, config, world, rows, assumed, measure, step.picker)]
     if reporter.json:
         reporter.emit({"task": resolved.task, "verb": verb, "preset": resolved.preset, **{line.pop("key"): line for line in lines}})
     else:
-        shown = [{**line, "value": line["value"] if isinstance(line["value"], str) else _short(line["value"])} for line in lines]
+        shown = [{**line, **_readable(line["value"], line["unit"])} for line in lines]
         reporter.table([{"plan": line.pop("key"), **line} for line in shown])
     return 0
+
+
+SMALLER = {
+    "days": ("hours", 24),
+    "hours": ("min", 60),
+    "min": ("s", 60),
+    "s": ("ms", 1000),
+    "GiB": ("MiB", 1024),
+    "TB": ("GB", 1000),
+    "GB": ("MB", 1000),
+}
+"""Unit: the next smaller one, and how many of it it has."""
+
+
+def _readable(value: float | int | str | None, unit: str) -> dict[str, str]:
+    """`value` and `unit` for people: not less than 1 where there is a smaller unit."""
+    if isinstance(value, str) or not value:
+        return {"value": value if isinstance(value, str) else _short(value), "unit": unit}
+    while abs(value) < 1 and unit in SMALLER:
+        unit, times = SMALLER[unit]
+        value *= times
+    return {"value": _short(value), "unit": unit}
 
 
 def _short(value: float | None) -> str:
@@ -189,6 +213,7 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     from tasks.core.engine.run import Run
     from tasks.core.engine.setup import fit_world
     from tasks.core.errors import InputError, UsageError
+    from tasks.core.report.training import REPORT
     from tasks.registry import verb_module
 
     reporter, module = console(), verb_module(resolved.task, verb)
@@ -198,6 +223,8 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
     run = Run.open(folder, resolved.config, resolved.task, verb, ["vid", *launch.typed()], reporter, resolved.preset)
     if run.finished:
         reporter.info(f"{folder} holds this run, finished; to train again choose another --out or --name")
+        if run.main and not (folder / REPORT).exists():
+            _report(folder)
         reporter.result(run.result, "result")
         return 0
     reporter.attach_log(folder / "log.txt")
@@ -207,12 +234,22 @@ def _run(verb: str, resolved: Any, folder: Path) -> int:
         reporter.detail(
             "\n".join(f"{row['key']} = {row['value']}  ({row['origin']})" for row in resolved.rows() if row["origin"] != "default")
         )
-        reporter.result(module.run(settings, run), "result")
+        result = module.run(settings, run)
+        if run.main:
+            _report(folder)
+        reporter.result(result, "result")
     except (UsageError, InputError):
         if new and run.main:
             _clear(folder)
         raise
     return 0
+
+
+def _report(folder: Path) -> None:
+    """Writes the page of a run that has come to its end, and says where it is."""
+    from tasks.core.report.training import write_report
+
+    console().info(f"report: {write_report(folder)}")
 
 
 def _clear(folder: Path) -> None:

@@ -105,6 +105,11 @@ class TrainingFreeDetector(AnomalyDetector[FrameScores]):
         if self.sources:
             known = [(s.path, s.start_s, s.end_s, Path(s.path).stat().st_size if Path(s.path).exists() else None) for s in self.sources]
             learned_from = {"normal": list(config.normal), "normal_hash": _hash(known)}
+        for flag, limit in (("--threshold", config.threshold), ("--fail-above", config.fail_above)):
+            if limit is not None and not 0 <= limit <= 1:
+                raise UsageError(
+                    f"{flag} {limit:g}: without a model scores lie between 0 and 1", "0.5 is what one normal frame in a thousand reaches"
+                )
         threshold = THRESHOLD if config.threshold is None else config.threshold
         self.settings = {"threshold": threshold, "smoothing_s": config.smoothing_s, **self.shape, **learned_from}
 
@@ -124,7 +129,7 @@ class TrainingFreeDetector(AnomalyDetector[FrameScores]):
         model = self.normal
         if model is None:
             first = NormalSource(opened.reader.path, opened.first_s, opened.first_s + self._first_s(opened))
-            model = training_free.fit([first], advance, self.decoder)
+            model = training_free.fit([first], lambda n: advance(0), self.decoder)  # these frames are scored, and counted, below
         yield training_free.score_video(model, opened.reader, advance, opened.start, opened.stop)
 
     def frame_scores(self, opened: Footage, scores: Iterator[FrameScores]) -> FrameScores:

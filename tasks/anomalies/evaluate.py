@@ -48,12 +48,17 @@ class Joined:
     parts: dict[str, np.ndarray]
 
 
-def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, protocol: Protocol = Protocol()) -> dict[str, Any]:
+def run(
+    predictions: str | Path, ground_truth: str | Path, reporter: Reporter, protocol: Protocol = Protocol(), page: Path | None = None
+) -> dict[str, Any]:
     """One JSON-able object.
 
     Args:
         predictions: see `read_predictions`.
         ground_truth: see `read_labels`. Videos are paired by `paired`, frames by number.
+        reporter: is told what is odd.
+        protocol: how scores become a number.
+        page: a page with ROC curve and histogram goes there.
 
     Returns:
         `auc` by `protocol` in [0, 1] (None where the frames are all of one class), `eer` and `ap` over all frames; `parts`: indicator ->
@@ -83,7 +88,7 @@ def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, p
     elif one_class and protocol.name == "macro-auc":
         way = "with one added normal and anomalous frame each" if protocol.one_class == "pad" else "left out"
         reporter.warn(f"{len(one_class)} of {len(videos)} videos have frames of one class only; they are {way}, as --one-class says")
-    return {
+    result = {
         "protocol": protocol.name,
         "auc": value,
         "eer": metrics.equal_error_rate(*flat),
@@ -109,6 +114,13 @@ def run(predictions: str | Path, ground_truth: str | Path, reporter: Reporter, p
         "data_hash": _hash(Path(ground_truth)),
         "commit": source_commit(),
     }
+    if page is not None:
+        from tasks.anomalies.evaluation_page import write_page
+
+        write_page(
+            page, result, *flat, {name: np.concatenate([video.parts[name] for video in videos.values()]) for name in result["parts"]}
+        )
+    return result
 
 
 def paired(labelled: Sequence[str], predicted: Sequence[str], reporter: Reporter) -> dict[str, str]:

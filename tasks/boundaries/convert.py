@@ -1,5 +1,6 @@
 """Model folders from published `.pth` files. The file is read as tensors only: nothing in it is executed."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter) -> dict[str,
     }
     parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder.") and tensor.is_floating_point())
     facts = {"encoder": "ResNet-50", "converted from": file.name, "source": SOURCES[source], "licence": "that of the source"}
-    use = f"vid pretrain --preset boundaries/cvclr-resnet50-kinetics-gebd --from {out.name} --data TRAIN"
+    use = f"vid pretrain --preset boundaries/cvclr-resnet50-kinetics-gebd --from {shlex.quote(str(out))} --data TRAIN"
     save_model(out, weights, saved, card("ResNet-50 for event boundaries", facts, use, {"tags": ["event-boundary-detection"]}))
     reporter.info(f"wrote {out}; start from it with --from {out}")
     return {"model": str(out), "source": source, "tensors": len(weights), "numbers_in_encoder": parameters}

@@ -110,6 +110,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     check(config)
     model, (train, val, missing) = architecture(config), read_sets(config)
     rows = [video.row for video in train]
+    setup.warn_untested(run, config.data)
     if run.main:
         run.skip(missing, config.train.strict)
     validation = Validation(config, val, model.image_size)

@@ -178,4 +178,19 @@ class EvalConfig(Config):
         return self
 
 
-CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig}
+class LabelConfig(Config):
+    """`vid classify`."""
+
+    model: str = Field(description="model folder, run folder or hf:// id of a classifier")
+    top: int = Field(5, ge=1, description="classes that are named, the most probable first")
+    clips: int = Field(5, ge=1, description="windows that are spread over a video, as in testing; a longer one is seen window by window")
+    crops: Literal[1, 3, 10] = Field(3, description="squares of each window: the centre; along the long side; corners, mirrored too")
+    hop_s: float | None = Field(
+        None, gt=0, description="seconds from window to window; null: window after window, in videos that so many clips do not cover"
+    )
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    batch_size: int = Field(8, ge=1, description="windows at a time")
+
+
+CONFIGS = {"finetune": FinetuneConfig, "eval": EvalConfig, "label": LabelConfig}

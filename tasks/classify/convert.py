@@ -1,5 +1,6 @@
 """Classifiers to and from `transformers` (VideoMAEForVideoClassification), from original VideoMAE checkpoints, and to ONNX."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str,
     saved |= {"library": "vid", "task": "classify", "method": "finetune", "metrics": {}}
     saved["provenance"] = {"source": kind, "file": source.name}
     facts = {"task": f"action recognition, {len(labels)} classes", "source": SOURCES[kind]}
-    save_model(out, weights, saved, card("Video classifier", facts, f"vid eval classify --model {out.name} --data VAL --json", CARD))
+    save_model(
+        out, weights, saved, card("Video classifier", facts, f"vid eval classify --model {shlex.quote(str(out))} --data VAL --json", CARD)
+    )
     reporter.info(f"wrote {out}; test it with vid eval classify --model {out}")
     parameters = sum(tensor.numel() for tensor in weights.values())
     return {
@@ -97,7 +100,7 @@ def export_transformers(reference: str | Path, out: Path, reporter: Reporter) ->
         "problem_type": "single_label_classification",
         "vid": {key: saved[key] for key in ("task", "method", "preprocessing")},
     }
-    use = f"python -c \"from transformers import pipeline; print(pipeline('video-classification', '{out.name}')('clip.mp4'))\""
+    use = f"python -c \"from transformers import pipeline; print(pipeline('video-classification', '{out}')('clip.mp4'))\""
     facts = {"class": ARCHITECTURE, "classes": len(labels), "written by": "vid convert --to transformers"}
     about = card("Video classifier", facts, use, {"library_name": "transformers", **CARD})
     tensors, settings = files.give_names(classifier.state_dict(), _transformers_names(model)), saved["preprocessing"]

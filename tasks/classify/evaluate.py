@@ -45,9 +45,8 @@ def _classifier_config(reference: str) -> dict[str, Any]:
     """config.json of a classifier; errors as `load_classifier`."""
     config = load_config(find_model(reference))
     if config["task"] != "classify":
-        raise UsageError(
-            f"{reference} is a model of task '{config['task']}', not a classifier", "fine-tune it first, or use --protocol knn"
-        )
+        hint = "fine-tune it first: vid finetune; as it is, vid eval classify --protocol knn tests it"
+        raise UsageError(f"{reference} is a model of task '{config['task']}', not a classifier", hint)
     return config
 
 

@@ -161,6 +161,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     def evaluate(trainer: Trainer, stop: Callable[[], None]) -> dict[str, float]:
         return validate(trainer, run, config, model.image_size, val, labels, stop)
 
+    setup.warn_untested(run, config.data)
     if run.main:
         warn_of_missing(config.data, rows, run.reporter, "their tokens are averaged")
     start = f"{config.head.mode} from {config.init or 'scratch'}, {len(labels)} classes"
@@ -241,7 +242,7 @@ def publish(run: Run, config: FinetuneConfig, model: Any, method: Classification
         facts["token dropout"] = f"{config.turbo.mask:g} of the tokens, {config.turbo.reconstruct_used():g} reconstructed"
     if config.head.mca is not None:
         facts["head"] = "looks at boxes around what moves, which are computed from the frames of each clip (preprocessing.boxes)"
-    use = "vid eval classify --model {run} --data VAL --json"
+    use = "vid classify VIDEO --model {run}\nvid eval classify --model {run} --data VAL --json"
     tags = ["video", "video-classification"]
     card = setup.Card("Video classifier", facts, use, tags, "video-classification", saved["metrics"])
     setup.publish(run, config, method.classifier.state_dict(), saved, card, rows)

@@ -9,12 +9,11 @@ import numpy as np
 
 from tasks.classify.config import EvalConfig, PageConfig
 from tasks.classify.search import Search, name_of
-from tasks.core.clips.clips import frame_range
 from tasks.core.data.rows import Row
 from tasks.core.report.cards import jpeg_uri
+from tasks.core.report.films import strip
 from tasks.core.report.page import Page
 from tasks.core.reporter import Reporter
-from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError
 
 SIDE_PX = 96
@@ -140,24 +139,6 @@ class _Films:
                 alt = f"{frames} frames of {_short(row)}"
                 self._known[key] = f'<img src="{jpeg_uri(film, frames * SIDE_PX)}" alt="{escape(alt)}" decoding="async">'
         return self._known[key]
-
-
-def strip(row: Row, frames: int, side: int, decoder: str = "auto") -> np.ndarray:
-    """The middle squares of frames that are spread over a row's part of its video, beside each other.
-
-    Returns:
-        (side, frames * side, 3) uint8 RGB.
-
-    Raises:
-        VideoError: it cannot be read.
-    """
-    with open_video(row.path, decoder) as reader:
-        low, high = frame_range(reader.pts, row.start_s, row.end_s)
-        places = low + ((np.arange(frames) + 0.5) * (high - low) / frames).astype(np.int64)
-        pictures = reader.get(places, side)
-    top, left = ((length - side) // 2 for length in pictures.shape[1:3])
-    squares = pictures[:, top : top + side, left : left + side]
-    return np.concatenate(list(squares), axis=1)
 
 
 def _short(row: Row) -> str:

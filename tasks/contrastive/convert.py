@@ -1,5 +1,6 @@
 """Checkpoints of the public code of CoCLR as model folders, and back. Files are read as tensors only: nothing is executed."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,13 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter, flow: bool =
     saved |= {} if classifier else {"view": "flow" if flow else "rgb"}
     facts = {"converted from": file.name, "source": SOURCES[source], "encoder": "S3D", "licence": "that of the source"}
     use = "vid eval classify --model {} --data VAL" if classifier else "vid finetune --preset classify/... --from {} --data TRAIN --val VAL"
-    save_model(out, weights, saved, card("CoCLR video encoder", facts, use.format(out.name), {"tags": ["video", "contrastive-learning"]}))
+    use = use.format(shlex.quote(str(out)))
+    save_model(
+        out,
+        weights,
+        saved,
+        card("CoCLR video encoder", facts, use, {"tags": ["video", "contrastive-learning"]}),
+    )
     reporter.info(f"wrote {out}; {'test it with --model' if classifier else 'start from it with --from'} {out}")
     parameters = sum(
         tensor.numel() for name, tensor in weights.items() if not name.rpartition(".")[2].startswith(("running_", "num_batches"))

@@ -101,7 +101,7 @@ def public_card(local: str, model: dict[str, Any], result: dict[str, Any], setti
         **({"base_model": hub.parse(base)[0]} if (base := origin.get("init") or "").startswith(hub.PREFIX) else {}),
         "tags": list(dict.fromkeys(str(tag) for tag in tags if tag)),
     }
-    use = re.sub(r"(--from|--model) \S+", rf"\1 {hub.PREFIX}{repo}", card.use)
+    use = re.sub(r"(--from|--model) ('[^']*'|\S+)", rf"\1 {hub.PREFIX}{repo}", card.use)
     text = f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n# {card.title}\n\n{_table(facts)}"
     text += f"\n## Results\n\n{_results(numbers)}"
     if about:

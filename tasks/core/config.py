@@ -24,13 +24,14 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def build(schema: type[C], data: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> C:
+def build(schema: type[C], data: Mapping[str, Any], origins: Mapping[str, str] | None = None, hint: str | None = None) -> C:
     """Validate `data` against `schema`.
 
     Args:
         schema: the configuration class.
         data: nested mapping of plain values.
         origins: dotted path -> where the value came from, named in errors.
+        hint: of the error; None: the keys at the top.
 
     Raises:
         UsageError: listing every problem: dotted path, what was given and where, what is expected, the nearest known key.
@@ -39,12 +40,10 @@ def build(schema: type[C], data: Mapping[str, Any], origins: Mapping[str, str] |
         return schema.model_validate(data)
     except ValidationError as error:
         problems = _problems(schema, data, error, origins or {})
+    hint = hint or f"known keys: {', '.join(schema.model_fields)}"
     if len(problems) == 1:
-        raise UsageError(f"configuration: {problems[0]}", HINT)
-    raise UsageError(f"configuration: {len(problems)} problems\n" + "\n".join(f"  {line}" for line in problems), HINT)
-
-
-HINT = "every key with its value and origin: vid config show --origin"
+        raise UsageError(f"configuration: {problems[0]}", hint)
+    raise UsageError(f"configuration: {len(problems)} problems\n" + "\n".join(f"  {line}" for line in problems), hint)
 
 
 def defaults(schema: type[BaseModel]) -> dict[str, Any]:
@@ -109,11 +108,15 @@ def known_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def nearest_key(path: str, known: list[str]) -> str | None:
-    """The known dotted path most like `path`: a sibling, one with the same last part elsewhere, or any that is spelled alike."""
+    """The known dotted path most like `path`: a sibling that is spelled alike or has it as one of
+    its words, one with the same last part elsewhere, or any that is spelled alike.
+    """
     parent, _, last = path.rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
     if close := get_close_matches(last, siblings, 1, cutoff=0.8):
         return siblings[close[0]]
+    if inside := [key for name, key in siblings.items() if last in name.split("_")]:
+        return inside[0]
     if same := [key for key in known if key.rpartition(".")[2] == last]:
         return same[0]
     if close := get_close_matches(last, siblings, 1):
@@ -160,9 +163,9 @@ def _problems(schema: type[BaseModel], data: Mapping[str, Any], error: Validatio
         elif kind == "value_error":
             found[path] = item["msg"].removeprefix("Value error, ") + origin
         elif path in found:
-            found[path] += f" or {_expectation(item['msg'])}"
+            found[path] += f" or {expectation(item['msg'])}"
         else:
-            found[path] = f"got {_short(item['input'])}{origin}, expected {_expectation(item['msg'])}"
+            found[path] = f"got {_short(item['input'])}{origin}, expected {expectation(item['msg'])}"
     return [f"{path}: {text}" if path else text for path, text in found.items()]
 
 
@@ -188,7 +191,8 @@ def _choice(given: Any, choices: list[str], origin: str) -> str:
     return f"{text}; did you mean '{near[0]}'?" if near else text
 
 
-def _expectation(message: str) -> str:
+def expectation(message: str) -> str:
+    """What pydantic expects of a value, from its message about another."""
     text = message.removeprefix("Input should be ").removeprefix("Input should ")
     text = text.split(", unable to")[0].split(", got a number")[0]
     if counted := re.match(r"\w+ should have (at \w+ \d+ items?)", text):

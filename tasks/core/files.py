@@ -67,6 +67,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
+        follow_umask(new)
         if folder.exists():
             os.rename(folder, old)
         try:
@@ -78,6 +79,18 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives every file below a folder at least the permissions that new files get: safetensors writes files for their owner alone."""
+    probe = folder / f".{os.getpid()}.mode"
+    probe.touch()
+    usual = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with suppress(PermissionError):  # a hard link to somebody else's file
+                path.chmod(path.stat().st_mode & 0o777 | usual)
 
 
 def make_folder(folder: Path) -> None:

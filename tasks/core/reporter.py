@@ -13,6 +13,9 @@ class Progress(Protocol):
     def advance(self, n: int = 1, **metrics: float) -> None:
         """Count `n` more units done; `metrics` are shown beside the count."""
 
+    def expect(self, total: int, told: str = "") -> None:
+        """From now on so many units are the whole; `told` is shown beside the count."""
+
 
 class Reporter(Protocol):
     """What a task may say; everything goes to stderr and, in a training run, to log.txt."""
@@ -27,6 +30,9 @@ class Reporter(Protocol):
 
 class _Silent:
     def advance(self, n: int = 1, **metrics: float) -> None:
+        return None
+
+    def expect(self, total: int, told: str = "") -> None:
         return None
 
 

@@ -1,5 +1,6 @@
 """Checkpoints of the public code of ActionFormer and UnAV as model folders, and back. Files are read as tensors only."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _saved(config: LocalizerConfig, dims: dict[str, int], classes: int, source: 
 def _card(file: Path, source: str, out: Path, dims: dict[str, int], classes: int) -> str:
     inputs = ", ".join(f"{name} {dim}" for name, dim in dims.items())
     facts = {"converted from": file.name, "source": SOURCES[source], "input": inputs, "classes": classes, "licence": "that of the source"}
-    use = f"vid finetune --preset localization/... --from {out.name} --data TRAIN --val VAL"
+    use = f"vid finetune --preset localization/... --from {shlex.quote(str(out))} --data TRAIN --val VAL"
     return card("Event localiser", facts, use, {"tags": ["video", "temporal-localization"]})
 
 

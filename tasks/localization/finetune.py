@@ -106,6 +106,7 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Trains, validates on `data.val` where given, writes `model/` with the averaged weights; returns the result."""
     check(config)
     sets = read_sets(config)
+    setup.warn_untested(run, config.data)
     if config.towers:
         config = prepare(config, run, Rows.joined([sets.train, sets.val]))
         if config.init:

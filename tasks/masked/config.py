@@ -104,10 +104,19 @@ class TATSSampler(SamplerConfig):
     policy_weight: float = Field(1e-4, ge=0, description="c1")
     value_weight: float = Field(1e-4, ge=0, description="c2")
     entropy_weight: float = Field(1e-4, ge=0, description="c3")
+    exploration: Literal["kl", "entropy"] = Field(
+        "kl",
+        description="what c3 weighs: minus the divergence of the uniform distribution from the policy, the mean of log N pi, which has a "
+        "finite optimum; or the thesis' entropy, whose force on a token vanishes with its probability",
+    )
+    min_entropy: float = Field(
+        0.1, ge=0, lt=1, description="entropy: the policy's own term rests while the entropy is below this share of ln N; 0: never"
+    )
     reward: Literal["token", "video"] = "token"
     ratio_indices: Literal["same", "resampled"] = Field("same", description="resampled: equation 5.8 as printed")
     normalize_advantage: bool = False
     lr: float = Field(1.5e-6, gt=0, description="peak learning rate, scaled and scheduled like the main one")
+    eps: float = Field(1e-12, gt=0, description="of Adam: gradients are c1, 1e-4, times small, and one of 1e-8 would still them")
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.05, ge=0)
     clip_grad: float | None = Field(None, gt=0)

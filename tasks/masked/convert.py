@@ -1,5 +1,6 @@
 """Masked autoencoders to and from `transformers` (VideoMAEForPreTraining), from original VideoMAE checkpoints, and to ONNX."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def convert(source: Path, kind: str, out: Path, reporter: Reporter) -> dict[str,
     saved |= {"library": "vid", "task": "masked", "method": "videomae", "sampler": {"name": "tube"}}
     saved["provenance"] = {"source": kind, "file": source.name}
     facts = {"method": "VideoMAE", "encoder": f"ViT-{model.size}, {model.frames} frames of {model.image_size} px", "source": SOURCES[kind]}
-    use = f"vid finetune --preset classify/... --from {out.name} --data TRAIN --val VAL"
+    use = f"vid finetune --preset classify/... --from {shlex.quote(str(out))} --data TRAIN --val VAL"
     save_model(out, weights, saved, card("Masked video encoder", facts, use, {"tags": ["video", "masked-video-modeling"]}))
     reporter.info(f"wrote {out}; start from it with --from {out}")
     parameters = sum(tensor.numel() for tensor in weights.values())
@@ -79,7 +80,7 @@ def export_transformers(reference: str | Path, out: Path, reporter: Reporter) ->
     config = {**videomae.config_to_transformers(model, str(reference)), **_decoder_config(autoencoder, saved["target"])}
     config["vid"] = {key: saved[key] for key in ("task", "method", "mask_ratio", "target", "preprocessing")}
     names = _transformers_names(model, decoder.depth)
-    use = f"python -c \"from transformers import {ARCHITECTURE} as M; M.from_pretrained('{out.name}')\""
+    use = f"python -c \"from transformers import {ARCHITECTURE} as M; M.from_pretrained('{out}')\""
     facts = {"class": ARCHITECTURE, "method": saved["method"], "written by": "vid convert --to transformers"}
     about = card("Masked video encoder", facts, use, {"library_name": "transformers", "tags": ["video", "masked-video-modeling"]})
     tensors, settings = files.give_names(autoencoder.state_dict(), names), saved["preprocessing"]

@@ -80,7 +80,7 @@ class MaskedPretraining(Method):
         specs = {MAIN: OptimizerSpec.of(make_groups(main, optim.weight_decay), optim)}
         if own:
             groups = make_groups(self.sampler.named_parameters(), own["weight_decay"])
-            specs[POLICY] = OptimizerSpec(groups, own["base_lr"], own["betas"], own["clip_grad"])
+            specs[POLICY] = OptimizerSpec(groups, own["base_lr"], own["betas"], own["clip_grad"], own["eps"])
         return specs
 
     def phases_after(self, progress: Progress) -> list[str]:

@@ -1,5 +1,6 @@
 """Checkpoints of the public code of DPC and MemDPC as model folders, and back. Files are read as tensors only: nothing is executed."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def convert(file: Path, source: str, out: Path, reporter: Reporter, flow: bool =
     saved["provenance"] = {"source": source, "file": file.name}
     facts = {"converted from": file.name, "source": SOURCES[source], "encoder": f"2D3D-{model.size}, width {model.width}"}
     use = "vid eval classify --model {} --data VAL" if classifier else "vid finetune --preset classify/... --from {} --data TRAIN --val VAL"
-    text = card(f"{source} {saved['task']}", {**facts, "licence": "that of the source"}, use.format(out.name), {"tags": ["video"]})
+    use = use.format(shlex.quote(str(out)))
+    text = card(f"{source} {saved['task']}", {**facts, "licence": "that of the source"}, use, {"tags": ["video"]})
     save_model(out, weights, saved, text)
     reporter.info(f"wrote {out}; {'test it with --model' if classifier else 'start from it with --from'} {out}")
     parameters = sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())

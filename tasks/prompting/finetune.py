@@ -109,8 +109,9 @@ def run(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"streams": streams})})
     tower = tower_of(config)
     folder = one_folder(open_streams(config.data), tower.dim, _clip(config))
-    if config.trials:
+    if config.trials:  # some of which are tested on a part of the training set
         return run_trials(config, run, rows, val, folder, tower)
+    setup.warn_untested(run, config.data)
     method = build(config, tower, labels, run.reporter if run.main else None)
     prompts, temporal = config.model.prompts.shown(), config.model.temporal.layers
     trainer = setup.train(

@@ -83,8 +83,7 @@ def tokens_of(names: Sequence[str], tokenizer: Tokenizer, room: int, reporter: R
         raise InputError(f"the name {empty[0]!r:.60} has no token")
     cut = tuple(name for name, row in zip(names, rows, strict=True) if len(row) > room)
     if cut and reporter is not None:
-        told = f"{len(cut)} of {len(texts)} texts are cut to the {room_of(tower)} tokens of {tower.source['reference']}"
-        reporter.warn(f"{told}: {cut[0]!r:.60}")
+        reporter.warn(f"{len(cut)} of {len(names)} texts are cut to the {room} tokens that fit beside the prompts: {cut[0]!r:.60}")
     return pad([row[:room] for row in rows], tokenizer.start, tokenizer.end, cut)
 
 

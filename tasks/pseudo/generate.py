@@ -22,6 +22,7 @@ from tasks.core.errors import InputError
 from tasks.core.inference.loop import each_input, failure
 from tasks.core.reporter import Reporter
 from tasks.core.shard import Shard
+from tasks.core.video.frame_count import expect
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError, VideoReader
 from tasks.pseudo.config import GenerateConfig
@@ -130,6 +131,7 @@ class Maker:
             kinds = ("frames", "masks") if config.spatial != "none" else ("masks",)
             kinds += ("flow", "flow_pseudo") if config.temporal.kind != "none" else ()
             with VideoWriter(self.out, source.name, kinds) as writer:
+                expect(advance, stop - start)
                 rows = _OneVideo(self, source, reader, writer).run(start, stop, advance)
                 return self._finish(source, reader, writer, rows)
 

@@ -7,11 +7,12 @@ from found_anomalies import detection, scores_of
 from sklearn.metrics import roc_auc_score
 
 from tasks.anomalies.evaluate import Protocol, paired, run
+from tasks.anomalies.evaluation_page import _thinned
 from tasks.anomalies.result import as_record
 from tasks.anomalies.writers import write_csv
 from tasks.core.errors import InputError, UsageError
 from tasks.core.inference.output import write_record
-from tasks.core.metrics.anomalies import normalized, smoothed
+from tasks.core.metrics.anomalies import normalized, roc, smoothed
 from tasks.core.reporter import Quiet
 
 LENGTHS = {"test/01.mp4": 60, "test/02.mp4": 45, "test/03.mp4": 30}
@@ -265,3 +266,27 @@ def test_one_class_altogether_has_no_auc(tmp_path):
     reporter = Heard()
     assert run(tmp_path / "p.csv", tmp_path / "g.csv", reporter)["auc"] is None
     assert any("one class" in line for line in reporter.lines)
+
+
+def test_the_page_draws_the_curve_whose_area_is_told(tmp_path):
+    scores, labels = made()
+    files = write(tmp_path / "p.csv", scores, "score"), write(tmp_path / "g.csv", labels, "label")
+    result = run(*files, Quiet(), page=tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert html.count("data:image/svg") == 2
+    assert f"{result['auc']:.4g}" in html
+    assert all(video in html for video in LENGTHS)
+    flat = np.concatenate(list(scores.values())), np.concatenate(list(labels.values()))
+    xs, ys = roc(*flat)
+    assert (xs[0], ys[0], xs[-1], ys[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(ys, xs) == pytest.approx(roc_auc_score(flat[1], flat[0]))
+    thin = _thinned(*(np.linspace(0, 1, 5000) ** power for power in (1, 0.2)))
+    assert len(thin[0]) <= 400
+    assert np.trapezoid(thin[1], thin[0]) == pytest.approx(1 / 1.2, abs=2e-3)
+
+
+def test_frames_of_one_class_have_a_histogram_and_no_curve(tmp_path):
+    scores = {"a": np.linspace(0, 1, 20)}
+    files = write(tmp_path / "p.csv", scores, "score"), write(tmp_path / "g.csv", {"a": np.zeros(20, int)}, "label")
+    run(*files, Quiet(), page=tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("data:image/svg") == 1

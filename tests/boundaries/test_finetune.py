@@ -72,7 +72,7 @@ def test_the_model_folder_says_how_to_use_it(tuned):
     assert saved["preprocessing"]["stride_s"] == pytest.approx(1 / 6)
     assert saved["merge"] == MergeConfig().model_dump()
     card = (folder / "model" / "README.md").read_text()
-    assert "vid detect-boundaries VIDEO --model run" in card
+    assert f"vid detect-boundaries VIDEO --model {folder}\n" in card
     assert "encoder.layer1.0.conv1.weight" in load_file(folder / "model" / "model.safetensors")
 
 

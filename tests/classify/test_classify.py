@@ -235,7 +235,11 @@ def chain(tmp_path_factory):
 def test_chain_writes_models_and_pictures(chain):
     folder, _, pre, tuned = chain
     assert (folder / "pre" / "model" / "model.safetensors").exists()
-    assert "frame stride" in (folder / "pre" / "model" / "README.md").read_text()
+    card = (folder / "pre" / "model" / "README.md").read_text()
+    last = [json.loads(line) for line in (folder / "pre" / "metrics.jsonl").read_text().splitlines()][-1]
+    assert f"| epochs | {last['epoch']:g} |\n| steps | {last['step']} |" in card  # what ran, not what was set
+    assert f"--from {folder / 'pre'} " in card
+    assert "frame stride" in card
     assert next((folder / "pre" / "pictures").glob("*.png")).stat().st_size > 1000
     config = json.loads((folder / "ft" / "model" / "config.json").read_text())
     assert config["preprocessing"]["stride_s"] == pytest.approx(2 / 12, abs=1e-3)

@@ -94,3 +94,10 @@ def test_leaves_are_dotted_and_in_order():
 )
 def test_nearest_key(typed, meant):
     assert nearest_key(typed, known_keys(Settings)) == meant
+
+
+def test_a_key_that_people_shorten_is_found_where_it_was_looked_for():
+    known = ["optim", "optim.schedule", "optim.base_lr", "optim.scale_lr", "sampler.lr", "sampler.heads"]
+    assert nearest_key("optim.lr", known) == "optim.base_lr"
+    assert nearest_key("heads", known) == "sampler.heads"
+    assert nearest_key("optim.heads", known) == "sampler.heads"

@@ -8,7 +8,7 @@ import resource
 import pytest
 
 from tasks.core.errors import UsageError
-from tasks.core.files import cannot_write, make_folder, replacing, write_json, write_text
+from tasks.core.files import cannot_write, follow_umask, make_folder, replacing, write_json, write_text
 
 
 @pytest.fixture
@@ -73,3 +73,26 @@ def test_torch_and_safetensors_on_files_that_may_not_grow(tmp_path, small):
         with pytest.raises(Exception, match=r".") as refused:
             save({"a": torch.ones(10_000)}, tmp_path / "x")
         assert cannot_write(refused.value), refused.value
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_of_libraries_follow_the_umask(tmp_path, mask, mode):
+    import torch
+    from safetensors.torch import save_file
+
+    from tasks.core.checkpoint import save_model
+
+    before = os.umask(mask)
+    try:
+        config = {"task": "classify", "architecture": {}}
+        save_model(tmp_path / "model", {"a": torch.zeros(2)}, config, "card")
+        (tmp_path / "checkpoint" / "deep").mkdir(parents=True)
+        save_file({"a": torch.zeros(2)}, tmp_path / "checkpoint" / "deep" / "model.safetensors")
+        (tmp_path / "checkpoint" / "tool.sh").touch(0o700)
+        follow_umask(tmp_path / "checkpoint")
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}
+    assert modes.pop("tool.sh") == mode | 0o700  # what could be run still can
+    assert set(modes) == {"model.safetensors", "config.json", "README.md"}
+    assert set(modes.values()) == {mode}

@@ -10,8 +10,8 @@ from tasks.core.errors import UsageError
 from tasks.core.nn.config import VitConfig
 from tasks.masked.config import TATSSampler
 from tasks.masked.method import POLICY
-from tasks.masked.samplers.base import Choice
-from tasks.masked.samplers.tats import TATS, ppo_loss
+from tasks.masked.samplers.base import Choice, draw
+from tasks.masked.samplers.tats import TATS, hard_mass, ppo_loss
 
 SETTINGS = {"name": "tats", "heads": 2, "warmup_epochs": 0}
 
@@ -65,7 +65,8 @@ def test_entropy_of_the_uniform_policy():
     assert loss["entropy"].item() == pytest.approx(math.log(1568), abs=1e-4)
 
 
-def test_whole_loss_is_the_papers_sum():
+@pytest.mark.parametrize("exploration", ["entropy", "kl"])
+def test_whole_loss_is_the_papers_sum(exploration):
     logits, index, errors, value = setup()
     log_probs = logits.log_softmax(-1).detach()
     old = log_probs.gather(1, index) + 0.05
@@ -76,12 +77,13 @@ def test_whole_loss_is_the_papers_sum():
         old,
         errors,
         value,
-        TATSSampler(policy_weight=2.0, value_weight=3.0, entropy_weight=5.0),
+        TATSSampler(policy_weight=2.0, value_weight=3.0, entropy_weight=5.0, exploration=exploration),
     )
     ratio = math.exp(-0.05)
     policy = (ratio * (errors - value[:, None])).mean()
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
-    expected = -(2 * policy - 3 * (value + 0.5 - errors.mean(-1)).square().mean() + 5 * entropy)
+    bonus = entropy if exploration == "entropy" else log_probs.mean() + math.log(6)
+    expected = -(2 * policy - 3 * (value + 0.5 - errors.mean(-1)).square().mean() + 5 * bonus)
     assert got["loss"].item() == pytest.approx(expected.item())
 
 
@@ -300,3 +302,72 @@ def test_a_narrower_policy_has_its_own_width_and_learns():
 def test_a_width_that_heads_cannot_share_is_refused_before_training(attention):
     with pytest.raises(UsageError, match="width 18 cannot be split into 4 heads"):
         method({**SETTINGS, "heads": 4, "dim": 18, "attention": attention})
+
+
+def free_logits(*steps: int, **settings) -> list[tuple[torch.Tensor, float]]:
+    """log(N pi) of every token and the entropy as a share of ln N after so many updates of logits that nothing ties to each other.
+
+    A quarter of 64 tokens is hard, the coefficients are the shipped ones, the critic knows the mean of the errors.
+    """
+    config = TATSSampler(value_weight=0.0, **settings)
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.full((64,), 0.1)
+    truth[:16] = 2.0
+    value = truth.mean().expand(2)
+    logits = torch.zeros(64, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.05, eps=config.eps, foreach=False)
+    found = []
+    for step in range(1, max(steps) + 1):
+        log_probs = logits.log_softmax(-1).expand(2, 64)
+        masked = draw(log_probs, 8, torch.rand(2, 64, generator=generator))[1]
+        numerator = log_probs.gather(1, masked)
+        loss = ppo_loss(log_probs, value, numerator, numerator.detach(), truth[masked], value, config)
+        (logits.grad,) = torch.autograd.grad(loss["loss"], logits)
+        optimizer.step()
+        if step in steps:
+            found.append((logits.detach().log_softmax(-1) + math.log(64), float(loss["entropy_share"])))
+    return found
+
+
+def test_the_policy_stays_bounded_over_three_thousand_updates_and_knows_the_hard_tokens():
+    (earlier, _), (found, _) = free_logits(1500, 3000)
+    assert found.abs().max() < 4
+    assert found[:16].min() > found[16:].max()  # hard tokens are shown more often than all others
+    assert (found - earlier).abs().max() < 1  # it has settled
+
+
+def test_the_sum_of_the_thesis_has_no_finite_optimum():
+    (short, _), (long, share) = free_logits(300, 1000, exploration="entropy", min_entropy=0.0)
+    assert long.min() < 2 * short.min() < -6
+    ((_, kept),) = free_logits(1000, exploration="entropy", min_entropy=0.98)
+    assert kept > share + 0.01  # the policy's term rests where the entropy is lower
+
+
+def test_adam_of_the_policy_sees_its_small_gradients():
+    spec = method(SETTINGS).optimizers()[POLICY]
+    assert spec.eps == TATSSampler().eps == 1e-12
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.full((1,), 1e-9)  # c1 times a gradient of 1e-5
+    torch.optim.AdamW([parameter], lr=0.1, eps=spec.eps, weight_decay=0.0).step()
+    assert parameter.item() == pytest.approx(-0.1, rel=1e-2)
+
+
+def test_mass_on_the_quarter_with_the_largest_errors():
+    masked = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7]])
+    errors = torch.tensor([[0.0, 9.0, 0.1, 0.2, 8.0, 0.3, 0.1, 0.0]])
+    assert hard_mass(torch.zeros(1, 12) - math.log(12), masked, errors).item() == pytest.approx(0.25)
+    probabilities = torch.full((1, 12), 0.05)
+    probabilities[0, [1, 4]] = 0.25
+    assert hard_mass(probabilities.log(), masked, errors).item() == pytest.approx(0.5 / 0.8)
+
+
+def test_the_tokens_that_are_reported_are_those_that_are_seen():
+    from tasks.masked.config import PretrainConfig
+
+    for name in ("tube", "random"):
+        config = PretrainConfig(sampler={"name": name}, mask_ratio=0.95)
+        grid = config.model.grid()
+        expected = grid[0] * (grid[1] * grid[2] - int(0.95 * grid[1] * grid[2])) if name == "tube" else config.n_visible()
+        built = method({"name": name}, mask_ratio=0.95)
+        assert config.n_visible() == expected
+        assert built.reconstruct(video(), rng(), progress())[0].visible.shape[1] == built.config.n_visible()

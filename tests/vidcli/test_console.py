@@ -121,3 +121,48 @@ def test_text_helpers():
     assert (duration(59.6), duration(3661)) == ("1:00", "1:01:01")
     assert (rate(10, 5, "clip"), rate(1, 4, "clip"), rate(0, 1, "clip")) == ("2 clip/s", "4 s/clip", "")
     assert strict({"p": float("inf")}) == {"p": None}
+
+
+WIDE = [
+    {"name": "masked/tats-tiny", "n": 3, "what": "TATS at toy size, two minutes on 2 CPU cores, on any video", "state": "finished"},
+    {"name": "a/b", "n": 12345, "what": "short", "state": "stopped"},
+]
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_a_table_fits_the_terminal_and_splits_no_word(width):
+    text = aligned(WIDE, list(WIDE[0]), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = {word for row in WIDE for value in row.values() for word in str(value).split()} | set(WIDE[0])
+    assert set(text.split()) == words
+    assert aligned(WIDE, list(WIDE[0])) == aligned(WIDE, list(WIDE[0]), 200)
+
+
+def test_a_word_wider_than_its_column_keeps_its_end():
+    rows = [{"path": "/a/very/long/path/to/a/file.mp4", "problems": "empty file (0 bytes)"}]
+    text = aligned(rows, ["path", "problems"], 30)
+    assert max(map(len, text.splitlines())) <= 30
+    assert "…" in text
+    assert "file.mp4" in text
+
+
+def test_only_tables_on_a_terminal_are_fitted(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    Console().table(WIDE)
+    piped = capsys.readouterr().out
+    assert max(map(len, piped.splitlines())) > 60
+    monkeypatch.setattr(module, "_is_terminal", lambda stream: True)
+    Console().table(WIDE)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+    console = Console()
+    console.json = True
+    console.table(WIDE)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == WIDE
+
+
+def test_a_total_may_come_later(capsys, clock):
+    with Console().progress("detecting", None, "frame") as bar:
+        bar.expect(200, "0 of 2 videos")
+        clock[0] = 10.0
+        bar.advance(50)
+    assert capsys.readouterr().err == "detecting: 50/200 frame, 5 frame/s, ETA 0:30, 0 of 2 videos\n"

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from vidcli.commands import eval_classify
+from vidcli.commands import data_check, eval_classify
 
 
 @pytest.fixture
@@ -32,6 +32,38 @@ def test_index_writes_a_manifest_once(videos, vid):
     assert vid("data", "index", videos, "-o", "all.csv", "--force", "-q")[0] == 0
 
 
+def _read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_index_divides_and_draws(tmp_path, monkeypatch, vid):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{label}/{n}.mp4,{label},P{n % 5}" for label in "abcd" for n in range(20)]
+    (tmp_path / "all.csv").write_text("path,label,person\n" + "\n".join(lines) + "\n")
+    code, out, _ = vid("data", "index", "all.csv", "--split", "0.8", "-o", "divided.csv", "--json")
+    assert (code, json.loads(out)["splits"]) == (0, {"train": 64, "val": 16})
+    rows = _read("divided.csv")
+    assert [sum(row["label"] == label and row["split"] == "val" for row in rows) for label in "abcd"] == [4] * 4
+    assert vid("data", "index", "all.csv", "--split", "0.8", "--group", "person", "-o", "people.csv", "-q")[0] == 0
+    sides = {(row["person"], row["split"]) for row in _read("people.csv")}
+    assert len(sides) == 5  # nobody is on both
+    assert len({who for who, split in sides if split == "val"}) == 1
+    assert vid("data", "index", "all.csv", "--fraction", "0.15", "--stratify", "label", "-o", "part.csv", "-q")[0] == 0
+    assert [sum(row["label"] == label for row in _read("part.csv")) for label in "abcd"] == [3] * 4
+    for words, told in (
+        (["--split", "80"], "--split 80 is not a share"),
+        (["--group", "person"], "add --split SHARE"),
+        (["--stratify", "label"], "add --fraction SHARE"),
+        (["--fraction", "0.5", "--stratify", "lable"], "did you mean 'label'"),
+    ):
+        code, _, err = vid("data", "index", "all.csv", *words, "-o", "x.csv")
+        assert (code, told in err) == (2, True), err
+    code, _, err = vid("data", "index", "divided.csv", "--split", "0.5", "-o", "x.csv")
+    assert (code, "have splits already: train, val" in err) == (2, True)
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_check_tells_all_some_and_none_apart(videos, vid):
     good = sorted(videos.rglob("*.mp4"))[:2]
     bad = videos / "text.mp4"
@@ -45,6 +77,47 @@ def test_check_tells_all_some_and_none_apart(videos, vid):
     assert second["problems"]
     assert vid("data", "check", bad, "-q")[0] == 3
     assert vid("data", "check", "nowhere.csv")[0] == 3
+
+
+def test_check_of_many_shows_problems_first_and_writes_all(videos, vid, monkeypatch):
+    good = sorted(videos.rglob("*.mp4"))[:3]
+    bad = videos / "text.mp4"
+    bad.write_text("not a video")
+    code, out, _ = vid("data", "check", *good, bad, "--no-seek", "-q")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (4, 5)
+    assert lines[0].split()[:2] == ["path", "problems"]
+    assert "text.mp4" in lines[1]
+    monkeypatch.setattr(data_check, "FEW", 2)
+    code, out, err = vid("data", "check", *good, bad, "--no-seek", "--out", "all.csv")
+    assert len(out.splitlines()) == 2
+    assert "3 rows without problems are not shown" in err
+    rows = _read("all.csv")
+    assert [row["path"] for row in rows] == [str(path) for path in (*good, bad)]
+    assert json.loads(rows[3]["problems"]) == ["not a readable video: it is text"]
+    assert len(vid("data", "check", *good, bad, "--no-seek", "--all", "--out", "all.jsonl", "-q")[1].splitlines()) == 5
+    assert len((videos.parent / "all.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_stopped_check_says_what_is_written(videos, vid, monkeypatch):
+    import os
+    import signal
+
+    from tasks.core.video import checkers
+
+    def stopped(paths, workers, timeout, seek, asked):
+        yield paths[0], {"ok": True, "problems": []}
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked()
+
+    monkeypatch.setattr(checkers, "run_all", stopped)
+    files = sorted(videos.rglob("*.mp4"))[:3]
+    code, _, err = vid("data", "check", *files, "--out", "part.csv")
+    assert code == 130
+    assert "1 of 3 rows were checked, they are in part.csv" in err
+    assert "begins anew" in err
+    assert len(_read("part.csv")) == 1
+    assert "nothing is written" in vid("data", "check", *files)[2]
 
 
 def test_eval_maps_its_flags_and_reports_one_object(vid, monkeypatch, tmp_path):

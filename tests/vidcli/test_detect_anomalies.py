@@ -88,7 +88,7 @@ def test_alarms_and_failures_as_exit_codes(yard, vid):
     assert "is above 0.01" in err
     assert len(list((yard / "found").iterdir())) == 2  # written before
     assert vid(*call, "--fail-above", "0.01")[0] == 10  # of videos that were done before
-    assert vid(*call, "--fail-above", "1.5")[0] == 0
+    assert vid(*call, "--fail-above", "1")[0] == 0
     (yard / "videos" / "text.mp4").write_text("no video")
     code, _, err = vid(*call, "--fail-above", "0.01")
     assert (code, "is above 0.01" in err, "text.mp4" in err) == (4, True, True)
@@ -161,3 +161,9 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(yard, many):
     assert process.returncode == 75
     assert "run the same command again" in err
     assert json.loads((yard / "found" / "v0.anomalies.json").read_text())["frames"] == first["frames"]
+
+
+@pytest.mark.parametrize("flag", ["--threshold", "--fail-above"])
+def test_a_limit_that_no_score_reaches_is_refused(vid, flag):
+    code, _, err = vid("detect-anomalies", "x.mp4", flag, "30")
+    assert (code, f"{flag} 30: without a model scores lie between 0 and 1" in err) == (2, True)

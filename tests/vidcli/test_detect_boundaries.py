@@ -239,3 +239,10 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(videos, vid, tmp_path, m
     assert json.loads((tmp_path / "found" / "v0.boundaries.json").read_text())["boundaries"] == first["boundaries"]
     _, out, _ = vid("detect-boundaries", videos / "v0.mp4", "--out", tmp_path / "found", "--json")
     assert records(out)[0]["skipped"]
+
+
+@pytest.mark.parametrize(("value", "told"), [("30", "got '30', expected a number less than or equal to 1"), ("x", "got 'x', expected")])
+def test_a_threshold_that_is_none(vid, value, told):
+    code, _, err = vid("detect-boundaries", "x.mp4", "--threshold", value)
+    assert code == 2
+    assert f"error: --threshold: {told}" in err

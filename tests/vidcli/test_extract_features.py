@@ -247,3 +247,10 @@ def test_real_videos_in_several_containers(place, vid, real_data):
             assert grid.offset_s == reader.pts[0]
             assert (np.abs(file["t"][:, 0] - grid.times(record["n"])[:, 0]) <= np.diff(reader.pts).max()).all()
             assert record["n"] == np.ceil((reader.pts[-1] + np.median(np.diff(reader.pts)) - reader.pts[0]) / 1.0 - 1e-6)
+
+
+def test_without_a_model_it_says_what_to_give(vid, tmp_path):
+    code, _, err = vid("extract-features", "x.mp4", "--out", tmp_path / "f")
+    assert code == 2
+    assert "--model is missing" in err
+    assert "--audio logmel" in err

@@ -50,7 +50,7 @@ def test_where_there_is_no_plan(vid):
         ("--plan --dry-run", "--plan and --dry-run exclude each other"),
         ("--processes 2 --gpus 2 --dry-run", "--processes is for the CPU"),
         ("--processes 1 --gpus 1", "--processes is for the CPU"),
-        ("--profile 0", "'--profile'"),
+        ("--profile 0", "--profile: got '0', expected a number"),
         ("--gpus 1", "GPUs found here: 0"),
     ],
 )
@@ -62,3 +62,36 @@ def test_flags_that_do_not_go_together(flags, message, vid, tmp_path, monkeypatc
     assert (code, out) == (2, "")
     assert message in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_without_gpus_is_for_this_machine_in_units_that_people_read(vid, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    call = ("pretrain", "--preset", "masked/tats-tiny", "--plan", "--assume", "videos=50")
+    code, out, _ = vid(*call)
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert "measured" in lines["peak"]
+    assert "a100" not in out
+    assert " days " not in lines["run"]  # a toy
+    assert "e-0" not in lines["run"]
+    assert "a100" in vid(*call, "--gpus", "8")[1]
+    assert "GPU hours" in vid(*call, "--assume", "device=a100")[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1.67e-7, "days", "14.43 ms"),
+        (0.5, "days", "12 hours"),
+        (2.0, "days", "2 days"),
+        (0.25, "GiB", "256 MiB"),
+        (0.25, "", "0.25 "),
+        (0, "s", "0 s"),
+    ],
+)
+def test_small_numbers_get_a_smaller_unit(value, unit, shown):
+    from vidcli.training import _readable
+
+    assert "{value} {unit}".format(**_readable(value, unit)) == shown

@@ -118,3 +118,15 @@ def test_a_copy_that_would_not_extend_it_is_not_made(toy, vid):
     assert vid("presets", "cp", "here/built-in.yaml", "there")[0] == 0
     assert [path.name for path in (toy / "there").iterdir()] == ["built-in.yaml"]
     assert vid("config", "show", "-p", "there/built-in.yaml")[0] == 0
+
+
+def test_show_prints_what_a_preset_inherits_and_from_where(toy, vid):
+    code, out, _ = vid("presets", "show", "toy/small")
+    assert code == 0
+    assert out.startswith("extends: toy/base")
+    values = {line.split(":")[0].strip("# "): line for line in out.splitlines() if line.startswith("#   ")}
+    assert values["train.epochs"].split() == ["#", "train.epochs:", "3", "(toy/small)"]
+    assert values["train.batch_size"].split() == ["#", "train.batch_size:", "8", "(toy/base)"]
+    (toy / "copy.yaml").write_text(out)
+    assert vid("config", "show", "--preset", "copy.yaml")[0] == 0  # still the preset
+    assert "# All values" not in vid("presets", "show", "toy/base")[1]

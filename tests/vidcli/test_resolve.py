@@ -116,3 +116,9 @@ def test_a_preset_of_another_verb_names_the_command(toy):
 
 def test_rows_can_be_written_as_json(toy):
     assert json.dumps(resolve(Given("toy/small")).rows())
+
+
+def test_the_hint_of_an_unknown_key_names_the_preset(toy):
+    with pytest.raises(UsageError) as caught:
+        resolve(Given("toy/base", sets=["epochs=1"]))
+    assert caught.value.hint.endswith("vid config show --preset toy/base --origin")

@@ -79,3 +79,22 @@ def test_values_of_the_downstream_recipes(name, key, value):
     for part in key.split("."):
         found = getattr(found, part)
     assert found == value
+
+
+def test_transformers_takes_the_encoders_of_published_size_and_of_no_toy():
+    """What the help of `vid convert` says."""
+    from tasks.core.errors import NoCounterpart
+    from tasks.core.nn.videomae import config_to_transformers
+
+    taken = {}
+    for name in presets.names():
+        if name.startswith("masked/"):
+            config = resolve(Given(name)).config
+            try:
+                config_to_transformers(config.model, name)
+                taken[name] = not (config.augment.flow or config.data.flow)
+            except NoCounterpart:
+                taken[name] = False
+    toys = {name for name in taken if name.endswith(("-tiny", "-gestures"))}
+    assert toys
+    assert {name for name, fits in taken.items() if not fits} == toys

@@ -12,7 +12,7 @@ from vidcli.batch import Job, script
 def test_the_file_asks_for_what_was_asked(vid):
     code, out, _ = vid(
         "slurm", "--gpus", "8", "--nodes", "4", "--time", "11:00:00", "--account", "lab", "--setup", "module load python", "--sbatch",
-        "--constraint=h100", "--", "pretrain", "--preset", "masked/tats-tiny", "--data", "my videos.csv", "--out", "runs/x",
+        "--constraint=h100", "--no-check", "--", "pretrain", "--preset", "masked/tats-tiny", "--data", "my videos.csv", "--out", "runs/x",
     )  # fmt: skip
     assert code == 0
     lines = out.splitlines()
@@ -56,7 +56,7 @@ def test_contradictions(vid, arguments, words):
     [["data", "check", "all.csv"], *([name, "x"] for name in ("detect-anomalies", "detect-boundaries", "gen-pseudo", "extract-features"))],
 )
 def test_commands_that_share_their_inputs(vid, command):
-    code, out, err = vid("slurm", "--array", "4", "--", *command)
+    code, out, err = vid("slurm", "--array", "4", "--no-check", "--", *command)
     assert (code, "#SBATCH --array=0-3" in out.splitlines()) == (0, True), err
 
 
@@ -88,13 +88,34 @@ def test_a_preempted_job_requeues_itself_and_no_other(tmp_path, ending, requeued
 
 def test_submitting(tmp_path, vid, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    code, _, err = vid("slurm", "--submit", "--", "pretrain", "--preset", "masked/tats-tiny")
+    code, _, err = vid("slurm", "--submit", "--no-check", "--", "pretrain", "--preset", "masked/tats-tiny")
     assert (code, "no sbatch" in err) == (2, True)
     tool(tmp_path, "sbatch", f'cat "$1" > {tmp_path}/handed; echo "Submitted batch job 7"\n')
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    code, out, _ = vid("slurm", "--submit", "--", "pretrain", "--preset", "masked/tats-tiny")
+    code, out, _ = vid("slurm", "--submit", "--no-check", "--", "pretrain", "--preset", "masked/tats-tiny")
     assert (code, out) == (0, "Submitted batch job 7\n")
     assert "srun" in (tmp_path / "handed").read_text()
     tool(tmp_path, "sbatch", "echo 'invalid partition' >&2; exit 1\n")
-    code, _, err = vid("slurm", "--submit", "--", "pretrain")
+    code, _, err = vid("slurm", "--submit", "--no-check", "--", "pretrain")
     assert (code, "invalid partition" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["pretrain", "--preset", "masked/tats-tinny", "--data", "x.csv"], "did you mean 'masked/tats-tiny'"),
+        (["pretrain", "--preset", "masked/tats-tiny", "--data", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["detect-boundaries", "x", "--writ", "csv"], "no such option: --writ"),
+        (["pretrian"], "Did you mean 'pretrain'"),
+    ],
+)
+def test_a_command_that_would_stop_at_once_is_not_written(vid, monkeypatch, command, told):
+    code, out, err = vid("slurm", "--", *command)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert "--no-check" in err
+
+
+def test_a_command_that_can_run_is_written(vid):
+    code, out, _ = vid("slurm", "--array", "2", "--", "detect-boundaries", "archive/", "--out", "found")
+    assert (code, "srun --kill-on-bad-exit=0 vid detect-boundaries archive/ --out found" in out.splitlines()) == (0, True)

@@ -15,8 +15,9 @@ torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of 
 (.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
 model). With --bridge conse a classifier of pictures (the .pth of EfficientNet-Lite0) and a sentence encoder that were never trained
 together become an image-text model for vid index and vid search: a picture is where the names of its likeliest classes are.
-To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
-(a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
+To: transformers (opens with from_pretrained and the video-classification pipeline; for masked and fine-tuned video transformers of
+RGB with VideoMAE's position codes: those of all presets of published size, not those of *-tiny and *-gestures), onnx
+(any classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
 read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
 licence they were published under."""
 

@@ -1,16 +1,18 @@
 """`vid data check`."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vidcli import options
-from vidcli.console import console
+from vidcli.console import RED, YELLOW, console
 from vidcli.inference import own_share
 
 EXAMPLES = options.examples(
     "vid data check train.csv",
+    "vid data check train.csv --out report.csv",
     "vid data check train.csv --json > report.jsonl",
     "vid data check videos/ --no-seek",
     "vid data check unav100_annotations.json",
@@ -29,6 +31,8 @@ def command(
     events: Annotated[
         bool, typer.Option("--events", help="Count annotated events by class, split and length instead of reading videos.")
     ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write all rows: .csv or .jsonl.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show rows without problems too, however many there are.")] = False,
     shard: options.ShardOf = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -41,24 +45,71 @@ def command(
     THUMOS14, EPIC-KITCHENS-100; manifests with --events) it shows how many there are and how long they are, and opens no video."""
     from tasks.core.data.manifest import read_sources
     from tasks.core.data.segments.statistics import are_annotations
+    from tasks.core.signals import StopFlag, exit_for
     from tasks.core.video.check import check_rows, summary
 
     if events or any(are_annotations(source) for source in sources):
         return _show_events(sources)
     reporter = console()
     rows = own_share(read_sources(sources, None, any_times=True), shard, lambda row: f"{row.path}\t{row.start_s}\t{row.end_s}")
-    results = []
-    with reporter.progress("checking", len(rows), "video") as bar:
-        for result in check_rows(rows, workers, timeout, seek=seek):
+    results: list[Any] = []
+    with StopFlag() as stop, reporter.progress("checking", len(rows), "video") as bar:
+        for result in check_rows(rows, workers, timeout, seek=seek, stopped=lambda: bool(stop.received)):
             results.append(result)
             if reporter.json:
                 reporter.emit(result.as_dict())
             bar.advance()
+            if stop.received:
+                break
+    if out is not None:
+        _write(out, results)
+    if stop.received and len(results) < len(rows):
+        told = f"they are in {out}" if out is not None else "nothing is written"
+        raise exit_for(stop.received)(f"stopped by a signal; {len(results)} of {len(rows)} rows were checked, {told}", AGAIN)
     if not reporter.json:
-        reporter.table([_line(result) for result in results])
+        _show(results, everything)
     reporter.info(_in_words(summary(results)))
     good = sum(result.ok for result in results)
     return 0 if good == len(results) else 4 if good else 3
+
+
+AGAIN = "the same command begins anew; files that were read once are read faster"
+FEW = 20
+"""So many rows are shown whether they have problems or not."""
+
+
+def _show(results: list[Any], everything: bool) -> None:
+    """The rows as a table, those with problems first; of many, only these."""
+    ordered = sorted(results, key=lambda result: (result.ok, not result.problems))
+    shown = [result for result in ordered if result.problems or everything or len(results) <= FEW]
+    lines = [_line(result) for result in shown]
+    dull = [name for name, usual in DULL.items() if all(line[name] in usual for line in lines)]
+    columns = [name for name in (lines[0] if lines else ()) if name not in dull]
+    console().table(lines, columns, [None if not result.problems else YELLOW if result.ok else RED for result in shown])
+    if left := len(results) - len(shown):
+        console().info(f"{left} rows without problems are not shown: --all shows them, --out FILE writes everything")
+
+
+DULL = {"label": (None,), "vfr": (False,), "b-frames": (False,), "sound": (None,), "pyav": (None, "exact"), "decord": (None, "exact")}
+"""Column: values that say nothing worth a column, where no row has another."""
+
+
+def _write(file: Path, results: list[Any]) -> None:
+    """All rows with everything that was found out, as JSON Lines or, by any other ending, as CSV."""
+    import csv
+    from json import dumps
+
+    from tasks.core.files import replacing
+
+    records = [result.as_dict() for result in results]
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as lines:
+        if file.suffix.lower() in (".jsonl", ".ndjson"):
+            lines.writelines(dumps(record, ensure_ascii=False) + "\n" for record in records)
+            return
+        table = csv.writer(lines, lineterminator="\n")
+        table.writerow(records[0] if records else ())
+        plain = (list, dict)
+        table.writerows([dumps(v, ensure_ascii=False) if isinstance(v, plain) else v for v in record.values()] for record in records)
 
 
 def _show_events(sources: list[str]) -> int:
@@ -108,6 +159,7 @@ def _line(result: Any) -> dict[str, Any]:
     near = os.path.relpath(result.path)
     return {
         "path": near if len(near) < len(result.path) else result.path,
+        "problems": "; ".join(result.problems) or "none",
         "label": result.label,
         "frames": result.n_frames,
         "fps": round(result.fps, 3),
@@ -117,7 +169,6 @@ def _line(result: Any) -> dict[str, Any]:
         "b-frames": result.b_frames,
         "sound": _sound(result.sound),
         **{reader: _exactness(result.seek.get(reader)) for reader in ("pyav", "decord")},
-        "problems": "; ".join(result.problems) or "none",
     }
 
 

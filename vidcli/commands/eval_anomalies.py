@@ -12,6 +12,7 @@ from vidcli.console import console
 
 EXAMPLES = options.examples(
     "vid eval anomalies --predictions found/ --ground-truth test_labels.csv",
+    "vid eval anomalies --predictions found/ --ground-truth test_labels.csv --page result.html",
     "vid eval anomalies --predictions scores.csv --ground-truth frame_labels_ped2.npy --trim 8,7 --json",
     "vid eval anomalies --predictions found/ --ground-truth test_labels.csv --protocol macro-auc --one-class skip",
     "vid eval anomalies --predictions found/ --ground-truth test_labels.csv --smooth 0.5s --normalize per_video_minmax",
@@ -65,6 +66,7 @@ def command(
     trim: Annotated[str, Trim] = "0,0",
     missing: Annotated[Missing, typer.Option(help="Labelled frames without a score: stop, or drop them.")] = Missing.error,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the result to this JSON file too.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page: ROC curve, histogram of scores, videos.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -77,7 +79,7 @@ def command(
 
     chosen = Protocol(protocol.value, _sigma(smooth), normalize.value, one_class.value, _trim(trim), missing.value)
     reporter = console()
-    result = run(predictions, ground_truth, reporter, chosen)
+    result = run(predictions, ground_truth, reporter, chosen, page)
     if out:
         write_json(out, result)
     if reporter.json:

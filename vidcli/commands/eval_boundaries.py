@@ -47,7 +47,7 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Score predicted event boundaries: F1 at relative distances 0.05 to 0.50, as the public Kinetics-GEBD scorer counts.
+    """Score predicted event boundaries: F1 at relative distances 0.05 to 0.50, as the public Kinetics-GEBD scorer does.
 
     Times are seconds from the start of the video. Videos without predictions count the boundaries of the first annotator as missed."""
     from tasks.boundaries.evaluate import run

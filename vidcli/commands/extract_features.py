@@ -93,10 +93,15 @@ def command(
 
     Exit code 0: every video was read; 4: some could not be; 3: none."""
     from tasks.core.data.inputs import gather
+    from tasks.core.errors import UsageError
     from tasks.core.files import make_folder
     from vidcli.resolve import Given, resolve
 
     flags = _flags(locals())
+    if audio is None and not (model or config or sets):
+        raise UsageError(
+            "which encoder? --model is missing", "--model RUN, a model folder or hf://org/repo; of the sound, without one: --audio logmel"
+        )
     if audio is None:
         from tasks.core.towers.extract import run
     else:

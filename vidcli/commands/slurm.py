@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vidcli import options
-from vidcli.batch import SHARDED, Job, script
+from vidcli.batch import SHARDED, TRAINING, Job, script
 from vidcli.console import console
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -20,6 +21,7 @@ EXAMPLES = options.examples(
     "vid slurm --submit --account lab --setup 'source ~/vid/bin/activate' -- detect-anomalies cameras/ --normal quiet/ --out found",
 )
 
+CHECK_HELP = "Try the command first: training with --dry-run, so preset and data must be here; of others the options."
 Array = typer.Option(metavar="N", min=1, help=f"N jobs that share the inputs ({', '.join(SHARDED)}).")
 Setup = typer.Option(metavar="LINE", help="Shell line before the command (module load, activate). Repeatable.")
 Sbatch = typer.Option(metavar="OPTION", help="Further sbatch option, e.g. --constraint=h100. Repeatable.")
@@ -41,12 +43,13 @@ def command(
     setup: Annotated[list[str] | None, Setup] = None,
     sbatch: Annotated[list[str] | None, Sbatch] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Hand it to sbatch instead of printing it.")] = False,
+    check: Annotated[bool, typer.Option("--check/--no-check", help=CHECK_HELP)] = True,
     debug: options.Debug = False,
 ) -> int:
     """Print an sbatch file for a vid command, which requeues itself until the command is done.
 
     The command follows after --. One process per GPU joins the world that SLURM describes; before the time limit the run writes a
-    checkpoint, exits with 75 and is requeued. Nothing is submitted without --submit."""
+    checkpoint, exits with 75 and is requeued. The command is tried out before (--no-check: not). Nothing is submitted without --submit."""
 
     words = list(context.args)
     job = Job(
@@ -65,10 +68,33 @@ def command(
         extra=tuple(sbatch or ()),
     )
     text = script(words, job)
+    if check:
+        try_out(words)
     if not submit:
         console().text(text.rstrip("\n"))
         return 0
     return _submit(text)
+
+
+def try_out(words: list[str]) -> None:
+    """UsageError, with what it would say, where a command would stop at once; nothing is written.
+
+    Args:
+        words: the command without `vid`.
+    """
+    from tasks.core.errors import UsageError
+
+    tried = "--dry-run" if words[0] in TRAINING else "--help"
+    alone = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}  # a login shell may be a job itself
+    done = subprocess.run(
+        [sys.executable, "-m", "vidcli", *words, tried], capture_output=True, text=True, env=alone, stdin=subprocess.DEVNULL
+    )
+    if not done.returncode:
+        return
+    said = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+    message, *hints = [line.partition(": ")[2] for line in said] or [done.stderr.strip()]
+    hint = "; ".join([*hints, "--no-check writes the file all the same"])
+    raise UsageError(f"vid {words[0]} would stop at once: {message}", hint)
 
 
 def _submit(text: str) -> int:

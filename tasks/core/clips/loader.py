@@ -121,24 +121,38 @@ class ClipDataset(Dataset):
             with span("read and decode"):
                 reader = self.store.video(row.path) if self.store else self._reader(row.path)
                 picked = self._choose(reader.pts, rng, row)
-                chosen, sample.values = picked.frames, picked.values
-                frames, back = np.unique(chosen, return_inverse=True)
-                flow = self._flow.pictures(reader, row.path, frames) if self._flow else None
-                if self._modality == "flow":
-                    pictures, flow = flow, None
-                else:
-                    pictures = self.store.get(row.path, frames) if self.store else reader.get(frames, self.data.short_side)
-                sample.clips = [pictures[numbers] for numbers in back.reshape(chosen.shape)]
-                if self._boxes:
-                    self._find_boxes(sample, reader, chosen)
+                sample.values = picked.values
+                self.read_clips(sample, reader, picked.frames)
         except VideoError as error:
             self._readers.pop(row.path, None)
             sample.skipped = error.reason
             return sample
-        sample.flow = [] if flow is None else [flow[numbers] for numbers in back.reshape(chosen.shape)]
         sample.read_s = time.perf_counter() - began
-        sample.seeds = rng.integers(0, 2**62, len(chosen)).tolist()
+        sample.seeds = rng.integers(0, 2**62, len(picked.frames)).tolist()
         return sample
+
+    def read_clips(self, sample: Sample, reader: Any, chosen: np.ndarray) -> None:
+        """Puts clips into a sample, with flow and boxes where the settings ask for them.
+
+        Args:
+            sample: of the video; its path says which flow and boxes are its own.
+            reader: the open video.
+            chosen: (clips, T) int64 frame numbers.
+
+        Raises:
+            VideoError: the video cannot be decoded.
+        """
+        frames, back = np.unique(chosen, return_inverse=True)
+        flow = self._flow.pictures(reader, sample.path, frames) if self._flow else None
+        if self._modality == "flow":
+            pictures, flow = flow, None
+        else:
+            pictures = self.store.get(sample.path, frames) if self.store else reader.get(frames, self.data.short_side)
+        back = back.reshape(chosen.shape)
+        sample.clips = [pictures[numbers] for numbers in back]
+        sample.flow = [] if flow is None else [flow[numbers] for numbers in back]
+        if self._boxes:
+            self._find_boxes(sample, reader, chosen)
 
     def _find_boxes(self, sample: Sample, reader: Any, chosen: np.ndarray) -> None:
         found = [self._boxes.of_clip(sample.path, reader, numbers, clip) for numbers, clip in zip(chosen, sample.clips, strict=True)]

@@ -5,7 +5,7 @@ import numpy as np
 from tasks.core.data.rows import Rows
 
 
-def draw_fraction(rows: Rows, fraction: float, seed: int) -> Rows:
+def draw_fraction(rows: Rows, fraction: float, seed: int, stratify: str | None = "label") -> Rows:
     """The same share of every class, and of the rows without a label, in the order of the list.
 
     Of n rows `fraction * n` are drawn, rounded to the nearest whole number, and at least one. With the same seed a smaller share is part
@@ -15,10 +15,11 @@ def draw_fraction(rows: Rows, fraction: float, seed: int) -> Rows:
         rows: all of them.
         fraction: in (0, 1].
         seed: of the draw, which depends on nothing else than the rows.
+        stratify: the column whose values are the classes; None: all rows are one.
     """
     if fraction == 1:
         return rows
-    classes, names = rows.codes("label")
+    classes, names = rows.codes(stratify) if stratify else (np.zeros(len(rows), int), ["all"])
     kept = np.zeros(len(rows), dtype=bool)
     for number in range(-1, len(names)):
         members = np.flatnonzero(classes == number)

@@ -19,6 +19,7 @@ MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjs
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 _LARGE = 1 << 20  # bytes
+_LONGEST_NAME = 255  # bytes, of every usual file system
 
 
 def read_sources(sources: list[str], role: str | None = None, any_times: bool = False) -> Rows:
@@ -43,13 +44,14 @@ def index_path(path: str | Path, any_times: bool = False) -> Rows:
     folder have no label. A folder that holds pictures is a video.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         for name in MANIFEST_NAMES:
             if (path / name).is_file():
                 return read_manifest(path / name, any_times)
         return Rows.of(_walk(path))
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    if not os.path.exists(path):
+        too_long = max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME
+        raise InputError(f"{path.name[:40]}...: the name is too long for a file" if too_long else f"{path}: no such file or folder")
     return read_manifest(path, any_times) if path.suffix.lower() in MANIFEST_SUFFIXES else Rows.of([Row(os.path.abspath(path))])
 
 
@@ -81,11 +83,17 @@ def _read(file: Path, any_times: bool) -> Rows:
     folder = os.path.abspath(file.parent)
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            return parse(file, lines, folder, any_times)
+            rows = parse(file, lines, folder, any_times)
     except UnicodeDecodeError:
         raise UsageError(f"{file}: not a text file in UTF-8", "manifests are CSV, JSON Lines or lists of 'path label'") from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    if not len(rows):
+        empty = os.stat(file).st_size == 0
+        raise InputError(
+            f"{file}: {'an empty file' if empty else 'a list without videos'}", "write one with: vid data index VIDEOS -o FILE"
+        )
+    return rows
 
 
 def write_manifest(rows: Iterable[Row], file: str | Path) -> None:

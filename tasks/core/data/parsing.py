@@ -33,7 +33,7 @@ _TOLD = 10
 
 
 def parse(file: Path, lines: TextIO, folder: str, any_times: bool = False) -> Rows:
-    """The rows of an open manifest; its suffix and first line say what it is.
+    """The rows of an open manifest; its suffix and first line say what it is (columns are separated by commas, tabs or semicolons).
 
     Args:
         folder: absolute; what relative paths are below.
@@ -47,7 +47,7 @@ def parse(file: Path, lines: TextIO, folder: str, any_times: bool = False) -> Ro
         return Rows.of(_json_rows(problems, lines, folder))
     first = next((line for line in lines if line.strip()), "")
     lines.seek(0)
-    delimiter = "\t" if "\t" in first else ","
+    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
     columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
     if "path" in columns:
         rows = _whole_table(lines, folder, delimiter, any_times)

@@ -120,6 +120,12 @@ class Rows(Sequence[Row]):
         return renumbered[codes], [names[i] for i in used]
 
     @property
+    def columns(self) -> list[str]:
+        """Names of the columns in which the list these rows are from says something."""
+        known = [name for name in (*_FIELDS, *_CAPTIONS) if name in self._columns.texts]
+        return known + [name for name, _ in self._columns.extras]
+
+    @property
     def captioned(self) -> bool:
         """Whether the list these rows are from has texts or subtitles."""
         return bool(self._columns.captions)

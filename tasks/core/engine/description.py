@@ -6,7 +6,7 @@ from typing import Any
 from tasks.core.cards import hardware
 from tasks.core.clips.config import ClipConfig, DataConfig
 from tasks.core.config import Config
-from tasks.core.engine.run import Run
+from tasks.core.engine.run import Run, last_logged
 from tasks.core.world import world
 
 
@@ -62,6 +62,20 @@ def provenance(run: Run, config: Config) -> dict[str, Any]:
     rows = {name: facts[name] for name in ("fraction", "balance") if name in facts}
     init = facts.get("pinned", {}).get(config.init, config.init)
     return {**{k: facts.get(k) for k in kept}, **rows, "hardware": hardware(world().size), "seed": config.train.seed, "init": init}
+
+
+def trained_length(run: Run, config: Config) -> dict[str, Any]:
+    """How long a run has trained, which need not be as long as it was told to: `epochs` and `steps`, of each part of a run that has parts;
+    what the configuration says where nothing was logged.
+    """
+    parts = [run.metrics_file] if run.metrics_file.exists() else sorted(run.folder.glob("*/metrics.jsonl"))
+    last = {path.parent.name: found for path in parts if (found := last_logged(path))}
+    if not last:
+        return {"epochs": config.train.epochs}
+    named = {"epochs": [(part, f"{found['epoch']:.4g}") for part, found in last.items()]}
+    named["steps"] = [(part, str(found["step"])) for part, found in last.items()]
+    single = len(parts) == 1 and parts[0] == run.metrics_file
+    return {key: values[0][1] if single else ", ".join(f"{part} {value}" for part, value in values) for key, values in named.items()}
 
 
 def drawn(config: Any) -> dict[str, str]:

@@ -75,7 +75,8 @@ class Trainer:
         self.checkpoints = Checkpoints(run.folder / "checkpoints", train.keep_last, run.reporter, self.shards)
         specs = method.optimizers()
         self.clip = {name: spec.clip_grad for name, spec in specs.items()}
-        settings = {name: optim.model_copy(update={"betas": spec.betas, "base_lr": spec.base_lr}) for name, spec in specs.items()}
+        own = {name: {"betas": s.betas, "base_lr": s.base_lr, "eps": s.eps or optim.eps} for name, s in specs.items()}
+        settings = {name: optim.model_copy(update=update) for name, update in own.items()}
         made = [make_optimizer(spec.groups, settings[name], accelerator.device) for name, spec in specs.items()]
         self.best_of, self.patience, self.best = best_of, patience, BestTracker()
         self.method = method

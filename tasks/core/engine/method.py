@@ -30,12 +30,13 @@ class Progress:
 
 @dataclass
 class OptimizerSpec:
-    """One optimizer of a method. Learning rates are before scaling; the schedule's shape is shared."""
+    """One optimizer of a method. Learning rates are before scaling; the schedule's shape is shared. `eps` of Adam, None: the run's."""
 
     groups: list[Group]
     base_lr: float
     betas: tuple[float, float]
     clip_grad: float | None = None
+    eps: float | None = None
 
     @classmethod
     def of(cls, groups: list[Group], optim: OptimConfig) -> "OptimizerSpec":

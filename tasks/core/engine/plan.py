@@ -33,7 +33,9 @@ FLOAT = 4
 class Assumptions(Config):
     """What `--assume KEY=VALUE` sets; unset facts about the data are measured on the files of `--data` where there are any."""
 
-    device: Literal["v100", "a100", "h100", "h200"] = Field("a100", description="peak and memory as in its data sheet")
+    device: Literal["v100", "a100", "h100", "h200", "cpu"] = Field(
+        "a100", description="peak and memory as in its data sheet; cpu: this machine's, measured"
+    )
     tflops: float | None = Field(None, gt=0, description="peak of matrix products of one GPU, instead of the device's")
     gpu_gb: float | None = Field(None, gt=0, description="memory of one GPU, 10^9 bytes, instead of the device's")
     mfu: float = Field(0.4, gt=0, le=1, description="share of that peak which the counted operations reach")
@@ -112,13 +114,14 @@ def forecast(
     ]
     lines += [Line(f"forward_{part}", flops / 1e9, "GFLOP/clip", "counted") for part, flops in work.forward.items()]
     lines.append(Line("training", work.training / 1e9, "GFLOP/clip", "counted", "forward and backward"))
-    memory, peak_gb = memory_lines(work, config, world), assumed.gpu_gb or DEVICES[assumed.device][2]
+    memory, peak_gb = memory_lines(work, config, world), assumed.gpu_gb or memory_of(assumed.device)
     lines += memory
     needed = sum(line.value for line in memory) * (1 + assumed.overhead)
-    lines.append(Line("gpu_memory", peak_gb, "GB", "given" if {"gpu_gb", "device"} & given else "assumed", assumed.device))
-    fits = f"{'fits' if needed * GIB < peak_gb * 1e9 else 'DOES NOT FIT'} in {peak_gb:g} GB; {assumed.overhead:.0%} for workspace assumed"
+    known = "measured" if assumed.device == "cpu" else "given" if {"gpu_gb", "device"} & given else "assumed"
+    lines.append(Line("gpu_memory", peak_gb, "GB", known, "of this machine" if assumed.device == "cpu" else assumed.device))
+    fits = f"{'fits' if needed * GIB < peak_gb * 1e9 else 'DOES NOT FIT'} in {peak_gb:.4g} GB; {assumed.overhead:.0%} for workspace assumed"
     lines.append(Line("memory_per_gpu", needed, "GiB", "computed", fits))
-    peak, origin, how = peak_of(assumed, given, measure, mixed(train.precision))
+    peak, origin, how = peak_of(assumed, given, measure, mixed(train.precision, assumed.device))
     lines.append(Line("peak", peak, "TFLOP/s", origin, how))
     lines.append(Line("mfu", assumed.mfu, "", "given" if "mfu" in given else "assumed", "share of the peak; --assume mfu=X"))
     step_s = work.training * clips / world / (peak * 1e12 * assumed.mfu)
@@ -126,15 +129,29 @@ def forecast(
     speed = "from assumed speed" if "assumed" in (origin, lines[-1].origin) else "from speed given or measured"
     lines += [
         Line("step", step_s, "s", "computed", speed),
-        Line("run", days, "days", "computed", f"{speed}; {days * 24 * world:.0f} GPU hours"),
+        Line("run", days, "days", "computed", f"{speed}; {days * 24 * world:.0f} GPU hours" if assumed.device != "cpu" else speed),
         Line("exchange", exchanged(work, train, world) / step_s / 1e9, "GB/s", "computed", "each way per GPU, to hide the exchange"),
     ]
     return lines + data_lines(config, rows, videos, batch / step_s, assumed, given, picker) + disk_lines(work, config)
 
 
-def mixed(precision: str) -> bool:
-    """Whether a GPU would train with 16-bit products."""
-    return precision != "fp32"
+def mixed(precision: str, device: str = "a100") -> bool:
+    """Whether a device would train with 16-bit products: GPUs unless they are told otherwise."""
+    return precision != "fp32" and device != "cpu"
+
+
+def memory_of(device: str) -> float:
+    """Of one device, 10^9 bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if device == "cpu" else DEVICES[device][2]
+
+
+def device_here(gpus: int | None) -> str:
+    """The device of `Assumptions` that a plan is for where nobody says it: GPUs that are asked for are those of this machine or A100s;
+    otherwise what this machine has.
+    """
+    name = torch.cuda.get_device_name().lower() if torch.cuda.is_available() else ""
+    known = next((device for device in DEVICES if device in name), None)
+    return known or ("a100" if gpus or name else "cpu")
 
 
 def memory_lines(work: Workload, config: Any, world: int) -> list[Line]:
@@ -171,7 +188,7 @@ def exchanged(work: Workload, train: Any, world: int) -> float:
 
 def peak_of(assumed: Assumptions, given: set[str], measure: bool, half: bool) -> tuple[float, str, str]:
     """(TFLOP/s, origin, how) of one device."""
-    if measure:
+    if measure or (assumed.device == "cpu" and assumed.tflops is None):
         return measured_peak(half)
     if assumed.tflops is not None:
         return assumed.tflops, "given", "--assume tflops"

@@ -58,17 +58,40 @@ def adjustable(key: str) -> bool:
     return key.startswith(ADJUSTABLE) and key not in FIXED
 
 
-def differences(old: dict, new: dict, path: tuple[str, ...] = ()) -> list[str]:
-    """Settings that differ between two resolved configurations, machine matters left out, as `key: old -> new`."""
+def differences(old: dict, new: dict, path: tuple[str, ...] = (), before: str | None = None) -> list[str]:
+    """Settings that differ between two resolved configurations, machine matters left out, as `key: old -> new`.
+
+    Args:
+        old, new: the configurations.
+        path: where in them these parts are.
+        before: the working folder that relative paths in `old` belong to; None: this one. Paths of one place are the same.
+    """
     found = []
     for key in sorted(old.keys() | new.keys()):
         here = (*path, key)
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, here)
-        elif a != b and here not in MACHINE_KEYS:
+            found += differences(a, b, here, before)
+        elif a != b and here not in MACHINE_KEYS and not _same_place(a, b, before or os.getcwd()):
             found.append(f"{'.'.join(here)}: {a} -> {b}")
     return found
+
+
+def _same_place(a: Any, b: Any, before: str) -> bool:
+    """Whether two texts (or lists of them) are paths of the same file or folder, `a` seen from the folder `before`; a split counts."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same_place(*pair, before) for pair in zip(a, b, strict=True))
+    if not (isinstance(a, str) and isinstance(b, str)) or a == b:
+        return a == b
+    return (place := _place(a, before)) is not None and place == _place(b, os.getcwd())
+
+
+def _place(text: str, folder: str) -> tuple[str, str] | None:
+    """(real path, split) of what exists; None for other texts."""
+    for path, split in ((text, ""), text.rsplit("@", 1) if "@" in text else (text, "")):
+        if text and os.path.exists(where := os.path.join(folder, path)):
+            return os.path.realpath(where), split
+    return None
 
 
 class Run:
@@ -121,7 +144,7 @@ class Run:
             shutil.rmtree(torn) if torn.is_dir() else torn.unlink()  # of a process that was killed: the lock is ours
         if target.exists():
             old = self._with_defaults(self._settings_before(target))
-            changed = differences(old, saved)
+            changed = differences(old, saved, before=self._cwd())
             began = ("metrics.jsonl", "checkpoints", "*/checkpoints", "result.json")
             untouched = not any(any(self.folder.glob(name)) for name in began)
             if changed and not untouched:
@@ -130,6 +153,14 @@ class Run:
             (self.folder / ".lock").unlink()
             self.close()
             raise UsageError(f"{self.folder} is not empty and holds no run", "choose another --out")
+
+    def _cwd(self) -> str | None:
+        """Where the command was given that began the run."""
+        try:
+            found = self.facts().get("cwd")
+        except (UsageError, OSError):
+            return None
+        return found if isinstance(found, str) else None
 
     def _settings_before(self, target: Path) -> dict:
         try:
@@ -155,9 +186,10 @@ class Run:
         refused = [line for line in changed if not adjustable(line.partition(":")[0])]
         if self.finished or refused:
             self.close()
+            again = f"to train with these choose another --out or --name; to go on from its weights: --from {self.folder}"
             raise UsageError(
                 f"{self.folder} holds a {'finished ' if self.finished else ''}run with other settings: " + "; ".join(refused or changed),
-                "repeat the command with the same settings to continue it, or choose another --out",
+                again if self.finished else "repeat the command with the same settings to continue it, or choose another --out",
             )
         self.reporter.warn(f"{self.folder} goes on with other settings: " + "; ".join(changed))
         self.record(changes=[*self.facts().get("changes", []), changed])

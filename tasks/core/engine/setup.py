@@ -5,6 +5,7 @@ trainer = setup.train(run, config, method, setup.clip_feed(rows, config, prepare
 return setup.conclude(run, trainer, lambda: ...)  # setup.publish, setup.numbers
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +18,22 @@ from tasks.core.clips.config import DataConfig
 from tasks.core.data.batch import Batch
 from tasks.core.data.sampler import StepSampler
 from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.description import card, drawn, preprocessing, provenance
+from tasks.core.engine.description import card, drawn, preprocessing, provenance, trained_length
 from tasks.core.engine.loop import Evaluate, Trainer
 from tasks.core.engine.method import MAIN, Method
 from tasks.core.engine.optim import checkpoint_bytes
 from tasks.core.engine.random import STREAMS, derive_seed
 from tasks.core.engine.run import Run, hash_rows, last_logged
+from tasks.core.engine.samples import drawing_first
 from tasks.core.engine.schedule import run_length, schedules
 from tasks.core.engine.state import last_state
 from tasks.core.errors import UsageError
 from tasks.core.profile import moved
 from tasks.core.reporter import Reporter
 from tasks.core.world import world
+
+HELD_OUT = {"val", "valid", "validation", "test", "testing"}
+"""Names of splits that are not trained on."""
 
 
 def training_rows(data: DataConfig) -> list:
@@ -44,6 +49,19 @@ def training_rows(data: DataConfig) -> list:
         raise UsageError("no training videos given", "add --data PATH (a manifest, a folder or a video)")
     rows = draw_fraction(read_sources(data.train, "train"), data.fraction, data.fraction_seed)
     return balance_classes(rows, data.fraction_seed) if data.balance else rows
+
+
+def warn_untested(run: Run, data: DataConfig) -> None:
+    """Says it where a run trains on labels and no videos are set aside to test on, and how to have some."""
+    from tasks.core.data.manifest import read_sources
+
+    if data.val or not run.main:
+        return
+    splits = {source: read_sources([source]).codes("split")[1] for source in data.train if "@" not in source}
+    held = next((source for source, names in splits.items() if {name.lower() for name in names} & HELD_OUT), None)
+    found = f"{held} has some: --val {held}" if held else None
+    made = "set some aside with: vid data index VIDEOS --split 0.8 -o videos.csv"
+    run.reporter.warn(f"no --val: nothing will say how good this model is on videos that it has not seen; {found or made}")
 
 
 def check_flow_input(config: Any) -> None:
@@ -251,6 +269,7 @@ def train(
         Others: as `Trainer.fit`.
     """
     accelerator = make_accelerator(config.train, run, uneven=method.uneven)
+    prepare = drawing_first(feed.prepare, run.folder, config) if run.main else feed.prepare
     parameters, trained = count_parameters(method)
     if rows is not None:
         run.record_data(rows)
@@ -267,7 +286,7 @@ def train(
         config.train,
         config.optim,
         feed.loader,
-        feed.prepare,
+        prepare,
         feed.micro_per_epoch,
         feed.repeats,
         evaluate,
@@ -306,7 +325,7 @@ class Card:
     Attributes:
         title: its heading.
         facts: rows of its table, before the training videos.
-        use: the command that uses the model; `{run}` stands for the run's folder.
+        use: the command that uses the model; `{run}` stands for the run's folder as it was named.
         tags: for the Hub.
         pipeline_tag: of the Hub, where it has one for the task.
         numbers: metrics, the last rows of the table.
@@ -340,11 +359,11 @@ def publish(
     facts = {
         **about.facts,
         "training videos": ", ".join([f"{len(rows)} (hash {saved['provenance']['data_hash']})", *drawn(config).values()]),
-        "epochs": config.train.epochs,
+        **trained_length(run, config),
         "started from": config.init or "random weights",
         **({"frame stride": f"{prepared['stride_s']} s"} if prepared.get("stride_s") else {}),
         **{k: round(v, 4) if isinstance(v, float) else v for k, v in about.numbers.items()},
     }
     metadata = {"tags": about.tags, **({"pipeline_tag": about.pipeline_tag} if about.pipeline_tag else {})}
-    text = card(about.title, facts, about.use.format(run=run.folder.resolve().name), metadata)
+    text = card(about.title, facts, about.use.format(run=shlex.quote(str(run.folder))), metadata)
     save_model(folder or run.folder / "model", weights, saved, text)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from tasks.core.engine.sharding import Shards
 from tasks.core.errors import StorageError, UsageError
-from tasks.core.files import cannot_write, replacing, write_text
+from tasks.core.files import cannot_write, follow_umask, replacing, write_text
 from tasks.core.reporter import Quiet, Reporter
 
 DONE, SUMS = "DONE", "checksums.json"
@@ -84,6 +84,7 @@ class Checkpoints:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_text(partial / SUMS, json.dumps(checksums(partial)))
+            follow_umask(partial)
             os.replace(partial, final)
             write_text(final / DONE, "")
             if again:

@@ -21,6 +21,7 @@ from tasks.core.reporter import Reporter
 from tasks.core.shard import Shard
 from tasks.core.video.children import each
 from tasks.core.video.fingerprint import fingerprint
+from tasks.core.video.frame_count import expect
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoError
 
@@ -75,6 +76,7 @@ def one(job: Job, source: Input, advance: Callable[[int], None] = lambda n: None
         if not job.overwrite and (facts := read_facts(file)) is not None:
             return {"video": source.shown, "files": [str(file)], **facts, "skipped": True}
         with open_video(path) as reader:
+            expect(advance, reader.n_frames)
             facts = {
                 "source": readable(os.path.abspath(path)),
                 "fingerprint": mark,

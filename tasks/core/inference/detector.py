@@ -19,6 +19,7 @@ from tasks.core.errors import InputError
 from tasks.core.inference.loop import Advance, each_input, failure, still
 from tasks.core.inference.output import Output
 from tasks.core.reporter import Reporter
+from tasks.core.video.frame_count import expect
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
 
@@ -120,6 +121,9 @@ def detect_one(detector: Detector, output: Output, source: Input, advance: Advan
         return record
     try:
         with detector.open(source) as opened:
+            footage = getattr(opened, "footage", opened)
+            if isinstance(footage, Footage):
+                expect(advance, footage.stop - footage.start)
             result = detector.finish(opened, detector.score(opened, advance))
             return output.write(
                 detector, source, detector.record(result), lambda kind, path: detector.write(kind, path, result, opened, advance)

@@ -35,6 +35,19 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return float((np.diff(alarms) * (hits[1:] + hits[:-1])).sum() / 2 / pairs) if pairs else None
 
 
+def roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ROC curve: shares of normal and of anomalous frames at or above each distinct score, from (0, 0) to (1, 1).
+
+    Arguments and errors as `auc`, which is the area under it.
+
+    Returns:
+        two (k + 1,) float64 arrays; nan where there are no frames of a class.
+    """
+    hits, alarms = _counts(scores, labels)
+    with np.errstate(invalid="ignore"):
+        return alarms / alarms[-1], hits / hits[-1]
+
+
 def micro_auc(scores: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float | None:
     """The AUC of all frames of all videos together, the headline of the field; see `auc`.
 

@@ -21,9 +21,9 @@ STYLE = """
 .card p.why { gap: .3rem .75rem; flex-wrap: wrap; margin: .4rem 0 0; font-size: .8rem; color: var(--dim); }
 .card p.why span:last-child { margin-left: 0; }
 .number-of { min-width: 1.6rem; color: var(--mark-line); font-weight: 700; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; }
-.pair figure { margin: 0; }
-.pair img { margin: 0 auto; border: 0; background: none; border-radius: .2rem; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .4rem; }
+.pair figure { margin: 0; min-width: 0; }
+.pair img { max-width: 100%; margin: 0 auto; border: 0; background: none; border-radius: .2rem; }
 .pair figcaption { margin-top: .15rem; font-size: .75rem; text-align: center; }
 .card[aria-current], :root:not(.script) .card:target { border-color: var(--mark-line); background: var(--here);
   box-shadow: 0 0 0 1px var(--mark-line); }
@@ -78,20 +78,45 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], targets: Sequenc
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings as dotted name -> value."""
+def told(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Settings for people: nested ones one after the other, units behind names (`min gap (s)`), what is not set left out."""
     found: dict[str, object] = {}
     for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        if isinstance(value, Mapping):
+            found |= told(value, f"{prefix}{_words(name)}: ")
+        elif value is not None and value != []:
+            found[prefix + _words(name)] = _value(value)
     return found
+
+
+UNITS = {"s": "s", "px": "px", "frames": "frames"}
+"""Last part of a setting's name: its unit."""
+
+
+def _words(name: str) -> str:
+    *front, last = name.split("_")
+    return f"{' '.join(front)} ({UNITS[last]})" if front and last in UNITS else name.replace("_", " ")
+
+
+def _value(value: Any) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_value(item)) for item in value)
+    return value
 
 
 def jpeg_uri(picture: np.ndarray, side_px: int = SIDE_PX) -> str:
     """A data URI of an (H, W, 3) uint8 picture, scaled down to fit into a square of this side."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(picture, side_px)).decode()}"
+
+
+def jpeg(picture: np.ndarray, side_px: int = SIDE_PX) -> bytes:
+    """The same as bytes."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=78, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()

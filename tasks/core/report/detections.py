@@ -66,7 +66,7 @@ def write_page(
     if count:
         page.section(f"All {nouns[1]}").markup(table)
     first = {"video": record["video"], "method": record["method"]}
-    page.section("Details").facts({**first, **facts, **cards.flat(record["settings"])})
+    page.section("Details").facts({**first, **facts, **cards.told(record["settings"])})
     for note in record.get("notes", ()):
         page.text(f"{note[:1].upper()}{note[1:]}.")
     page.markup(timeline.script())

@@ -10,7 +10,7 @@ from tasks.core import files
 from tasks.core.report import cards, lanes
 from tasks.core.report.events import EventDetection
 from tasks.core.report.lanes import Block, Lane
-from tasks.core.report.outputs import readable
+from tasks.core.report.outputs import readable, relative
 from tasks.core.report.page import Page
 from tasks.core.report.timeline import clock
 
@@ -42,7 +42,7 @@ def write_report(path: Path, detection: EventDetection) -> None:
     if detection.events:
         page.section("All events").markup(lanes.table(drawn, detection.shown_from))
     sound = {} if detection.has_sound is None else {"sound": "yes" if detection.has_sound else "none"}
-    facts = {"video": readable(detection.path), "method": detection.method, **sound, **cards.flat(detection.settings)}
+    facts = {"video": readable(detection.path), "method": detection.method, **sound, **cards.told(detection.settings)}
     page.section("Details").facts(facts).markup(lanes.script())
     files.write_text(path, page.html())
 
@@ -67,8 +67,3 @@ def lanes_of(detection: EventDetection) -> tuple[list[Lane], list[str]]:
             Lane(name or "event", blocks, detection.curves.t if curve is not None else np.zeros(0), np.zeros(0) if curve is None else curve)
         )
     return found, [label for label in ordered + quiet if label not in names]
-
-
-def relative(file: str, page: Path) -> str:
-    """The address of a file from a page, as a path."""
-    return Path(os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))).as_posix()

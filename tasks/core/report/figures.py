@@ -104,6 +104,29 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> str:
     return _svg(draw, (size, size))
 
 
+def histogram(values: Mapping[str, np.ndarray], label: str, bins: int = 40) -> str:
+    """How values are spread, one outline for each kind of them, each with an area of 1.
+
+    Args:
+        values: kind -> (n,) numbers; empty ones are left out.
+        label: axis title with unit.
+        bins: of the range of all values.
+
+    Returns:
+        SVG text.
+    """
+    drawn = {name: np.asarray(found, dtype=float) for name, found in values.items() if len(found)}
+    edges = np.histogram_bin_edges(np.concatenate(list(drawn.values())) if drawn else np.zeros(1), bins)
+
+    def draw(axes: "Axes") -> None:
+        for i, (name, found) in enumerate(drawn.items()):
+            axes.hist(found, edges, density=True, histtype="stepfilled", alpha=0.45, color=_COLORS[i % len(_COLORS)], label=name)
+        axes.set(xlabel=label, ylabel="density")
+        axes.legend(frameon=False)
+
+    return _svg(draw, (6.4, 3.2))
+
+
 def bars(values: Mapping[str, float | Sequence[float]], chance: float | None = None, label: str = "top-1 (%)") -> str:
     """Horizontal bars with their numbers, and a dashed line at chance level.
 

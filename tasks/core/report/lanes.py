@@ -53,7 +53,9 @@ def numbered(lanes: Sequence[Lane]) -> list[tuple[int, Block]]:
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].end, pair[0]))
 
 
-def lanes(lanes: Sequence[Lane], start: float, length: float, shown_from: float, source: str | None, zero: float = 0.0) -> str:
+def lanes(
+    lanes: Sequence[Lane], start: float, length: float, shown_from: float, source: str | None, zero: float = 0.0, noun: str = "event"
+) -> str:
     """The player and the lanes as HTML; needs `STYLE`. Without JavaScript the blocks are links to their rows in the table.
 
     Args:
@@ -62,32 +64,33 @@ def lanes(lanes: Sequence[Lane], start: float, length: float, shown_from: float,
         shown_from: blocks below this score are hidden until they are asked for.
         source: the video, relative to the page; None: there is nothing to play.
         zero: the time at which a player is at 0, seconds.
+        noun: what a block is called; several of them with an s.
     """
     length, found = max(length, 1e-6), numbered(lanes)
     rows: list[list[str]] = [[] for _ in lanes]
     for i, (number, block) in enumerate(found, start=1):
         rows[number].append(_block(i, lanes[number].name, block, start, length, shown_from))
     drawn = "".join(_lane(number, lane, blocks, start, length) for number, (lane, blocks) in enumerate(zip(lanes, rows, strict=True)))
-    return f"""<section id="stage" class="stage" aria-label="Video and events">
+    return f"""<section id="stage" class="stage" aria-label="Video and {noun}s">
 {_player(source)}
 <div class="lanes-bar"><output id="now" aria-live="polite"></output>
 <label class="least" hidden>score from <input id="least" type="range" min="0" max="1" step="0.01" value="{shown_from:g}">
 <output id="least-value">{shown_from:.2f}</output></label>
-<button id="previous" class="script" type="button" aria-label="previous event" hidden>◀</button>
-<button id="next" class="script" type="button" aria-label="next event" hidden>▶</button></div>
-<div id="lanes" class="lanes" data-start="{start!r}" data-length="{length!r}" data-zero="{zero!r}">
+<button id="previous" class="script" type="button" aria-label="previous {noun}" hidden>◀</button>
+<button id="next" class="script" type="button" aria-label="next {noun}" hidden>▶</button></div>
+<div id="lanes" class="lanes" data-start="{start!r}" data-length="{length!r}" data-zero="{zero!r}" data-noun="{noun}">
 {drawn}
 <div class="lanes-axis">{axis(start, length)}</div>
 <div id="playhead" class="playhead" hidden></div>
 </div>
-<p class="lanes-keys script" hidden><kbd>←</kbd> <kbd>→</kbd> or <kbd>k</kbd> <kbd>j</kbd> previous, next event;
+<p class="lanes-keys script" hidden><kbd>←</kbd> <kbd>→</kbd> or <kbd>k</kbd> <kbd>j</kbd> previous, next {noun};
 <kbd>space</kbd> play, pause;
 <kbd>Home</kbd> <kbd>End</kbd> first, last; or click anywhere</p>
 </section>"""
 
 
-def table(lanes: Sequence[Lane], shown_from: float) -> str:
-    """All blocks as a table in order of time; row i has the id `row-i`."""
+def table(lanes: Sequence[Lane], shown_from: float, noun: str = "event") -> str:
+    """All blocks as a table in order of time; row i has the id `row-i`. `noun`: what the names of lanes are."""
     body = ""
     for i, (number, block) in enumerate(numbered(lanes), start=1):
         cells = (clock(block.start), clock(block.end), f"{block.end - block.start:.2f}", f"{block.score:.3f}")
@@ -96,7 +99,7 @@ def table(lanes: Sequence[Lane], shown_from: float) -> str:
         name = f'<td><a href="#row-{i}">{escape(lanes[number].name)}</a></td>'
         body += f'<tr id="row-{i}" data-mark="{i}" data-score="{block.score:.4f}"{hidden}>{name}{values}</tr>'
     numbers = "".join(f'<th class="number" scope="col">{name}</th>' for name in ("start", "end", "length (s)", "score"))
-    head = f'<th scope="col">event</th>{numbers}'
+    head = f'<th scope="col">{noun}</th>{numbers}'
     return f'<div class="scroll"><table class="events"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -43,10 +43,11 @@ tr[data-mark] { cursor: pointer; }
 td a { color: inherit; }
 [hidden] { display: none !important; }
 @media (max-width: 40rem), (max-height: 36rem) { .stage { position: static; } .lanes { max-height: none; } }
-@media (max-width: 40rem) { .lanes { --names: 0rem; } .lane { display: block; } .lanes-keys { display: none; }
+@media (max-width: 40rem) { .lanes { --names: 0rem; } .lane { display: block; }
   .lane-name { display: block; padding: 0 0 .1rem; font-size: .74rem; line-height: 1.2; }
   .stage video { max-height: 34vh; } .lanes-bar { font-size: .85rem; } .lanes-bar > output { flex-basis: 100%; }
   .axis .label:has(+ .last) { display: none; } }
+@media (hover: none) and (pointer: coarse) { .lanes-keys { display: none; } }
 @media print { .stage { position: static; } .lanes { max-height: none; } .stage video, .lanes-bar, .lanes-keys { display: none; } }
 """
 
@@ -82,7 +83,7 @@ SCRIPT = """
   }
   function count() {
     const n = open().length;
-    now.textContent = `${n} event${n === 1 ? "" : "s"}` + (n < blocks.length ? ` of ${blocks.length}` : "");
+    now.textContent = `${n} ${plot.dataset.noun}${n === 1 ? "" : "s"}` + (n < blocks.length ? ` of ${blocks.length}` : "");
   }
   function choose(block, focus = false) {
     if (!block) return;

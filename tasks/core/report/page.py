@@ -14,6 +14,7 @@ _STYLE = """
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; }
+h1, h2, p, figcaption { overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 p { max-width: 46rem; }
 .subtitle, figcaption, caption { color: var(--dim); font-size: .9rem; text-align: left; }
@@ -25,6 +26,10 @@ td.number, th.number { text-align: right; }
 tr.marked td { background: var(--mark); font-weight: 600; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem; margin: 1rem 0; }
+.gallery figure { margin: 0; }
+.gallery img { width: 100%; }
+.wide img { width: 100%; image-rendering: auto; }
 pre { overflow-x: auto; padding: .6rem .8rem; background: var(--mark); font-size: .85rem; }
 """
 
@@ -33,6 +38,20 @@ def _cell(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure(image: bytes | str, caption: str = "", alt: str = "") -> str:
+    if isinstance(image, str) and "<svg" in image:
+        kind, data = "svg+xml", image.encode()
+    elif isinstance(image, bytes) and image.startswith(b"\x89PNG"):
+        kind, data = "png", image
+    elif isinstance(image, bytes) and image.startswith(b"\xff\xd8"):
+        kind, data = "jpeg", image
+    else:
+        raise ValueError("a figure is PNG or JPEG bytes or SVG text")
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{source}" alt="{escape(alt or caption)}">{below}</figure>'
 
 
 class Page:
@@ -105,22 +124,22 @@ class Page:
         """A picture, stored in the page.
 
         Args:
-            image: PNG bytes, or the text of an SVG drawing.
+            image: PNG or JPEG bytes, or the text of an SVG drawing.
             caption: text below.
             alt: text for those who cannot see it; the caption if empty.
 
         Raises:
-            ValueError: neither PNG nor SVG.
+            ValueError: none of these.
         """
-        if isinstance(image, str) and "<svg" in image:
-            kind, data = "svg+xml", image.encode()
-        elif isinstance(image, bytes) and image.startswith(b"\x89PNG"):
-            kind, data = "png", image
-        else:
-            raise ValueError("a figure is PNG bytes or SVG text")
-        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        return self._add(f'<figure><img src="{source}" alt="{escape(alt or caption)}">{below}</figure>')
+        return self._add(_figure(image, caption, alt))
+
+    def wide(self, image: bytes | str, caption: str = "", alt: str = "") -> "Page":
+        """The same, as wide as the page."""
+        return self._add(f'<div class="wide">{_figure(image, caption, alt)}</div>')
+
+    def gallery(self, figures: Sequence[tuple[bytes | str, str]]) -> "Page":
+        """Pictures with captions beside each other, as many as there is room for; arguments and errors as `figure`."""
+        return self._add(f'<div class="gallery">{"".join(_figure(image, caption) for image, caption in figures)}</div>')
 
     def markup(self, html: str, style: str = "") -> "Page":
         """HTML as it stands, for what the other methods cannot draw. Whoever calls escapes what comes from a user's data.

@@ -65,7 +65,8 @@ html { scroll-padding-top: 17rem; }
 kbd { padding: 0 .3rem; font: inherit; border: 1px solid var(--line); border-radius: .2rem; background: var(--mark); }
 [hidden] { display: none !important; }
 .panel + h2 { margin-top: 1rem; border-top: 0; }
-@media (max-width: 40rem) { .keys { display: none; } .plot { height: 6rem; }
+@media (hover: none) and (pointer: coarse) { .keys { display: none; } }
+@media (max-width: 40rem) { .keys { margin-left: 0; } .legend > .keys { white-space: normal; } .plot { height: 6rem; }
   .bar { margin-bottom: .7rem; font-size: .78rem; line-height: 1.3; }
   .axis .label:has(+ .last) { display: none; } }
 @media print { .panel { position: static; } .bar, .keys { display: none; }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.core.clips.clips import ClipSampler
+from tasks.core.clips.clips import ClipSampler, frame_range
 from tasks.core.clips.loader import Sample, collate
 from tasks.core.clips.prepare import clip_of, modality_of, read_pictures, view_transform
 from tasks.core.data.feature_files import h5py
@@ -23,6 +23,7 @@ from tasks.core.reporter import Reporter
 from tasks.core.towers.config import ExtractConfig
 from tasks.core.towers.image_text import open_pictures
 from tasks.core.towers.produce import produce
+from tasks.core.video.frame_count import expect
 from tasks.core.video.open import open_video
 from tasks.core.video.reader import VideoReader
 
@@ -86,6 +87,8 @@ class Extractor:
     def of_row(self, row: Row, advance: Advance) -> tuple[np.ndarray, Grid | None, np.ndarray | None, dict[str, Any]]:
         """As `FeatureMaker`; the facts are `n_frames` (of the file) and `damage` (text or None)."""
         with open_video(row.path, self.config.decoder) as reader:
+            low, high = frame_range(reader.pts, row.start_s, row.end_s)
+            expect(advance, high - low)
             found = self.features(reader, row.start_s, row.end_s, advance)
             return *found, {"n_frames": reader.n_frames, "damage": reader.damage}
 

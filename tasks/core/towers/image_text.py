@@ -98,8 +98,7 @@ class Pair:
 
     def text_is_cut(self, text: str) -> bool:
         """Whether the text tower reads only the beginning of a text."""
-<<<<<<< HEAD
-        return is_cut(self.text, text)
+        return is_cut(getattr(self.text, "tower", self.text), text)  # a map may stand behind it
 
 
 def room_of(tower: Any) -> int | None:
@@ -114,13 +113,6 @@ def is_cut(tower: Any, text: str) -> bool:
         return False
     tokens = tower.tokenizer.encode(text) if hasattr(tower, "context") else tower.tokenizer(text, truncation=False)["input_ids"]
     return len(tokens) > room
-=======
-        tower = getattr(self.text, "tower", self.text)  # a map may stand behind it
-        if hasattr(tower, "context"):
-            return len(tower.tokenizer.encode(text)) > tower.context - 2
-        limit = tower.pooling["length"]
-        return limit is not None and len(tower.tokenizer(text, truncation=False)["input_ids"]) > limit
->>>>>>> 4dcb6e8 (Models of video and text are searched too: load_pair opens them)
 
 
 def load_pair(reference: str, device: torch.device | str = "cpu", vocabulary: str | Path | None = None, text: str | None = None) -> Pair:

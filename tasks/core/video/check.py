@@ -1,7 +1,7 @@
 """Reading every file of a manifest once, and saying what is wrong with it before a GPU waits for it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,7 +64,12 @@ class CheckResult:
 
 
 def check_rows(
-    rows: list[Row], workers: int | None = None, timeout_s: float = 300.0, few: int = 2, seek: bool = True
+    rows: list[Row],
+    workers: int | None = None,
+    timeout_s: float = 300.0,
+    few: int = 2,
+    seek: bool = True,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[CheckResult]:
     """Check every row, each file once, in separate processes; results come in the order of the rows.
 
@@ -76,6 +81,7 @@ def check_rows(
         timeout_s: time for one file.
         few: classes with fewer rows than this are named as a problem of each of their rows.
         seek: also measure random access (costs a second decoding of part of each file).
+        stopped: asked now and then; True ends it, and the rows that are left get no result.
     """
     from tasks.core.video.checkers import run_all
     from tasks.core.video.children import default_workers
@@ -86,11 +92,13 @@ def check_rows(
     first_with: dict[str, str] = {}
     paths = list(dict.fromkeys(row.path for row in rows))
     answers: dict[str, dict[str, Any]] = {}
-    waiting = iter(run_all(paths, default_workers(workers), timeout_s, seek))
+    waiting = iter(run_all(paths, default_workers(workers), timeout_s, seek, stopped))
     for number, row in enumerate(rows):
         while row.path not in answers:
-            path, facts = next(waiting)
-            answers[path] = facts
+            answer = next(waiting, None)
+            if answer is None:
+                return
+            answers[answer[0]] = answer[1]
         facts = answers[row.path]
         result = CheckResult(number, row.path, row.label, **{**facts, "problems": list(facts.get("problems", []))})
         result.problems += [*_part_problems(row, result), *captions.problems(row)]

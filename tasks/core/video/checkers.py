@@ -1,6 +1,6 @@
 """The processes of `vid data check`: what is known of a file stays known when its decoder hangs or crashes later."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,10 @@ from tasks.core.video.children import DIED, DONE, run_children
 DECORD_TIMEOUT_S = 60.0
 
 
-def run_all(paths: list[str], workers: int, timeout_s: float, seek: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path, facts of `tasks.core.video.check.examine`) for every path, as they get done."""
+def run_all(
+    paths: list[str], workers: int, timeout_s: float, seek: bool, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, facts of `tasks.core.video.check.examine`) for every path, as they get done, until `stopped` says True."""
 
     def patience(facts: dict[str, Any] | None) -> float | None:
         if facts is None:
@@ -18,7 +20,7 @@ def run_all(paths: list[str], workers: int, timeout_s: float, seek: bool) -> Ite
         return DECORD_TIMEOUT_S if facts.get("seek") else None
 
     known: dict[int, dict[str, Any]] = {}
-    for number, kind, what in run_children(partial(_examine, seek), paths, workers, patience):
+    for number, kind, what in run_children(partial(_examine, seek), paths, workers, patience, stopped):
         if kind == DONE:
             yield paths[number], known.get(number) or {"ok": False, "problems": ["nothing was found out"]}
         elif kind == DIED:

@@ -12,8 +12,9 @@ from typing import Any
 
 from tasks.core.errors import VidError
 from tasks.core.interpreter import usable_cores
-from tasks.core.reporter import Reporter
+from tasks.core.reporter import Progress, Reporter
 from tasks.core.signals import HANDLED, StopFlag, exit_for, signals_blocked
+from tasks.core.video.frame_count import FrameCount, VideoCount
 from tasks.core.video.guard import decode_in_process
 
 STALL_S = 120.0
@@ -97,7 +98,8 @@ def each(
     unit: str,
     failed: Callable[[Any, str], Any],
 ) -> Iterator[Any]:
-    """Results of `work(input, advance)` in the order of the inputs; `advance(n)` tells of n more frames done.
+    """Results of `work(input, advance)` in the order of the inputs; `advance(n)` tells of n more frames done, and
+    `frame_count.expect(advance, n)` that the video has n. Videos are shown by frames, inputs with another `unit` are counted.
 
     Args:
         workers: processes; 0: work here, one input after the other, which cannot survive a decoder that hangs or crashes.
@@ -106,22 +108,18 @@ def each(
     Raises:
         Preempted, Interrupted: a signal asked to stop; what is written stays.
     """
-    alone = len(inputs) == 1  # then frames are counted
-    with StopFlag() as stop, reporter.progress(description, *((None, "frame") if alone else (len(inputs), unit))) as bar:
-
-        def beat(frames: int) -> None:
-            bar.advance(frames if alone else 0)
-            leave()
+    framed = unit == "video"
+    with StopFlag() as stop, reporter.progress(description, *((None, "frame") if framed else (len(inputs), unit))) as bar:
 
         def leave() -> None:
             if stop.received:
                 raise exit_for(stop.received)("stopped by a signal; what is finished is written", "run the same command again to continue")
 
+        count = FrameCount(bar, len(inputs), leave) if framed else _ItemCount(bar, leave)
         if workers == 0:
-            for source in inputs:
-                yield work(source, beat)
-                bar.advance(0 if alone else 1)
-                leave()
+            for number, source in enumerate(inputs):
+                yield work(source, count.of(number))
+                count.finish(number)
             return
         waiting: dict[int, Any] = {}
         following = 0
@@ -129,9 +127,12 @@ def each(
             _Beating(work), inputs, workers, lambda note: OPENING_S if note is None else STALL_S, lambda: bool(stop.received)
         ):
             if kind == NOTE:
-                bar.advance(what if alone else 0)
+                frames, length = what
+                if length is not None:
+                    count.expect(number, length)
+                count.advance(number, frames)
                 continue
-            bar.advance(0 if alone else 1)
+            count.finish(number)
             waiting[number] = what if kind == DONE else failed(inputs[number], what)
             while following in waiting:
                 yield waiting.pop(following)
@@ -139,26 +140,56 @@ def each(
         leave()
 
 
+class _ItemCount:
+    """Counts inputs that are no videos, whatever they tell of frames."""
+
+    def __init__(self, bar: Progress, still: Callable[[], None]):
+        self.bar, self.still = bar, still
+
+    def of(self, number: int) -> VideoCount:
+        return VideoCount(self, number)
+
+    def expect(self, number: int, frames: int) -> None:
+        self.still()
+
+    def advance(self, number: int, frames: int) -> None:
+        self.bar.advance(0)
+        self.still()
+
+    def finish(self, number: int) -> None:
+        self.bar.advance()
+        self.still()
+
+
 class _Beating:
-    """Turns `advance(frames)` into notes, two a second at most."""
+    """Turns what is told of frames into notes, (frames, length of the video or None), two a second at most."""
 
     def __init__(self, work: Callable[[Any, Callable[[int], None]], Any]):
         self.work = work
 
     def __call__(self, item: Any, note: Callable[[Any], None]) -> Any:
-        last, frames = time.monotonic(), 0
-
-        def advance(n: int) -> None:
-            nonlocal last, frames
-            frames += n
-            now = time.monotonic()
-            if now - last >= _BEAT_S:
-                note(frames)
-                last, frames = now, 0
-
-        result = self.work(item, advance)
-        note(frames)
+        beat = _Beat(note)
+        result = self.work(item, beat)
+        beat.send()
         return result
+
+
+class _Beat:
+    def __init__(self, note: Callable[[Any], None]):
+        self._note, self._last, self._frames, self._length = note, time.monotonic(), 0, None
+
+    def __call__(self, frames: int) -> None:
+        self._frames += frames
+        if time.monotonic() - self._last >= _BEAT_S:
+            self.send()
+
+    def expect(self, frames: int) -> None:
+        self._length = frames
+        self.send()
+
+    def send(self) -> None:
+        self._note((self._frames, self._length))
+        self._last, self._frames, self._length = time.monotonic(), 0, None
 
 
 def _start(context: Any, work: Work) -> _Child:

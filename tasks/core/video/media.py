@@ -18,6 +18,20 @@ MAX_PICTURE_PX = 2**27
 # A decoder that hides damage presents wrong pictures as right ones; `explode` makes it say so.
 STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PICTURE_PX)}
 
+_KINDS = {
+    "a picture (JPEG)": [(0, b"\xff\xd8\xff")],
+    "a picture (PNG)": [(0, b"\x89PNG")],
+    "a picture (TIFF)": [(0, b"II*\0"), (0, b"MM\0*")],
+    "a picture (WebP)": [(8, b"WEBP")],
+    "sound (MP3)": [(0, b"ID3"), (0, b"\xff\xfb"), (0, b"\xff\xf3"), (0, b"\xff\xf2")],
+    "sound (WAV)": [(8, b"WAVE")],
+    "sound (FLAC)": [(0, b"fLaC")],
+    "a PDF document": [(0, b"%PDF")],
+    "an archive": [(0, b"PK\x03\x04"), (0, b"\x1f\x8b"), (257, b"ustar")],
+    "a web page": [(0, b"<!DOCTYPE html"), (0, b"<!doctype html"), (0, b"<html")],
+}
+"""What a file is -> (place, bytes there), any of which says so."""
+
 
 def import_av() -> Any:
     """The `av` module; raises InputError naming the package where it is missing."""
@@ -68,7 +82,24 @@ def open_file(path: str | Path, demuxers: str, what: str) -> "av.container.Input
     try:
         return av.open(str(path), options={"format_whitelist": demuxers, "protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(path, f"not a readable {what} ({plain(error)})") from None
+        found = kind_of(path)
+        raise VideoError(path, f"not a readable {what}" + (f": it is {found}" if found else f" ({plain(error)})")) from None
+
+
+def kind_of(path: str | Path) -> str | None:
+    """What a file is by its first bytes, where that is something that people take for a video by mistake; else None."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    for kind, marks in _KINDS.items():
+        if any(start[place:].startswith(mark) for place, mark in marks):
+            return kind
+    if b"\0" in start:
+        return None
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return "text" if error.start > len(start) - 4 and len(start) == 512 else None  # the last letter is cut
+    return "text"
 
 
 def plain(error: BaseException) -> str:

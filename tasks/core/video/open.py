@@ -1,5 +1,6 @@
 """Opening a file or a folder of pictures with the reader that suits it."""
 
+import os
 from pathlib import Path
 
 from tasks.core.errors import UsageError
@@ -26,7 +27,7 @@ def open_video(path: str | Path, backend: str = "auto", *, threads: int | None =
     if backend not in BACKENDS:
         raise UsageError(f"unknown decoder '{backend}'", f"known: {', '.join(BACKENDS)}")
     path = str(path)
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         from tasks.core.video.frames_reader import FramesReader
 
         return FramesReader(path, fps=fps)

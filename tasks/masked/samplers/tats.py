@@ -4,6 +4,7 @@ Source: thesis chapter 5 (arXiv 2505.08561), equations 5.1 to 5.8 and algorithm 
 stored and used in both terms of the ratio, and reward, advantage and ratio are per masked token; the printed alternatives are options.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -92,6 +93,7 @@ class Episode:
     old_value: torch.Tensor
     noise: torch.Tensor
     first_landmark: int
+    step: int = 0  # of the run: micro-batches of one step are learned from together
 
 
 @dataclass
@@ -113,7 +115,12 @@ def ppo_loss(
     old_value: torch.Tensor,
     config: TATSSampler,
 ) -> dict[str, torch.Tensor]:
-    """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8).
+    """Loss of the sampler, L_S = -E[c1 J_CLIP - c2 (psi - R)^2 + c3 H] (equations 5.7 and 5.8), with the mean of log N pi in the place
+    of the entropy H unless `exploration` says otherwise.
+
+    The thesis' sum has no finite optimum: a masked token whose error lies below psi is pushed down by every step with the same force,
+    while that of the entropy vanishes with its probability. The mean of log pi, minus KL(uniform || pi), holds it with a constant one.
+    This is no ascent of the policy gradient: tokens with large errors are made visible, which lowers the rewards that are seen later.
 
     Args:
         log_probs: `(B, N)` of the current policy.
@@ -123,7 +130,8 @@ def ppo_loss(
         old_value: `(B,)`.
 
     Returns:
-        `loss`, and detached `policy`, `value_error`, `entropy`, `clipped` (share of ratios outside the clip range).
+        `loss`, and detached `policy`, `value_error`, `entropy`, `entropy_share` (of ln N: 1 is uniform), `explained` (share of the variance
+        of R over the clips that the critic explains), `ratio` (mean) and `clipped` (share of ratios outside the clip range).
     """
     reward = errors.mean(-1)
     if config.reward == "video":
@@ -136,9 +144,36 @@ def ppo_loss(
     policy = torch.minimum(ratio * advantage, clipped * advantage).mean()
     value_error = (value - reward).square().mean()
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
-    loss = -(config.policy_weight * policy - config.value_weight * value_error + config.entropy_weight * entropy)
-    logs = {"policy": policy, "value_error": value_error, "entropy": entropy, "clipped": (ratio != clipped).float().mean()}
+    n = log_probs.shape[-1]
+    if config.exploration == "kl":
+        kept, bonus = 1.0, log_probs.mean() + math.log(n)
+    else:
+        kept, bonus = (entropy.detach() >= config.min_entropy * math.log(n)).to(policy.dtype), entropy
+    loss = -(config.policy_weight * kept * policy - config.value_weight * value_error + config.entropy_weight * bonus)
+    logs = {
+        "policy": policy,
+        "value_error": value_error,
+        "entropy": entropy,
+        "entropy_share": entropy / math.log(n),
+        "explained": 1 - (reward - value).var(unbiased=False) / reward.var(unbiased=False).clamp_min(1e-12),
+        "ratio": ratio.mean(),
+        "clipped": (ratio != clipped).float().mean(),
+    }
     return {"loss": loss, **{key: value.detach() for key, value in logs.items()}}
+
+
+def hard_mass(log_probs: torch.Tensor, masked: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
+    """The share of the probability of hidden tokens that lies on the quarter of them with the largest errors; 1/4 for a policy that does
+    not know which they are.
+
+    Args:
+        log_probs: `(B, N)`.
+        masked: `(B, n_masked)`.
+        errors: `(B, n_masked)` of these.
+    """
+    mass = log_probs.gather(1, masked).exp()
+    hard = errors.topk(max(1, errors.shape[1] // 4), dim=1).indices
+    return (mass.gather(1, hard).sum(1) / mass.sum(1).clamp_min(1e-30)).mean()
 
 
 class TATS(Sampler):
@@ -151,7 +186,7 @@ class TATS(Sampler):
         self.config = config
         self.policy = Policy(config, model)
         self.memory: deque[Episode] = deque()
-        self._pending: deque[Episode] = deque()
+        self._pending: deque[list[Episode]] = deque()
         self._updates = 0
         self._kept: CachedForward | None = None
 
@@ -166,7 +201,7 @@ class TATS(Sampler):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns_from_this_pass):
             log_probs, value = self.policy(tokens, first)
         visible, masked = draw(log_probs.detach(), self.n_visible, noise)
-        extra = {"tokens": tokens, "value": value, "first": first, "noise": noise}
+        extra = {"tokens": tokens, "value": value, "first": first, "noise": noise, "step": progress.step}
         return Choice(visible, masked, log_probs, extra)
 
     @property
@@ -180,7 +215,9 @@ class TATS(Sampler):
             return {}
         log_probs, value, extra = choice.log_probs, choice.extra["value"], choice.extra
         old = log_probs.detach().gather(1, choice.masked)
-        episode = Episode(extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"])
+        episode = Episode(
+            extra["tokens"], choice.masked, old, errors.detach(), value.detach(), extra["noise"], extra["first"], extra["step"]
+        )
         if log_probs.requires_grad:
             self._kept = CachedForward(episode, log_probs, value, self._updates)
         self.memory.append(episode)
@@ -189,23 +226,30 @@ class TATS(Sampler):
     def num_updates(self, progress: Progress) -> int:
         if not self.memory or (progress.step + 1) % self.config.every:
             return 0
-        self._pending = deque(episode for _ in range(self.config.ppo_epochs) for episode in self.memory)
+        steps = dict.fromkeys(episode.step for episode in self.memory)
+        together = [[episode for episode in self.memory if episode.step == step] for step in steps]
+        self._pending = deque(episodes for _ in range(self.config.ppo_epochs) for episodes in together)
         self.memory.clear()
         return len(self._pending)
 
     def policy_loss(self) -> dict[str, torch.Tensor]:
-        """One pass over one episode (lines 16 to 19)."""
-        episode, kept = self._pending.popleft(), self._kept
+        """One pass over the episodes of one step of the run (lines 16 to 19): the mean over its micro-batches."""
+        found = [self._of_episode(episode) for episode in self._pending.popleft()]
+        self._updates, self._kept = self._updates + 1, None
+        return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
+
+    def _of_episode(self, episode: Episode) -> dict[str, torch.Tensor]:
+        kept = self._kept
         if kept is not None and kept.episode is episode and kept.updates == self._updates:
             log_probs, value = kept.log_probs, kept.value
         else:
             log_probs, value = self.policy(episode.tokens, episode.first_landmark)
-        self._updates, self._kept = self._updates + 1, None
         indices = episode.masked
         if self.config.ratio_indices == "resampled":  # equation 5.8 as printed: a fresh set, paired with the stored one by position
             indices = draw(log_probs, self.n_visible, 1 - episode.noise)[1]
         numerator = log_probs.gather(1, indices)
-        return ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
+        found = ppo_loss(log_probs, value, numerator, episode.old_log_probs, episode.errors, episode.old_value, self.config)
+        return {**found, "hard_mass": hard_mass(log_probs.detach(), episode.masked, episode.errors)}
 
     def extra_state(self) -> list[dict]:
         """Stored episodes (only `every` > 1 leaves any between steps)."""
@@ -216,4 +260,4 @@ class TATS(Sampler):
 
     def optimizer_groups(self) -> dict:
         c = self.config
-        return {"base_lr": c.lr, "betas": c.betas, "weight_decay": c.weight_decay, "clip_grad": c.clip_grad}
+        return {"base_lr": c.lr, "betas": c.betas, "weight_decay": c.weight_decay, "clip_grad": c.clip_grad, "eps": c.eps}

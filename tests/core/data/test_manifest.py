@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tasks.core.data import parsing
-from tasks.core.data.manifest import Row, index_path, label_names, read_sources, write_manifest
+from tasks.core.data.manifest import Row, index_path, label_names, read_manifest, read_sources, write_manifest
 from tasks.core.errors import InputError, UsageError
 
 
@@ -207,3 +207,26 @@ def test_rows_that_end_before_they_begin_can_be_asked_for(write, text):
     with pytest.raises(UsageError, match="is not after start"):
         read_sources([file])
     assert next((row.start_s, row.end_s) for row in read_sources([file], any_times=True)) == (2, 1)
+
+
+def test_a_spreadsheet_separates_by_semicolons(tmp_path):
+    (tmp_path / "list.csv").write_text("path;label;note\na.mp4;x;one, two\nb.mp4;y;\n")
+    rows = read_manifest(tmp_path / "list.csv")
+    assert [(row.path, row.label, row.extra) for row in rows] == [
+        (str(tmp_path / "a.mp4"), "x", {"note": "one, two"}),
+        (str(tmp_path / "b.mp4"), "y", {}),
+    ]
+
+
+@pytest.mark.parametrize(("content", "told"), [("", "an empty file"), ("path,label\n", "a list without videos")])
+def test_a_list_without_videos_is_named(tmp_path, content, told):
+    (tmp_path / "list.csv").write_text(content)
+    with pytest.raises(InputError, match=told) as error:
+        read_sources([str(tmp_path / "list.csv")], "train")
+    assert str(tmp_path / "list.csv") in error.value.message
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(InputError, match="too long") as error:
+        read_sources(["a" * 300 + ".mp4"])
+    assert len(error.value.message) < 100

@@ -220,6 +220,10 @@ def test_run_folder_holds_what_design_promises(tmp_path):
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert {"argv", "versions", "host", "commit", "task", "verb"} <= facts.keys()
     assert (tmp_path / "run" / "config.yaml").read_text().startswith("task: toy")
+    (tmp_path / "own").touch()
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert {path.suffix for path in written} >= {".safetensors", ".bin", ".pt"}
+    assert {path.stat().st_mode for path in written} == {(tmp_path / "own").stat().st_mode}  # what the umask gives
 
 
 def test_two_processes_give_what_one_gives_with_the_double_batch(tmp_path):

@@ -104,12 +104,9 @@ PRESETS = [
     ("pseudo/ldm-inpaint-tiny", "pretrain", {}),
     ("localization/del-tiny", "finetune", {"model.contrast.enabled": False}),  # how much it computes depends on the events
     ("prompting/tiny", "finetune", {}),
-<<<<<<< HEAD
     ("prompting/events-tiny", "finetune", {}),
     ("prompting/retrieval-tiny", "finetune", {}),
-=======
     ("contrastive/video-text-tiny", "pretrain", {}),
->>>>>>> i-pretrain
 ]
 
 

@@ -78,3 +78,30 @@ def test_write_makes_the_folder_and_leaves_no_temporary(tmp_path):
     path = full_page().write(tmp_path / "deep" / "report.html")
     assert path.read_text(encoding="utf-8") == full_page().html()
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_settings_are_told_in_words():
+    from tasks.core.report.cards import told
+
+    settings = {
+        "min_gap_s": 0.5,
+        "short_side_px": 64,
+        "normal": ["ped2/train", "b"],
+        "hop_s": None,
+        "events": {"min_score": 0.1, "soft": True},
+    }
+    assert told(settings) == {
+        "min gap (s)": 0.5,
+        "short side (px)": 64,
+        "normal": "ped2/train, b",
+        "events: min score": 0.1,
+        "events: soft": "yes",
+    }
+
+
+def test_pictures_beside_each_other_never_are_wider_than_their_half():
+    """A grid column of 1fr is at least as wide as its picture, which a wide video takes out of a phone's screen."""
+    from tasks.core.report.cards import STYLE
+
+    assert "grid-template-columns: 1fr" not in STYLE
+    assert "repeat(2, minmax(0, 1fr))" in STYLE

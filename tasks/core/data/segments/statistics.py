@@ -22,7 +22,7 @@ _TRAINING = ("train", "training", "validation", "val")
 def are_annotations(source: str) -> bool:
     """Whether a source is a file of annotations: JSON, or the table of EPIC-KITCHENS-100; a manifest is not."""
     path = Path(_divided(source)[0])
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     if path.suffix.lower() == ".json":
         return True
