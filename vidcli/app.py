@@ -24,6 +24,7 @@ from vidcli.commands import (
     detect_boundaries,
     detect_events,
     doctor,
+    eval_alignment,
     eval_anomalies,
     eval_boundaries,
     eval_classify,
@@ -82,6 +83,7 @@ app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.comman
 app.command("motion-boxes", epilog=motion_boxes.EXAMPLES)(motion_boxes.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")
+evaluate.command("alignment", epilog=eval_alignment.EXAMPLES)(eval_alignment.command)
 evaluate.command("anomalies", epilog=eval_anomalies.EXAMPLES)(eval_anomalies.command)
 evaluate.command("boundaries", epilog=eval_boundaries.EXAMPLES)(eval_boundaries.command)
 evaluate.command("classify", epilog=eval_classify.EXAMPLES)(eval_classify.command)
