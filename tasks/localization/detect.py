@@ -20,10 +20,10 @@ from tasks.core.inference.detector import Detector, Footage, detect_all, open_fo
 from tasks.core.inference.loop import Advance, still
 from tasks.core.inference.output import Output
 from tasks.core.reporter import Reporter
+from tasks.core.towers.remembered import Tower, tower_of
 from tasks.localization.config import DetectConfig
 from tasks.localization.learned import Localizer, Piece
 from tasks.localization.result import PROPOSAL, SHOWN_FROM, Curves, EventDetection, as_record
-from tasks.localization.towers import Tower, tower_of
 from tasks.localization.windows import Stream, windows
 from tasks.localization.writers import SUFFIXES, write_file
 

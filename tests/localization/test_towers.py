@@ -3,8 +3,8 @@ import pytest
 from tasks.core.errors import UsageError
 from tasks.core.towers.config import MotionConfig, SoundConfig
 from tasks.core.towers.motion import MotionExtractor
+from tasks.core.towers.remembered import tower_of
 from tasks.core.towers.sound import SoundExtractor
-from tasks.localization.towers import tower_of
 
 
 def record(maker):

@@ -31,8 +31,9 @@ def run(predictions: Path, ground_truth: Path, reporter: Reporter, protocol: str
             or a record or folder of `vid align`. breakfast: `{video: [[start_s, end_s], ...]}`, or `{video: {"similarity": K x T,
             "stride_s": 1, "offset_s": 0}}`, or such a folder with `--write npz`. youcook2: `similarity` (N, N), sentences against segments,
             or `text` and `video` (N, d), as JSON or npz.
-        ground_truth: htm-align: `{video: [[flag, start_s, end_s, text], ...]}`. breakfast: `{video: [[start_s, end_s, action], ...]}`, or a
-            folder of the set's own text files. youcook2: `{segment: sentence}`, a list of sentences, or the set's own annotations.
+        ground_truth: htm-align: `{video: [[flag, start_s, end_s, text], ...]}`; an object with the list as `sentences` may stand for a
+            video. breakfast: `{video: [[start_s, end_s, action], ...]}`, or a folder of the set's own text files. youcook2: `{segment:
+            sentence}`, a list of sentences, or the set's own annotations.
         reporter: told what is missing.
         protocol: of PROTOCOLS.
         decode: breakfast: how similarities become segments, of DECODINGS.
@@ -59,7 +60,7 @@ def htm_align(predictions: Path, ground_truth: Path, reporter: Reporter, decode:
     """`pointing_scores` over the sentences of all videos, `n_videos` and `n_missing` of them without predictions, whose sentences count as
     not found, with the lowest score.
     """
-    truth = _mapping(ground_truth)
+    truth = {video: entry.get("sentences") if isinstance(entry, Mapping) else entry for video, entry in _mapping(ground_truth).items()}
     for video, sentences in truth.items():
         for item in sentences if isinstance(sentences, list) else [None]:
             if not (isinstance(item, list) and len(item) == 4 and item[0] in (0, 1) and _numbers(item[1:3])):

@@ -1,4 +1,4 @@
-"""What makes the features of a localiser: from the settings of a run, or from what a model remembers of the features it learned from."""
+"""What makes features: from the settings of a run, or from what a model remembers of the features it learned from."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,6 +12,7 @@ from tasks.core.data.grid import Grid
 from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
 from tasks.core.towers.config import ExtractConfig, MotionConfig, SoundConfig
+from tasks.core.towers.made_config import EncoderTower, MotionTower, SoundTower
 from tasks.core.towers.motion import REFERENCE as MOTION
 from tasks.core.towers.motion import MotionExtractor
 from tasks.core.towers.produce import FeatureMaker
@@ -53,6 +54,17 @@ class Tower:
         """
         grid, blocks = self.maker.stream(opened, start_s, end_s, advance)
         return grid, (block[0] if isinstance(block, tuple) else block for block in blocks)
+
+
+def maker_of(tower: MotionTower | EncoderTower | SoundTower) -> FeatureMaker:
+    """What makes features as the settings of a run say; UsageError where an encoder is not there."""
+    if tower.kind == "sound":
+        return SoundExtractor(tower)
+    if tower.kind == "motion":
+        return MotionExtractor(tower)
+    from tasks.core.towers.extract import Extractor
+
+    return Extractor(tower)
 
 
 def tower_of(stream: str, record: Mapping[str, Any], source: str, device: str = "auto", decoder: str = "auto") -> Tower:
