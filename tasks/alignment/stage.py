@@ -77,9 +77,7 @@ def check_start(config: PretrainConfig, folders: Folders) -> None:
     """UsageError where the model to start from does not fit: another task, architecture, kind of text or features."""
     if not config.init:
         if config.method.name == "tan-cotrain":
-            raise UsageError(
-                "stage 2 learns from what stage 1 has learned", "--from RUN of stage 1; both at once: method.name=tan-stages"
-            )
+            raise UsageError("stage 2 learns from what stage 1 has learned", "--from RUN of stage 1; both at once: method.name=tan-stages")
         return
     saved = load_config(find_model(config.init))
     if saved["task"] != "alignment":
@@ -176,6 +174,8 @@ def publish(
         "architecture": config.model.model_dump(),
         "text": config.text.model_dump(),
         "vocabulary": texts.vocabulary,
+        "words": None if texts.vocabulary is None else len(texts.vocabulary),
+        "text_dim": texts.width,
         "tower": texts.tower,
         "streams": streams,
         "head_trained": trained,

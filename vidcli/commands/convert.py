@@ -10,13 +10,13 @@ from vidcli.console import console
 
 HELP = """Make a model folder from published weights, or from a model folder something that other programs open.
 
-From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
-torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
-(.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
-model). To: transformers (opens with from_pretrained and the video-classification pipeline), onnx
-(a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
-read as tensors only, every tensor must have its place in the model, and what was written is compared with the model. Weights keep the
-licence they were published under."""
+From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and torchvision-resnet50
+(for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav (.pth.tar of a
+localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the model), tan
+(.pth.tar of a sentence aligner; its words come from --vocabulary). To: transformers (opens with from_pretrained and the
+video-classification pipeline), onnx (a classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a
+.pth.tar for their public code). Files are read as tensors only, every tensor must have its place in the model, and what was written is
+compared with the model. Weights keep the licence they were published under."""
 
 EXAMPLES = options.examples(
     "vid convert hf://MCG-NJU/videomae-base -o models/videomae-base",
@@ -27,6 +27,7 @@ EXAMPLES = options.examples(
     "vid convert dpc-k400.pth.tar --from dpc -o models/dpc",
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
     "vid convert HMDB51.pth.tar --from efficient-prompt --vocabulary clip-vit-base-patch16 -o models/prompts-hmdb51",
+    "vid convert tan-cotrain.pth.tar --from tan --vocabulary s3d_dict.npy -o models/tan",
     "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
@@ -37,6 +38,7 @@ PUBLIC = {
     "actionformer": "localization",
     "unav": "localization",
     "efficient-prompt": "prompting",
+    "tan": "alignment",
 }
 """Layouts of public code that are read and written: the task that knows them."""
 KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PUBLIC)
@@ -54,12 +56,14 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "backbone.embd.0.conv.weight": ("actionformer", "localization"),
     "backbone.embd_V.0.conv.weight": ("unav", "localization"),
     "temporalEmbedding.weight": ("efficient-prompt", "prompting"),
+    "video_pre_proj.weight": ("tan", "alignment"),
+    "online.video_pre_proj.weight": ("tan", "alignment"),
 }
-READ_ONLY = ("efficient-prompt",)
+READ_ONLY = ("efficient-prompt", "tan")
 """Layouts of public code that are read and not written."""
 TO = ("vid", "transformers", "onnx", *(kind for kind in PUBLIC if kind not in READ_ONLY))
 FLAG = {"flow": "--flow", "settings": "--set", "vocabulary": "--vocabulary"}
-SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt",)}
+SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt", "tan")}
 """What a converter can be told: the layouts that take it."""
 
 
@@ -72,7 +76,10 @@ def command(
         bool, typer.Option("--flow", help="The weights, of dpc, memdpc or coclr, were trained on optical flow: files do not say it.")
     ] = False,
     vocabulary: Annotated[
-        str | None, typer.Option(metavar="PATH", help="CLIP's vocabulary, a folder or file, for the towers of efficient-prompt.")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="CLIP's vocabulary, a folder or file, for the towers of efficient-prompt; MIL-NCE's s3d_dict.npy for tan."
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
