@@ -13,6 +13,7 @@ from tasks.core.files import cannot_write
 from tasks.core.signals import HANDLED, cause, stopping
 from vidcli import __version__, launch, options
 from vidcli.commands import (
+    align,
     config_show,
     convert,
     data_check,
@@ -80,6 +81,7 @@ app.command("detect-boundaries", epilog=detect_boundaries.EXAMPLES)(detect_bound
 app.command("gen-pseudo", epilog=gen_pseudo.EXAMPLES)(gen_pseudo.command)
 app.command("detect-anomalies", epilog=detect_anomalies.EXAMPLES)(detect_anomalies.command)
 app.command("detect-events", epilog=detect_events.EXAMPLES)(detect_events.command)
+app.command("align", epilog=align.EXAMPLES)(align.command)
 app.command("motion-boxes", epilog=motion_boxes.EXAMPLES)(motion_boxes.command)
 app.command("extract-features", epilog=extract_features.EXAMPLES)(extract_features.command)
 app.add_typer(evaluate, name="eval")

@@ -136,6 +136,7 @@ class AlignConfig(Config):
     model: str | None = Field(None, description="model folder, run folder or hf:// id; null: one offset and drift from the sound alone")
     order: Literal["free", "monotone"] = Field("free", description="monotone: sentences stay in their order")
     min_score: float | None = Field(None, ge=0, le=1, description="least score of an alignable sentence; null: the model's own")
+    features: dict[str, str] = Field(default_factory=dict, description="stream -> folder of features that were made before")
     max_offset_s: float = Field(60.0, gt=0, description="without a model: the largest shift that is looked for")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     decoder: Literal["auto", "pyav", "decord"] = "auto"

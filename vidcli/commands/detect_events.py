@@ -66,25 +66,12 @@ def command(
 
     flags = options.given_flags(FLAGS, locals())
     if features:
-        flags.append(("--features", "features", _folders(features)))
+        flags.append(("--features", "features", options.stream_folders(features)))
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", "localization").config
     output = output_to(out, write, SUFFIXES, overwrite)
     found = run(settings, inputs_of(videos, shard), output, 0, console())
     lines = partial(_lines, written=out is not None, from_score=settings.min_score)
     return report(found, strict, lines, None if out else "events")
-
-
-def _folders(given: list[str]) -> dict[str, str]:
-    """Stream -> folder; UsageError where one is written otherwise."""
-    from tasks.core.errors import UsageError
-
-    found = {}
-    for item in given:
-        name, equals, folder = item.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"--features {item} does not name a stream and a folder", "for example: --features visual=FOLDER")
-        found[name] = folder
-    return found
 
 
 def _lines(record: dict[str, Any], written: bool, from_score: float | None) -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.core.audio.read import open_sound
-from tasks.core.data.feature_sidecar import describe, steps_of
+from tasks.core.data.feature_record import check_encoder
+from tasks.core.data.feature_sidecar import SIDECAR, describe, steps_of
+from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
@@ -38,9 +41,14 @@ class Tower:
         """`stride_s` and `span_s`; None for what follows each video's frame rate."""
         return self.maker.steps
 
-    def open(self, path: str) -> AbstractContextManager[Any]:
-        """The sound of a file, silence where it has none. Only of a tower that hears; raises VideoError as `open_sound`."""
-        return open_sound(path, self.maker.config.logmel.sample_rate, "silence")
+    def open(self, path: str, silent: bool = True) -> AbstractContextManager[Any]:
+        """The sound of a file. Only of a tower that hears; raises VideoError as `open_sound`.
+
+        Args:
+            path: the file.
+            silent: a file without sound counts as silence; False: it is an error.
+        """
+        return open_sound(path, self.maker.config.logmel.sample_rate, "silence" if silent else "error")
 
     def stream(
         self, opened: Any, start_s: float | None, end_s: float | None, advance: Advance = still
@@ -114,3 +122,26 @@ def _maker(stream: str, record: Mapping[str, Any], source: str, device: str, dec
 def _kind(made: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
     encoder, steps = made
     return describe(encoder, steps, "npz", "float32")["id"]
+
+
+def given_folders(given: Mapping[str, str], records: Mapping[str, Any], source: str) -> dict[str, FeatureFolder]:
+    """Folders of features that a person gave for a model, by the name of their stream.
+
+    Args:
+        given: stream -> folder; the grid of those that another program wrote is the one that the model learned from.
+        records: stream -> `core.data.feature_record.record_of`.
+        source: the model, for messages.
+
+    Raises:
+        UsageError: the model has no such stream, or the folder holds other features than it learned from.
+    """
+    found = {}
+    for name, path in given.items():
+        if name not in records:
+            raise UsageError(f"{source} has no stream '{name}'", f"it has {', '.join(records)}")
+        record = records[name]
+        foreign = not (Path(path) / SIDECAR).is_file()
+        grid = Grid(**record["grid"], offset_s=0.0) if foreign and None not in record["grid"].values() else None
+        found[name] = FeatureFolder(path, grid, encoder=record["encoder"].get("reference") if foreign else None)
+        check_encoder(record, found[name])
+    return found
