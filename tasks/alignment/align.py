@@ -235,7 +235,7 @@ class ModelAligner(_Aligner):
         script, values = opened.script, found.values
         size = values.shape[1]
         lengths = np.clip(np.round(np.array(script.durations) / grid.stride_s), 1, size).astype(np.int64)
-        spans = decode.span_scores(values, lengths)
+        spans = decode.span_scores(self._weighted(values, script, grid), lengths)
         best = spans.max(1)
         trained = self.model.saved["head_trained"]
         scored = 1 / (1 + np.exp(-found.alignable)) if trained else (1 + best) / 2
@@ -253,6 +253,14 @@ class ModelAligner(_Aligner):
             end = begin + script.durations[k]
             sentences.append(Aligned(text, begin, end, float(moments[k]), float(scored[k]), bool(alignable[k]), given))
         return self.alignment(opened, sentences, similarity=values, grid=grid, least=self.least, notes=self._notes(script))
+
+    def _weighted(self, values: np.ndarray, script: Script, grid: Grid) -> np.ndarray:
+        """Similarities (K, T), less what speaks against times far from those given, where the model learned how wrong these are."""
+        spread_s = self.model.saved.get("spread_s")
+        if not spread_s or script.times is None:
+            return values
+        apart = (grid.centers(values.shape[1]) - np.mean(script.times, axis=1)[:, None]) / spread_s
+        return values - self.model.saved["temperature"] * apart**2 / 2
 
     def _notes(self, script: Script) -> list[str]:
         cut = self.model.tokenizer.cut(script.texts) if self.model.tokenizer is not None else []

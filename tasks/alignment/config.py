@@ -38,13 +38,14 @@ class AlignerConfig(Config):
 
     width: int = Field(512, ge=2)
     heads: int = Field(8, ge=1)
-    dual_layers: int = Field(6, ge=1, description="of the encoder of the video alone")
+    dual_layers: int = Field(6, ge=0, description="of the encoder of the video alone")
     joint_layers: int = Field(6, ge=1, description="of the encoder of video and sentences")
-    positions: int = Field(1024, ge=2, description="length of the table of positions in time")
-    sinusoid: bool = Field(False, description="sine-cosine positions that are not learned, instead of a learned table")
+    positions: int | None = Field(1024, ge=2, description="length of the learned table of positions in time; null: there are none")
     standardize: bool = Field(False, description="features are brought to mean 0 and deviation 1 over the training set, channel by channel")
     stem: int = Field(0, ge=0, description="convolutions over 5 features before the encoders; 0: as published, for features of a second")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the features after the stem, in training")
+    pool: int = Field(1, ge=1, description="mean over so many features behind the stem, an odd number; 1: none")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="share of the numbers of a feature that is left out in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="behind every convolution of the stem, in training")
     head_layer: int | None = Field(
         None, ge=1, description="stage of the joint encoder that the alignability head reads, from 1; null: the last; 3 in the public code"
     )
@@ -53,6 +54,8 @@ class AlignerConfig(Config):
     def _fits(self):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide by heads {self.heads}")
+        if self.pool % 2 == 0:
+            raise ValueError(f"pool is an odd number of features, not {self.pool}")
         if self.head_layer is not None and self.head_layer > self.joint_layers:
             raise ValueError(f"head_layer {self.head_layer} is above joint_layers {self.joint_layers}")
         return self
@@ -62,7 +65,12 @@ class WindowConfig(Config):
     """What is cut out of a video for training, and when sentences count as right."""
 
     start: Literal["sentence", "anywhere"] = Field("sentence", description="a window begins with a random sentence, or at a random feature")
-    slack_s: float = Field(0.0, ge=0, description="times that may be wrong by so much: features so far around a sentence are right too")
+    spread_s: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the errors of given times: features around the middle of a sentence are right with the weight of"
+        " a Gaussian, and new times are looked for there; 0: those at its times are right, and new ones may lie anywhere",
+    )
 
 
 class CorrespondenceConfig(Config):
@@ -70,6 +78,11 @@ class CorrespondenceConfig(Config):
 
     name: Literal["tan"] = "tan"
     temperature: float = Field(0.07, gt=0)
+    encoders: Literal["both", "dual"] = Field(
+        "both",
+        description="which similarities give times: the mean of both, as published; dual: those of the encoder of the video alone, for few"
+        " videos, which the other one learns to tell apart instead",
+    )
 
 
 class CotrainConfig(CorrespondenceConfig):
@@ -99,6 +112,10 @@ class CotrainConfig(CorrespondenceConfig):
         0.0, ge=0, lt=0.5, description="sentences in the first or last part of a video count as not alignable; 0.2 in the public code"
     )
     head_weight: float = Field(1.0, ge=0, description="of the alignability loss")
+    scored_by: Literal["head", "similarity"] = Field(
+        "head",
+        description="what tells which sentences belong to a video when the model is used: the head, or how similar they are",
+    )
 
 
 class StagesConfig(CotrainConfig):

@@ -13,6 +13,9 @@ from tasks.core.data.features import FeatureFolder
 from tasks.core.data.rows import Row, Rows
 from tasks.core.errors import InputError
 
+REACH = 3.0
+"""Standard deviations beyond which a given time is not wrong."""
+
 
 @dataclass(frozen=True)
 class Narrated:
@@ -87,14 +90,14 @@ class Windows:
         encode: Callable[[list[str]], torch.Tensor],
         folders: Mapping[str, FeatureFolder],
     ):
-        self.slack_s, self.edges = config.window.slack_s, getattr(config.method, "edges", 0.0)
+        self.spread_s, self.edges = config.window.spread_s, getattr(config.method, "edges", 0.0)
         self.folders, self.names = folders, list(folders)
         self.times = {path: np.array([(s.start_s, s.end_s) for s in several]) for path, several in sentences.items()}
         self.texts = {path: encode([s.text for s in several]) for path, several in sentences.items()}
         self._ends: dict[str, float] = {}
 
     def __call__(self, batch: Batch, device: torch.device) -> Batch:
-        """Sentences of a window are those that overlap it, those that may, with the slack, included.
+        """Sentences of a window are those that overlap it, or may do so.
 
         Args:
             batch: of `core.data.feature_loader`.
@@ -102,8 +105,8 @@ class Windows:
 
         Returns:
             `video` (B, T, D) float32, all streams side by side; `video_mask` (B, T), `text_mask` (B, K) bool; `text` (B, K, ...);
-            `given` (B, K, T) bool, features at the times of a sentence, one at least; `right`, with the slack; `edge` (B, K) bool, the
-            middle of the sentence is in the first or last `method.edges` of the video.
+            `given` (B, K, T) bool, features at the times of a sentence, one at least; `right` (B, K, T) float32, see `weights_of`; `edge`
+            (B, K) bool, the middle of the sentence is in the first or last `method.edges` of the video.
         """
         parts = [
             self._window(path, times[:n].double().numpy())
@@ -115,12 +118,12 @@ class Windows:
     def _window(self, path: str, times: np.ndarray) -> tuple[torch.Tensor, ...]:
         """Of the sentences of one window: texts, given and right masks over its features, edge."""
         spans = self.times[path]
-        right = inside(spans, times, self.slack_s)
-        near = right.any(1)
-        given = inside(spans[near], times)
-        for row, span in zip(given, spans[near], strict=True):
+        right = weights_of(spans, times, self.spread_s)
+        near = np.isfinite(right).any(1)
+        given, right = inside(spans[near], times), right[near]
+        for row, weights in zip(given, right, strict=True):
             if not row.any():
-                row[np.abs(times.mean(1) - np.clip(span, times[0, 0], times[-1, 1]).mean()).argmin()] = True
+                row[weights.argmax()] = True
         edge = np.zeros(len(given), bool)
         if self.edges:
             middle = spans[near].mean(1) / self._end_of(path)
@@ -138,10 +141,28 @@ class Windows:
         return self._ends[path]
 
 
-def inside(spans: np.ndarray, times: np.ndarray, slack_s: float = 0.0) -> np.ndarray:
-    """(K, T) bool: features (T, 2) whose middle lies in spans (K, 2), made longer by the slack at both ends; seconds."""
+def inside(spans: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(K, T) bool: features (T, 2) whose middle lies in spans (K, 2); seconds."""
     middles = times.mean(1)
-    return (middles >= spans[:, :1] - slack_s) & (middles < spans[:, 1:] + slack_s)
+    return (middles >= spans[:, :1]) & (middles < spans[:, 1:])
+
+
+def weights_of(spans: np.ndarray, times: np.ndarray, spread_s: float) -> np.ndarray:
+    """(K, T) float32, logarithms of the weights with which features (T, 2) belong to sentences said to be at spans (K, 2), seconds.
+
+    Without a spread 0 inside of the span and, for one between two features, at the nearest; with one the logarithm of a Gaussian around its
+    middle, up to REACH deviations. -inf elsewhere.
+    """
+    middles = times.mean(1)
+    if spread_s:
+        apart = (middles - spans.mean(1, keepdims=True)) / spread_s
+        return np.where(np.abs(apart) <= REACH, -(apart**2) / 2, -np.inf).astype(np.float32)
+    found = inside(spans, times)
+    step = np.diff(times, axis=1).mean() / 2 if len(times) else 0.0
+    for row, (start, end) in zip(found, spans, strict=True):
+        if not row.any() and len(middles) and middles[0] - step <= (start + end) / 2 <= middles[-1] + step:
+            row[np.abs(middles - (start + end) / 2).argmin()] = True
+    return np.where(found, 0.0, -np.inf).astype(np.float32)
 
 
 def joined_streams(batch: Batch, names: Sequence[str]) -> torch.Tensor:
@@ -157,7 +178,7 @@ def padded(parts: Sequence[tuple[torch.Tensor, ...]], length: int) -> dict[str, 
         "text": torch.zeros((len(parts), size, *shape), dtype=kind),
         "text_mask": torch.zeros((len(parts), size), dtype=torch.bool),
         "given": torch.zeros((len(parts), size, length), dtype=torch.bool),
-        "right": torch.zeros((len(parts), size, length), dtype=torch.bool),
+        "right": torch.full((len(parts), size, length), -torch.inf),
         "edge": torch.zeros((len(parts), size), dtype=torch.bool),
     }
     for number, (text, given, right, edge) in enumerate(parts):

@@ -17,6 +17,8 @@ from tasks.core.nn.precision import full_precision
 from tasks.core.world import world
 
 Losses = dict[str, torch.Tensor]
+NEVER = -100.0
+"""Logarithm of a weight that nothing outweighs."""
 
 
 @dataclass
@@ -47,11 +49,12 @@ class Placed:
             features, sentences, gather_rows(video + first, features), gather_rows(at, features), gather_rows(told + first, sentences)
         )
 
-    def positives(self, masks: torch.Tensor) -> torch.Tensor:
-        """(N, M) bool from masks (m, T) bool of the sentences of this process."""
-        longest = agree(masks.shape[1], int(self.at.max()) + 1, device=masks.device)
-        rows = torch.nn.functional.pad(masks, (0, max(longest) - masks.shape[1]))
-        return gather_rows(rows.to(torch.uint8), self.sentences).bool()[:, self.at].T & (self.video[:, None] == self.told)
+    def pairs(self, weights: torch.Tensor) -> torch.Tensor:
+        """(N, M) logarithms of weights, -inf between videos, from those (m, T) of the sentences of this process."""
+        longest = max(agree(weights.shape[1], device=weights.device))
+        rows = torch.nn.functional.pad(weights, (0, longest - weights.shape[1]), value=-torch.inf)
+        found = gather_rows(rows, self.sentences)[:, self.at].T
+        return found.masked_fill(self.video[:, None] != self.told, -torch.inf)
 
 
 class Aligning(Method):
@@ -88,14 +91,14 @@ class Aligning(Method):
     def losses(self, encoded: Encoded, batch: dict) -> Losses:
         """Of the times that came with the sentences."""
         placed = Placed.of(batch["video_mask"], batch["text_mask"])
-        found = self.correspondence(encoded, batch, placed, placed.positives(batch["right"][batch["text_mask"]]))
+        found = self.correspondence(encoded, batch, placed, placed.pairs(batch["right"][batch["text_mask"]]))
         loss = (found["dual_loss"] + found["joint_loss"]) / 2
         return {"loss": loss + 0 * encoded.alignable.sum(), **{name: value.detach() for name, value in found.items()}}
 
     def correspondence(
-        self, encoded: Encoded, batch: dict, placed: Placed, positive: torch.Tensor, kept: torch.Tensor | None = None
+        self, encoded: Encoded, batch: dict, placed: Placed, right: torch.Tensor, kept: torch.Tensor | None = None
     ) -> Losses:
-        """`dual_loss` and `joint_loss`; positive (N, M) and kept (M,) as `objective.correspondence`."""
+        """`dual_loss` and `joint_loss`; right (N, M) and kept (M,) as `objective.correspondence`."""
 
         def rows(values: torch.Tensor, mask: torch.Tensor, counts: list[int]) -> torch.Tensor:
             own = full_precision(values).transpose(1, 2)[mask]  # (n, S, C)
@@ -105,7 +108,7 @@ class Aligning(Method):
         pairs = {"dual_loss": (encoded.dual_video, encoded.dual_text[:, None]), "joint_loss": (encoded.joint_video, encoded.joint_text)}
         return {
             name: objective.correspondence(
-                rows(video, seen, placed.features), rows(text, told, placed.sentences), positive, self.config.method.temperature, kept
+                rows(video, seen, placed.features), rows(text, told, placed.sentences), right, self.config.method.temperature, kept
             )
             for name, (video, text) in pairs.items()
         }
@@ -113,7 +116,7 @@ class Aligning(Method):
     def _offset(self, rng: BatchRandom) -> int:
         """A random first position, so that the whole table is learned; 0 in tests."""
         length = self.config.data.max_length
-        if not self.training or length is None:
+        if not self.training or length is None or self.config.model.positions is None:
             return 0
         return rng.shared_index(max(1, min(length // 2, self.config.model.positions - length)))
 
@@ -148,9 +151,9 @@ class Cotraining(Aligning):
         with torch.no_grad():
             self.target.eval()
             target = self.target(batch["video"], self.sentences(batch), batch["video_mask"], told)
-            masks, changed, scores = self.infer(tuple(map(full_precision, target.similarities())), batch)
+            weights, changed, scores = self.infer(tuple(map(full_precision, target.similarities())), batch)
             kept, labels = self.select(encoded, scores, batch, placed)
-        found = self.correspondence(encoded, batch, placed, placed.positives(masks[told]), kept)
+        found = self.correspondence(encoded, batch, placed, placed.pairs(weights[told]), kept)
         logits = gather_with_gradient(full_precision(encoded.alignable)[told], placed.sentences)
         found["head_loss"] = objective.alignability(logits, labels)
         loss = (found["dual_loss"] + found["joint_loss"]) / 2 + method.head_weight * found["head_loss"]
@@ -158,19 +161,23 @@ class Cotraining(Aligning):
         return {"loss": loss, **{name: value.detach() for name, value in found.items()}, "changed": share}
 
     def infer(self, similarities: tuple[torch.Tensor, torch.Tensor], batch: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Times, which of them changed, and how similar sentences are at their times: (B, K, T), (B, K) bool, (B, K).
+        """Weights of the new times (B, K, T), as `right`; which of them changed, (B, K) bool; how similar sentences are there, (B, K).
 
         Args:
             similarities: dual and joint cosines (B, K, T) of the moving average.
             batch: `given`, `right` and the masks.
         """
-        method, told = self.config.method, batch["text_mask"]
+        method, told, seen = self.config.method, batch["text_mask"], batch["video_mask"]
         durations = batch["given"].sum(-1).clamp(min=1) * told
-        dual, joint = (
-            pseudo.spans(values, durations, batch["video_mask"], told, method.windows, method.temperature)[1] for values in similarities
-        )
-        masks, changed = pseudo.agreed(dual, joint, batch["right"], method)
-        return masks, changed, pseudo.mean_scores(sum(similarities), masks)
+        if self.config.window.spread_s:
+            similarities = tuple(values + method.temperature * batch["right"].clamp(min=NEVER) for values in similarities)
+        if method.encoders == "dual":
+            similarities = (similarities[0],) * 2
+        dual, joint = (pseudo.spans(values, durations, seen, told, method.windows, method.temperature)[1] for values in similarities)
+        masks, changed = pseudo.agreed(dual, joint, batch["given"], method)
+        new = torch.zeros_like(batch["right"]).masked_fill(~masks, -torch.inf)
+        weights = torch.where((changed | method.one_sentence)[..., None], new, batch["right"])
+        return weights, changed, pseudo.mean_scores(sum(similarities), masks)
 
     def select(self, encoded: Encoded, scores: torch.Tensor, batch: dict, placed: Placed) -> tuple[torch.Tensor, torch.Tensor]:
         """Which sentences count, (M,) bool, and labels of the head, (M,) int64 as `objective.alignability`.
@@ -188,6 +195,7 @@ class Cotraining(Aligning):
 
         hidden = ~seen[:, None]
         best = [everywhere(full_precision(v.detach()).masked_fill(hidden, -torch.inf).amax(-1)) for v in encoded.similarities()]
+        best = best[:1] * 2 if method.encoders == "dual" else best
         if method.score == "mean":
             kept = pseudo.best_share(everywhere(scores), method.alpha)
         else:

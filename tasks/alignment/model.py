@@ -8,7 +8,7 @@ from torch import nn
 
 from tasks.alignment.config import AlignerConfig
 from tasks.core.nn.clip import layers_of
-from tasks.core.nn.sequence import MaskedConv, masked, sinusoid, stretched
+from tasks.core.nn.sequence import MaskedConv, masked, stretched
 from tasks.core.nn.standardized import Standardized
 
 KERNEL = 5
@@ -56,12 +56,10 @@ class Aligner(nn.Module):
         self.text_in = nn.Linear(text_dim, width, bias=False)
         self.stem = nn.ModuleList(MaskedConv(width, width, KERNEL) for _ in range(config.stem))
         self.stem_norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.stem)
-        self.norm_video, self.norm_text, self.norm_positions = (nn.LayerNorm(width) for _ in range(3))
+        self.norm_video, self.norm_text = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_positions = None if config.positions is None else nn.LayerNorm(width)
         self.norm_dual, self.norm_joint = nn.LayerNorm(width), nn.LayerNorm(width)
-        if config.sinusoid:
-            self.register_buffer("positions", sinusoid(config.positions, width), persistent=False)
-        else:
-            self.positions = nn.Parameter(0.01 * torch.randn(config.positions, width))
+        self.positions = None if config.positions is None else nn.Parameter(0.01 * torch.randn(config.positions, width))
         self.dual = layers_of(width, config.dual_layers, config.heads, 4 * width)
         self.joint = layers_of(width, config.joint_layers, config.heads, 4 * width)
         self.head = nn.Linear(width, 1)
@@ -100,11 +98,15 @@ class Aligner(nn.Module):
         """Features as both encoders take them, (B, T, C), with their positions; arguments as `forward`."""
         if self.scale is not None:
             video = masked(self.scale(video), mask)
-        x = self.video_in(video)
+        x = self.video_in(F.dropout(video, self.config.input_dropout, self.training))
         for conv, norm in zip(self.stem, self.stem_norms, strict=True):
             x = masked(x, mask)
-            x = x + F.gelu(norm(conv(x, mask)))
-        x = F.dropout(self.norm_video(x), self.config.dropout, self.training)
+            x = x + F.dropout(F.gelu(norm(conv(x, mask))), self.config.dropout, self.training)
+        if self.config.pool > 1:
+            x = pooled(F.relu(x), mask, self.config.pool)
+        x = self.norm_video(x)
+        if self.positions is None:
+            return x
         return x + self.norm_positions(self._positions(video.shape[1], offset, stretch).to(x.dtype))
 
     def dual_features(self, video: torch.Tensor, mask: torch.Tensor, offset: int = 0, stretch: int | None = None) -> torch.Tensor:
@@ -124,6 +126,13 @@ class Aligner(nn.Module):
                 stages.append(normed)
             x = layer.behind(x + layer.attend(normed, mask=mask))
         return torch.stack([*stages, norm(x)], 1)
+
+
+def pooled(x: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, T, C): the mean of `size` neighbours of every position, of those that the mask (B, T) has."""
+    known = mask[..., None].to(x.dtype)
+    sums = F.avg_pool1d(torch.cat([x * known, known], -1).transpose(1, 2), size, 1, size // 2).transpose(1, 2)
+    return sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
 
 
 def _resized(table: torch.Tensor, size: int, stretch: int | None) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 
 def correspondence(
-    video: torch.Tensor, text: torch.Tensor, positive: torch.Tensor, temperature: float, kept: torch.Tensor | None = None
+    video: torch.Tensor, text: torch.Tensor, right: torch.Tensor, temperature: float, kept: torch.Tensor | None = None
 ) -> torch.Tensor:
     """MIL-NCE from sentences to features and from features to sentences, the mean of both and over stages.
 
@@ -18,7 +18,7 @@ def correspondence(
     Args:
         video: (S, N, C) of length 1.
         text: (S, M, C), or (1, M, C) for all stages.
-        positive: (N, M) bool.
+        right: (N, M), logarithms of the weights with which pairs are positive: 0 where they surely are, -inf where they are not.
         temperature: of the cosines.
         kept: (M,) bool, sentences whose own loss counts, and of features that of those which have one of them; None: all.
 
@@ -26,13 +26,14 @@ def correspondence(
         scalar; 0, with a gradient of 0, where there is nothing to compare.
     """
     logits = torch.einsum("snc,smc->snm", video, text.expand(len(video), -1, -1)) / temperature
-    counted = positive if kept is None else positive & kept
-    right = logits.masked_fill(~positive, -torch.inf)
+    counted = right > -torch.inf
+    counted = counted if kept is None else counted & kept
+    shares = logits + right
     found = []
     for dim in (1, 2):
         some = counted.any(dim - 1)
         if some.any():
-            own, every = (part.transpose(1, 2)[:, some] if dim == 1 else part[:, some] for part in (right, logits))
+            own, every = (part.transpose(1, 2)[:, some] if dim == 1 else part[:, some] for part in (shares, logits))
             found.append((every.logsumexp(2) - own.logsumexp(2)).mean())
     return sum(found) / len(found) if found else 0 * logits.sum()
 

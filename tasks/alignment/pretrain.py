@@ -23,7 +23,7 @@ def check(config: PretrainConfig) -> None:
     """What no single setting can check, before anything is written; raises UsageError or InputError."""
     stage.training_set(config)
     length, table = config.data.max_length, config.model.positions
-    if length is not None and length > table:
+    if length is not None and table is not None and length > table:
         raise UsageError(f"windows of {length} features need a table of as many positions", f"--set model.positions={2 * length}")
     if isinstance(config.method, StagesConfig) and config.init:
         raise UsageError("tan-stages starts from random weights", "leave --from out, or run its stages one by one")
@@ -45,7 +45,7 @@ def makers(config: PretrainConfig) -> dict[str, FeatureMaker]:
 def stages(config: PretrainConfig, folder: Path) -> list[Stage]:
     """(name, settings) of both stages; the second starts from the model of the first, in `folder`."""
     values = config.method.model_dump(exclude={"name", "first_epochs", "second_lr"})
-    first = CorrespondenceConfig(temperature=config.method.temperature)
+    first = CorrespondenceConfig(temperature=config.method.temperature, encoders=config.method.encoders)
     short = config.train.model_copy(update={"epochs": config.method.first_epochs})
     slower = config.optim.model_copy(update={"base_lr": config.method.second_lr or config.optim.base_lr})
     then = {"method": CotrainConfig(**values), "init": str(folder / NAMES[0]), "optim": slower}

@@ -113,10 +113,10 @@ def test_losses_of_the_first_stage(parity, case, tmp_path):
 
 
 def flat_positive(masks: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """(B * T, M) from masks (B, K, T)."""
+    """(B * T, M) logarithms of weights from masks (B, K, T)."""
     size = len(masks)
     blocks = torch.eye(size, dtype=torch.bool)[:, None, :, None] & masks.transpose(1, 2)[:, :, None]
-    return blocks[..., told].flatten(0, 1)
+    return torch.zeros(blocks[..., told].shape).masked_fill(~blocks[..., told], -torch.inf).flatten(0, 1)
 
 
 class Given:

@@ -73,7 +73,7 @@ def layers_of(width: int, depth: int, *made: Any) -> nn.ModuleList:
     """
     layers = nn.ModuleList(Layer(width, *made) for _ in range(depth))
     inside = width**-0.5
-    spread = {"qkv": inside, "out": inside * (2 * depth) ** -0.5, "fc1": (2 * width) ** -0.5}
+    spread = {"qkv": inside, "out": inside * (2 * max(depth, 1)) ** -0.5, "fc1": (2 * width) ** -0.5}
     spread["fc2"] = spread["out"]
     for layer in layers:
         for name, std in spread.items():
