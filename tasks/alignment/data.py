@@ -131,7 +131,7 @@ class Windows:
         return (
             self.texts[path][torch.from_numpy(near)],
             torch.from_numpy(given),
-            torch.from_numpy(right[near] | given),
+            torch.from_numpy(right),
             torch.from_numpy(edge),
         )
 

@@ -10,7 +10,7 @@ TEXT = {"embedding": 8, "hidden": 16, "width": 12}
 
 def config(name: str = "tan", **more) -> PretrainConfig:
     """A run of one stage; `method` and `model` are added to the small ones."""
-    method = {"name": name, **more.pop("method", {})}
+    method = {"name": name} | more.pop("method", {})
     model = AlignerConfig(**{**SMALL, **more.pop("model", {})})
     data = {"max_length": 20, "workers": 0, **more.pop("data", {})}
     return PretrainConfig(method=method, model=model, text=WordsConfig(**TEXT), data=data, **more)
@@ -32,6 +32,6 @@ def batch(videos: int = 3, length: int = 20, sentences: int = 4, dim: int = 6, s
         "text": torch.randint(1, 9, (videos, sentences, 5), generator=draws) * text_mask[..., None],
         "text_mask": text_mask,
         "given": given,
-        "right": given,
+        "right": torch.zeros(given.shape).masked_fill(~given, -torch.inf),
         "edge": torch.zeros(videos, sentences, dtype=torch.bool),
     }
