@@ -33,7 +33,7 @@ def test_features_of_other_programs_must_be_given():
 
 
 def test_an_encoder_that_has_changed_is_refused(monkeypatch):
-    from tasks.localization import towers
+    from tasks.core.towers import remembered as towers
 
     made = record(MotionExtractor(MotionConfig()))
     monkeypatch.setattr(towers, "_maker", lambda *given: MotionExtractor(MotionConfig(cells=2)))
