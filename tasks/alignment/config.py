@@ -18,7 +18,7 @@ class WordsConfig(Config):
 
     kind: Literal["words"] = "words"
     embedding: int = Field(300, ge=1, description="channels of a word")
-    hidden: int = Field(2048, ge=1)
+    hidden: int | None = Field(2048, ge=1, description="channels of the layer before pooling; null: there is none, embeddings are pooled")
     width: int = Field(512, ge=1, description="channels of a sentence")
     max_words: int = Field(32, ge=1, description="of a sentence; further ones are cut off")
     frozen: bool = Field(False, description="embeddings stay as they are, as word2vec's do in the paper")
@@ -39,11 +39,14 @@ class AlignerConfig(Config):
     width: int = Field(512, ge=2)
     heads: int = Field(8, ge=1)
     dual_layers: int = Field(6, ge=0, description="of the encoder of the video alone")
-    joint_layers: int = Field(6, ge=1, description="of the encoder of video and sentences")
+    joint_layers: int = Field(
+        6, ge=0, description="of the encoder of video and sentences; 0: it sees no sentences, and the head nothing but them: for few videos"
+    )
     positions: int | None = Field(1024, ge=2, description="length of the learned table of positions in time; null: there are none")
+    init_std: float = Field(0.01, gt=0, description="first weights of the projections of features and sentences")
     standardize: bool = Field(False, description="features are brought to mean 0 and deviation 1 over the training set, channel by channel")
     stem: int = Field(0, ge=0, description="convolutions over 5 features before the encoders; 0: as published, for features of a second")
-    pool: int = Field(1, ge=1, description="mean over so many features behind the stem, an odd number; 1: none")
+    pool: int = Field(1, ge=1, description="mean over so many features behind the stem, an odd number, less that over the window; 1: none")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="share of the numbers of a feature that is left out in training")
     dropout: float = Field(0.0, ge=0, lt=1, description="behind every convolution of the stem, in training")
     head_layer: int | None = Field(
@@ -56,7 +59,7 @@ class AlignerConfig(Config):
             raise ValueError(f"width {self.width} does not divide by heads {self.heads}")
         if self.pool % 2 == 0:
             raise ValueError(f"pool is an odd number of features, not {self.pool}")
-        if self.head_layer is not None and self.head_layer > self.joint_layers:
+        if self.head_layer is not None and self.head_layer > max(self.joint_layers, 1):
             raise ValueError(f"head_layer {self.head_layer} is above joint_layers {self.joint_layers}")
         return self
 
@@ -78,11 +81,6 @@ class CorrespondenceConfig(Config):
 
     name: Literal["tan"] = "tan"
     temperature: float = Field(0.07, gt=0)
-    encoders: Literal["both", "dual"] = Field(
-        "both",
-        description="which similarities give times: the mean of both, as published; dual: those of the encoder of the video alone, for few"
-        " videos, which the other one learns to tell apart instead",
-    )
 
 
 class CotrainConfig(CorrespondenceConfig):

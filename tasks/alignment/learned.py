@@ -25,7 +25,7 @@ class Similarities:
     """Of K sentences and T features.
 
     Attributes:
-        values: (K, T) float64, mean cosine of both encoders, or that of the one the model says; NaN where no window saw the pair.
+        values: (K, T) float64, mean cosine of both encoders; NaN where no window saw the pair.
         alignable: (K,) float64, logits of the alignability head; NaN for a sentence that no window saw.
     """
 
@@ -61,7 +61,7 @@ class AlignmentModel(nn.Module):
             return torch.from_numpy(self._tower()(list(sentences)))
         if not self.tokenizer.words:
             raise UsageError("this model does not know its words", "convert it again with --vocabulary s3d_dict.npy of MIL-NCE")
-        return self.text(self.tokenizer(sentences).to(self.text.fc1.weight.device))
+        return self.text(self.tokenizer(sentences).to(self.text.fc2.weight.device))
 
     def _tower(self) -> Any:
         from tasks.core.towers import load_text_tower
@@ -98,9 +98,7 @@ class AlignmentModel(nn.Module):
             masks = (torch.ones(x.shape[:2], dtype=torch.bool, device=device) for x in (part, words))
             found = self.aligner(part, words, *masks)
             rows = shown.nonzero()[:, 0]
-            dual, joint = found.similarities()
-            cosines = dual if self.saved.get("encoders") == "dual" else (dual + joint) / 2
-            total[rows, start : start + window] += cosines[0].double().cpu()
+            total[rows, start : start + window] += (sum(found.similarities())[0] / 2).double().cpu()
             seen[rows, start : start + window] += 1
             heads[rows] += found.alignable[0].double().cpu()
             times[rows] += 1

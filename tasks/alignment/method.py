@@ -171,8 +171,6 @@ class Cotraining(Aligning):
         durations = batch["given"].sum(-1).clamp(min=1) * told
         if self.config.window.spread_s:
             similarities = tuple(values + method.temperature * batch["right"].clamp(min=NEVER) for values in similarities)
-        if method.encoders == "dual":
-            similarities = (similarities[0],) * 2
         dual, joint = (pseudo.spans(values, durations, seen, told, method.windows, method.temperature)[1] for values in similarities)
         masks, changed = pseudo.agreed(dual, joint, batch["given"], method)
         new = torch.zeros_like(batch["right"]).masked_fill(~masks, -torch.inf)
@@ -195,7 +193,6 @@ class Cotraining(Aligning):
 
         hidden = ~seen[:, None]
         best = [everywhere(full_precision(v.detach()).masked_fill(hidden, -torch.inf).amax(-1)) for v in encoded.similarities()]
-        best = best[:1] * 2 if method.encoders == "dual" else best
         if method.score == "mean":
             kept = pseudo.best_share(everywhere(scores), method.alpha)
         else:

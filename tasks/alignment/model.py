@@ -63,8 +63,8 @@ class Aligner(nn.Module):
         self.dual = layers_of(width, config.dual_layers, config.heads, 4 * width)
         self.joint = layers_of(width, config.joint_layers, config.heads, 4 * width)
         self.head = nn.Linear(width, 1)
-        for linear in (self.video_in, self.text_in, self.head):
-            nn.init.normal_(linear.weight, std=0.01)
+        for linear, std in ((self.video_in, config.init_std), (self.text_in, config.init_std), (self.head, 0.01)):
+            nn.init.normal_(linear.weight, std=std)
         nn.init.zeros_(self.head.bias)
 
     def forward(
@@ -103,7 +103,7 @@ class Aligner(nn.Module):
             x = masked(x, mask)
             x = x + F.dropout(F.gelu(norm(conv(x, mask))), self.config.dropout, self.training)
         if self.config.pool > 1:
-            x = pooled(F.relu(x), mask, self.config.pool)
+            x = centered(pooled(F.relu(x), mask, self.config.pool), mask)
         x = self.norm_video(x)
         if self.positions is None:
             return x
@@ -133,6 +133,12 @@ def pooled(x: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
     known = mask[..., None].to(x.dtype)
     sums = F.avg_pool1d(torch.cat([x * known, known], -1).transpose(1, 2), size, 1, size // 2).transpose(1, 2)
     return sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
+
+
+def centered(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(B, T, C) less its mean over the positions that the mask (B, T) has: what all of a window shares tells nothing apart."""
+    known = mask[..., None].to(x.dtype)
+    return x - (x * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
 
 
 def _resized(table: torch.Tensor, size: int, stretch: int | None) -> torch.Tensor:

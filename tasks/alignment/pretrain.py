@@ -45,7 +45,7 @@ def makers(config: PretrainConfig) -> dict[str, FeatureMaker]:
 def stages(config: PretrainConfig, folder: Path) -> list[Stage]:
     """(name, settings) of both stages; the second starts from the model of the first, in `folder`."""
     values = config.method.model_dump(exclude={"name", "first_epochs", "second_lr"})
-    first = CorrespondenceConfig(temperature=config.method.temperature, encoders=config.method.encoders)
+    first = CorrespondenceConfig(temperature=config.method.temperature)
     short = config.train.model_copy(update={"epochs": config.method.first_epochs})
     slower = config.optim.model_copy(update={"base_lr": config.method.second_lr or config.optim.base_lr})
     then = {"method": CotrainConfig(**values), "init": str(folder / NAMES[0]), "optim": slower}

@@ -83,7 +83,7 @@ def check_start(config: PretrainConfig, folders: Folders) -> None:
     if saved["task"] != "alignment":
         raise UsageError(f"{config.init} is a model of task '{saved['task']}', not an aligner", "give --from an aligner")
     ours = config.model.model_dump()
-    free = ("input_dropout", "dropout", "head_layer")
+    free = ("init_std", "input_dropout", "dropout", "head_layer")
     wrong = {key: value for key, value in saved["architecture"].items() if key not in free and ours.get(key) != value}
     if wrong:
         told = ", ".join(f"{key} is {ours.get(key)}, there {value}" for key, value in wrong.items())
@@ -179,7 +179,6 @@ def publish(
         "tower": texts.tower,
         "streams": streams,
         "head_trained": trained and config.method.scored_by == "head",
-        "encoders": config.method.encoders,
         "spread_s": config.window.spread_s,
         "temperature": config.method.temperature,
         "preprocessing": {"grid": next(iter(streams.values()))["grid"], "align": config.data.align, "window": config.data.max_length},

@@ -62,13 +62,15 @@ class BagOfWords(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(words + 1, config.embedding)
         self.embedding.weight.requires_grad_(not config.frozen)
-        self.fc1, self.fc2 = nn.Linear(config.embedding, config.hidden), nn.Linear(config.hidden, config.width)
+        self.fc1 = None if config.hidden is None else nn.Linear(config.embedding, config.hidden)
+        self.fc2 = nn.Linear(config.hidden or config.embedding, config.width)
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """(..., L) int64 to (..., width); of a sentence without a known word all places count."""
         known = numbers > 0
         known = known | ~known.any(-1, keepdim=True)
-        x = F.relu(self.fc1(self.embedding(numbers)))
+        x = self.embedding(numbers)
+        x = x if self.fc1 is None else F.relu(self.fc1(x))
         if self.config.pool == "mean":
             weights = known.to(x.dtype)[..., None]
             return self.fc2((x * weights).sum(-2) / weights.sum(-2))
