@@ -13,7 +13,7 @@ from tasks.core.data.features import FeatureFolder
 from tasks.core.data.rows import Row, Rows
 from tasks.core.errors import InputError
 
-REACH = 3.0
+REACH = 2.5
 """Standard deviations beyond which a given time is not wrong."""
 
 
