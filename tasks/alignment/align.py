@@ -12,6 +12,7 @@ import numpy as np
 
 from tasks.alignment import decode, sync
 from tasks.alignment.config import AlignConfig
+from tasks.alignment.learned import joined, lengths_of, load_aligner, share_of, weighted
 from tasks.alignment.result import Aligned, Alignment, as_record
 from tasks.alignment.sentences import Script, read_script, script_of
 from tasks.alignment.writers import SUFFIXES, write_file
@@ -21,7 +22,6 @@ from tasks.core.data.feature_files import FeatureError
 from tasks.core.data.features import Features
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
-from tasks.core.data.streams import resample
 from tasks.core.errors import InputError, UsageError
 from tasks.core.inference.detector import Detector, Footage, detect_all, open_footage
 from tasks.core.inference.loop import Advance, still
@@ -179,7 +179,6 @@ class ModelAligner(_Aligner):
 
     def __init__(self, config: AlignConfig, text: Path | None):
         super().__init__(config, text)
-        from tasks.alignment.learned import load_aligner
         from tasks.core.checkpoint import find_model, weights_hash
         from tasks.core.device import usable_device
         from tasks.core.towers.remembered import given_folders, tower_of
@@ -192,7 +191,8 @@ class ModelAligner(_Aligner):
             for name, record in records.items()
             if name not in self.folders
         }
-        self.least = config.min_score if config.min_score is not None or not self.model.saved["head_trained"] else LEAST
+        own = LEAST if self.model.saved["head_trained"] else self.model.saved.get("least")
+        self.least = own if config.min_score is None else config.min_score
         self.settings |= {
             "min_score": self.least,
             "model_hash": weights_hash(find_model(config.model)),
@@ -217,10 +217,7 @@ class ModelAligner(_Aligner):
             opened = stack.enter_context(tower.open(source.row.path, silent=False)) if tower.hears else footage.reader
             grid, blocks = tower.stream(opened, footage.start_s, footage.end_s, advance)
             found.append(Features(np.concatenate(list(blocks)), grid))
-        grid, size = found[0].grid, len(found[0].values)
-        how = "linear" if self.model.saved["preprocessing"].get("align") == "linear" else "nearest"
-        others = [resample(each, grid.centers(size), how)[0] for each in found[1:]]
-        return grid, np.concatenate([np.asarray(found[0].values, np.float32), *others], 1)
+        return joined(found, self.model.saved["preprocessing"].get("align", "none"))
 
     def score(self, opened: Heard, advance: Advance = still) -> Iterator[Any]:
         grid, features = opened.features(advance)
@@ -234,12 +231,12 @@ class ModelAligner(_Aligner):
         grid, found = next(scores)
         script, values = opened.script, found.values
         size = values.shape[1]
-        lengths = np.clip(np.round(np.array(script.durations) / grid.stride_s), 1, size).astype(np.int64)
-        spans = decode.span_scores(self._weighted(values, script, grid), lengths)
+        lengths = lengths_of(script.durations, grid, size)
+        spans = decode.span_scores(weighted(values, script.times, grid, self.model.saved), lengths)
         best = spans.max(1)
-        trained = self.model.saved["head_trained"]
-        scored = 1 / (1 + np.exp(-found.alignable)) if trained else (1 + best) / 2
-        scored = np.where(np.isfinite(best), np.clip(np.nan_to_num(scored), 0, 1), 0.0)
+        scored = share_of(best)
+        if self.model.saved["head_trained"]:
+            scored = np.where(np.isfinite(best), 1 / (1 + np.exp(-found.alignable)), 0.0)
         alignable = np.isfinite(best) & (scored >= (self.least or 0.0))
         starts = decode.free(spans)
         if self.config.order == "monotone" and alignable.any():
@@ -253,14 +250,6 @@ class ModelAligner(_Aligner):
             end = begin + script.durations[k]
             sentences.append(Aligned(text, begin, end, float(moments[k]), float(scored[k]), bool(alignable[k]), given))
         return self.alignment(opened, sentences, similarity=values, grid=grid, least=self.least, notes=self._notes(script))
-
-    def _weighted(self, values: np.ndarray, script: Script, grid: Grid) -> np.ndarray:
-        """Similarities (K, T), less what speaks against times far from those given, where the model learned how wrong these are."""
-        spread_s = self.model.saved.get("spread_s")
-        if not spread_s or script.times is None:
-            return values
-        apart = (grid.centers(values.shape[1]) - np.mean(script.times, axis=1)[:, None]) / spread_s
-        return values - self.model.saved["temperature"] * apart**2 / 2
 
     def _notes(self, script: Script) -> list[str]:
         cut = self.model.tokenizer.cut(script.texts) if self.model.tokenizer is not None else []

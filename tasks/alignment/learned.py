@@ -12,6 +12,9 @@ from tasks.alignment.config import AlignerConfig, WordsConfig
 from tasks.alignment.model import Aligner
 from tasks.alignment.text import BagOfWords, Tokenizer
 from tasks.core.checkpoint import build_strict, find_model, load_config, load_weights
+from tasks.core.data.features import Features
+from tasks.core.data.grid import Grid
+from tasks.core.data.streams import resample
 from tasks.core.errors import UsageError
 
 OVERLAP = 4
@@ -133,3 +136,34 @@ def from_config(saved: Mapping[str, Any]) -> AlignmentModel:
         config = WordsConfig(**saved["text"])
         text, width = BagOfWords(config, saved["words"]), config.width
     return AlignmentModel(saved, Aligner(AlignerConfig(**saved["architecture"]), video_dim, width), text)
+
+
+def joined(found: Sequence[Features], how: str) -> tuple[Grid, np.ndarray]:
+    """The grid of the first of several streams of a video, and all of them side by side on it, (n, D) float32.
+
+    Args:
+        found: the streams.
+        how: `align` of the features' settings.
+    """
+    grid, size = found[0].grid, len(found[0].values)
+    others = [resample(each, grid.centers(size), "linear" if how == "linear" else "nearest")[0] for each in found[1:]]
+    return grid, np.concatenate([np.asarray(found[0].values, np.float32), *others], 1)
+
+
+def lengths_of(durations: Sequence[float], grid: Grid, size: int) -> np.ndarray:
+    """(K,) features of sentences that last so many seconds, from 1 to `size`."""
+    return np.clip(np.round(np.asarray(durations, np.float64) / grid.stride_s), 1, size).astype(np.int64)
+
+
+def weighted(values: np.ndarray, times: Sequence[tuple[float, float]] | None, grid: Grid, saved: Mapping[str, Any]) -> np.ndarray:
+    """Similarities (K, T), less what speaks against times far from those given, where the model learned how wrong these are."""
+    spread_s = saved.get("spread_s")
+    if not spread_s or times is None:
+        return values
+    apart = (grid.centers(values.shape[1]) - np.mean(times, axis=1)[:, None]) / spread_s
+    return values - saved["temperature"] * apart**2 / 2
+
+
+def share_of(best: np.ndarray) -> np.ndarray:
+    """Scores in [0, 1] of the highest similarities (K,) of sentences; 0 of what was not seen."""
+    return np.where(np.isfinite(best), np.clip((1 + best) / 2, 0, 1), 0.0)

@@ -6,7 +6,6 @@ from typing import Any
 from tasks.alignment import stage
 from tasks.alignment.config import CorrespondenceConfig, CotrainConfig, PretrainConfig, StagesConfig
 from tasks.alignment.method import METHODS
-from tasks.core.data.rows import Row, Rows
 from tasks.core.data.streams import open_streams
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run, hash_rows
@@ -61,16 +60,11 @@ def plan(config: PretrainConfig) -> dict[str, Any]:
     made = makers(config) if config.towers else open_streams(config.data)
     dim = sum(each.dim for each in made.values())
     words = None if texts.vocabulary is None else len(texts.vocabulary)
-    planned = setup.plan(lambda: METHODS[settings.method.name](settings, dim, texts.width, words), settings, videos(found))
+    planned = setup.plan(lambda: METHODS[settings.method.name](settings, dim, texts.width, words), settings, stage.videos(found))
     planned.pop("clips_per_step")
     several = {"stages": list(NAMES)} if settings is not config else {}
     facts = {"method": config.method.name, "sentences": len(found.rows), "words": words, "channels": dim, **several}
     return {**planned, **facts, "data_hash": hash_rows(found.rows)}
-
-
-def videos(found: Any) -> Rows:
-    """One row for each video."""
-    return Rows.of(Row(path) for path in found.sentences)
 
 
 def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def run(config: PretrainConfig, run: Run) -> dict[str, Any]:
     trainer, *made = stage.train(run, config, found, found.rows)
 
     def result() -> dict[str, Any]:
-        stage.publish(run, config, trainer.evaluated_model, *made, videos(found))
+        stage.publish(run, config, trainer.evaluated_model, *made, found)
         return setup.numbers(run, "loss", "changed", method=config.method.name)
 
     return setup.conclude(run, trainer, result)
@@ -101,7 +95,7 @@ def run_both(config: PretrainConfig, run: Run, found: Any) -> dict[str, Any]:
         what = f"stage {name}, {settings.train.epochs} epochs"
         trainer, *made = stage.train(run.part(name), settings, found, None, number, what)
         if run.main:
-            stage.publish(run, settings, trainer.evaluated_model, *made, videos(found), run.folder / name / "model")
+            stage.publish(run, settings, trainer.evaluated_model, *made, found, run.folder / name / "model")
 
     def result() -> dict[str, Any]:
         told = {"run": str(run.folder), "model": str(run.folder / "model"), "method": config.method.name}

@@ -1,24 +1,29 @@
 """One stage of training: its data and method, its model folder."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tasks.alignment.config import PretrainConfig, TowerConfig
 from tasks.alignment.data import Narrated, SentenceCropper, Windows, narrated
+from tasks.alignment.decode import span_scores
+from tasks.alignment.learned import from_config, joined, lengths_of, share_of, weighted
 from tasks.alignment.method import METHODS, Aligning, Cotraining
 from tasks.alignment.text import Tokenizer, vocabulary_of
 from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
+from tasks.core.data.feature_files import FeatureError
 from tasks.core.data.feature_loader import make_train_loader
 from tasks.core.data.feature_moments import channel_moments
 from tasks.core.data.feature_record import check_encoder, record_of
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.manifest import read_sources
-from tasks.core.data.rows import Rows
+from tasks.core.data.rows import Row, Rows
 from tasks.core.data.streams import open_streams
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
@@ -27,6 +32,8 @@ from tasks.core.reporter import Reporter
 from tasks.core.world import world
 
 Folders = dict[str, FeatureFolder]
+MOST_VIDEOS = 200
+"""On which the least score of an alignable sentence is measured."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ def train(run: Run, config: PretrainConfig, found: Narrated, rows: Rows | None, 
 
 
 def publish(
-    run: Run, config: PretrainConfig, method: Aligning, folders: Folders, texts: Texts, rows: Rows, folder: Path | None = None
+    run: Run, config: PretrainConfig, method: Aligning, folders: Folders, texts: Texts, found: Narrated, folder: Path | None = None
 ) -> None:
     """Writes the model folder of an aligner: without the moving average, which stays in the checkpoints."""
     weights = {f"aligner.{name}": tensor for name, tensor in method.aligner.state_dict().items()}
@@ -183,6 +190,8 @@ def publish(
         "temperature": config.method.temperature,
         "preprocessing": {"grid": next(iter(streams.values()))["grid"], "align": config.data.align, "window": config.data.max_length},
     }
+    if trained and not saved["head_trained"]:
+        saved["least"] = least_score(saved, weights, config, folders, found)
     said = f"bag of {len(texts.vocabulary)} words" if texts.vocabulary is not None else texts.tower["reference"]
     facts = {
         "task": "aligns sentences with a video",
@@ -191,4 +200,27 @@ def publish(
         "text": said,
     }
     card = setup.Card("Sentence aligner", facts, "vid align VIDEO --text FILE --model {run}", ["video", "temporal-alignment"])
-    setup.publish(run, config, weights, saved, card, rows, folder)
+    setup.publish(run, config, weights, saved, card, videos(found), folder)
+
+
+def videos(found: Narrated) -> Rows:
+    """One row for each video."""
+    return Rows.of(Row(path) for path in found.sentences)
+
+
+def least_score(
+    saved: dict[str, Any], weights: dict[str, torch.Tensor], config: PretrainConfig, folders: Folders, found: Narrated
+) -> float | None:
+    """The score that the best `method.alpha` of the training sentences reach, of up to MOST_VIDEOS videos; None where none has features."""
+    model = from_config(saved)
+    model.load_state_dict(weights)
+    model.eval()
+    scores = []
+    for path, sentences in list(found.sentences.items())[:MOST_VIDEOS]:
+        with suppress(FeatureError):
+            grid, features = joined([folder.of(Row(path)) for folder in folders.values()], config.data.align)
+            values = model.similarities(features, model.encode([s.text for s in sentences])).values
+            times = [(s.start_s, min(s.end_s, grid.times(len(features))[-1, 1])) for s in sentences]
+            lengths = lengths_of([max(end - start, 0.0) for start, end in times], grid, len(features))
+            scores.append(share_of(span_scores(weighted(values, times, grid, saved), lengths).max(1)))
+    return float(np.quantile(np.concatenate(scores), 1 - config.method.alpha)) if scores else None
