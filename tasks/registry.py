@@ -68,6 +68,11 @@ TASKS: dict[str, Task] = {
             },
         ),
         Task(
+            "alignment",
+            "sentences and when they hold in a video: TAN, with co-training",
+            {"pretrain": "pretrain", "align": "align"},
+        ),
+        Task(
             "features",
             "what a trained encoder makes of videos, as arrays",
             {"extract": "extract", "sound": "sound"},

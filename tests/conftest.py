@@ -29,6 +29,7 @@ for folder in (
     "predictive",
     "localization",
     "prompting",
+    "alignment",
     "vidcli",
 ):
     sys.path.insert(0, str(HERE / folder))

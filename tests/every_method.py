@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import alignment_toys
 import anomaly_toys
 import contrastive_helpers
 import localization_toys
@@ -128,6 +129,9 @@ def methods(data: Path, rows: int) -> Iterator[tuple[str, str, str, Any]]:
     features = {"streams": {name: {"folder": str(data / name)} for name in localization_toys.DIMS}, "max_length": 32, "workers": 0}
     events = {**features, "train": [str(data / "events.csv")], "val": [str(data / "events.csv")]}
     yield "localization", "localization", "finetune", localization_toys.config(data=events, train=train, optim={**optim, "base_lr": 1e-4})
+    spoken = {**features, "train": [str(data / "sentences.csv")]}
+    stages = {"method": {"name": "tan-stages", "first_epochs": STEPS}, "window": {"spread_s": 2.0}}
+    yield "alignment", "alignment", "pretrain", alignment_toys.config(data=spoken, train=train, optim=optim, **stages)
     words = {"streams": {"visual": {"folder": str(data / "frames" / "features")}}, "workers": 0}
     words |= {"train": [str(data / "frames" / "videos.csv")], "val": [str(data / "frames" / "videos.csv")]}
     prompted = {"data": words, "clip": str(data / "frames" / "clip"), "train": train, "optim": optim}
@@ -151,7 +155,8 @@ def write_data(folder: Path) -> Path:
     anomaly_toys.footage(folder / "footage", VIDEOS, 14)
     anomaly_toys.pseudo(folder / "pseudo", folder / "footage")
     anomaly_toys.vit_folder(folder / "vit")
-    localization_toys.write_clips(folder, VIDEOS, 40)
+    events = localization_toys.write_clips(folder, VIDEOS, 40)
+    (folder / "sentences.csv").write_text("\n".join(["path,text,start,end", *events[1:]]) + "\n")  # labels as words
     prompting_toys.write_world(folder / "frames", VIDEOS * 3 // 2)
     prompting_toys.write_events(folder / "events", VIDEOS * 3 // 2)
     prompting_toys.write_captions(folder / "captions", VIDEOS * 2)

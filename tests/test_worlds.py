@@ -17,6 +17,9 @@ from tasks.registry import TASKS
 LOOSE = {"cvclr": 1e-2, "motion": 1e-2}
 """Steep losses, and flow that is constant but for rounding: the last bit of one step is a digit of the next."""
 
+PARTS = {"anomalies": {"appearance", "motion", "semantic"}, "alignment": {"1-tan", "2-tan-cotrain"}}
+"""Methods that train several things, and their folders."""
+
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 FOUR = CORES >= 4 or "VID_TEST_WORLDS_OF_4" in os.environ
 """Worlds of four stood still three times in some hundreds of runs on two cores; the cause is not known."""
@@ -61,7 +64,7 @@ def test_many_processes_give_what_one_gives(worlds, method, world):
     """Split weights too, and runs that go from whole to split weights or back before their last step."""
     one, many = losses(worlds["1"] / method), losses(worlds[world] / method)
     assert one.keys() == many.keys()
-    assert set(one) == ({"appearance", "motion", "semantic"} if method == "anomalies" else {""})
+    assert set(one) == PARTS.get(method, {""})
     for part, expected in one.items():
         assert len(expected) >= every_method.STEPS
         assert len(many[part]) == len(expected)

@@ -77,6 +77,19 @@ def given_flags(flags: dict[str, tuple[str, str]], values: dict[str, Any]) -> li
     return [item for item in found if item[2] is not None and item[2] is not False and item[2] != []]
 
 
+def stream_folders(given: list[str]) -> dict[str, str]:
+    """Stream -> folder; UsageError where one is written otherwise."""
+    from tasks.core.errors import UsageError
+
+    found = {}
+    for item in given:
+        name, equals, folder = item.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"--features {item} does not name a stream and a folder", "for example: --features visual=FOLDER")
+        found[name] = folder
+    return found
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: commands that can be run as they stand, not rewrapped."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

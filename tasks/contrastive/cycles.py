@@ -3,21 +3,16 @@
 Every stage is a run of the loop in a folder of its own, `1-infonce-rgb`, `2-infonce-flow`, `3-coclr-rgb`, ..., with its own `model/`.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from tasks.contrastive import stage
 from tasks.contrastive.config import CyclesConfig, PretrainConfig, StageConfig, View
-from tasks.core.checkpoint import CONFIG, WEIGHTS
 from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
-from tasks.core.engine.accelerator import make_accelerator
-from tasks.core.engine.run import Run, last_logged
-from tasks.core.engine.state import last_state
-from tasks.core.files import replacing_folder
+from tasks.core.engine.run import Run
+from tasks.core.engine.stages import Stage, stage_numbers, train_stages
 
-Stage = tuple[str, PretrainConfig]
 VIEWS: tuple[View, View] = ("rgb", "flow")
 
 
@@ -59,28 +54,15 @@ def _settings(config: PretrainConfig, method: dict[str, Any], view: View, length
 
 
 def train_cycles(config: PretrainConfig, run: Run, rows: Rows) -> dict[str, Any]:
-    """Trains every stage that has no model yet, each from its newest checkpoint; `model/` is the last of RGB, `model-flow/` of flow."""
-    accelerator = make_accelerator(config.train, run)
-    run.record_data(rows)
-    run.record(device=str(accelerator.device), seed=config.train.seed)
+    """Trains all stages (`core.engine.stages`); `model/` is the last of RGB, `model-flow/` of flow."""
     named = stages(config, run.folder)
-    for number, (name, settings) in enumerate(named):
-        if _finished(run.folder / name):
-            run.skipped.update((last_state(run.folder / name / "checkpoints") or {}).get("skipped", {}))
-        else:
-            _train(run, number, name, settings, rows)
-        accelerator.wait_for_everyone()
-    if run.main:
-        for (name, _), target in zip(named[-2:], ("model", "model-flow"), strict=True):
-            with replacing_folder(run.folder / target) as partial:
-                shutil.copytree(run.folder / name / "model", partial, dirs_exist_ok=True)
-        run.finish(summary(run, config.method, [name for name, _ in named]))
-    accelerator.wait_for_everyone()
-    return run.result
+    names = [name for name, _ in named]
+    models = dict(zip(("model", "model-flow"), names[-2:], strict=True))
 
+    def train(number: int, name: str, settings: PretrainConfig) -> None:
+        _train(run, number, name, settings, rows)
 
-def _finished(folder: Path) -> bool:
-    return all((folder / "model" / name).is_file() for name in (WEIGHTS, CONFIG))
+    return train_stages(run, config, rows, named, train, models, lambda: summary(run, config.method, names))
 
 
 def _train(run: Run, number: int, name: str, settings: PretrainConfig, rows: Rows) -> None:
@@ -94,8 +76,6 @@ def _train(run: Run, number: int, name: str, settings: PretrainConfig, rows: Row
 
 def summary(run: Run, method: CyclesConfig, names: list[str]) -> dict[str, Any]:
     """Last logged numbers of every stage."""
-    told: dict[str, Any] = {"run": str(run.folder), "model": str(run.folder / "model"), "model_flow": str(run.folder / "model-flow")}
-    for name in names:
-        last = last_logged(run.folder / name / "metrics.jsonl")
-        told |= {f"{name}_{key}": last[key] for key in ("loss", "top1", "mining_precision") if key in last}
-    return {**told, "cycles": method.cycles, "n_skipped": len(run.skipped)}
+    told = {"run": str(run.folder), "model": str(run.folder / "model"), "model_flow": str(run.folder / "model-flow")}
+    numbers = stage_numbers(run, names, "loss", "top1", "mining_precision")
+    return {**told, **numbers, "cycles": method.cycles, "n_skipped": len(run.skipped)}

@@ -18,7 +18,7 @@ from tasks.core.data.rows import Row, Rows
 from tasks.core.errors import InputError
 from tasks.core.profile import moved
 from tasks.core.text.bpe import Tokenizer
-from tasks.core.towers.text import token_numbers
+from tasks.core.towers.text_tower import token_numbers
 
 MEMO = 1 << 16
 """Sentences whose vectors are remembered."""

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from tasks.core.data.feature_files import FeatureError
-from tasks.core.data.feature_record import open_like
-from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.data.inputs import Input
 from tasks.core.data.segments.predictions import Event
@@ -22,9 +20,9 @@ from tasks.core.inference.output import Output
 from tasks.core.report.event_writers import SUFFIXES, write_file
 from tasks.core.report.events import PROPOSAL, SHOWN_FROM, Curves, EventDetection, as_record
 from tasks.core.reporter import Reporter
+from tasks.core.towers.remembered import Tower, given_folders, tower_of
 from tasks.localization.config import DetectConfig
 from tasks.localization.learned import Localizer, Piece
-from tasks.localization.towers import Tower, tower_of
 from tasks.localization.windows import Stream, windows
 
 LATE_S = 0.5
@@ -85,7 +83,7 @@ class EventDetector(Detector[Watched, Piece, EventDetection]):
         self.config, self.decoder, self.method = config, config.decoder, config.model
         self.localizer = Localizer(config.model, config.device, config.proposals)
         records = self.localizer.config["streams"]
-        self.folders = self._folders(records)
+        self.folders = given_folders(config.features, records, config.model)
         self.towers: dict[str, Tower] = {
             name: tower_of(name, record, config.model, config.device, config.decoder)
             for name, record in records.items()
@@ -99,14 +97,6 @@ class EventDetector(Detector[Watched, Piece, EventDetection]):
             "model_hash": self.localizer.weights_hash,
             "features": {name: str(folder.path) for name, folder in self.folders.items()},
         }
-
-    def _folders(self, records: Mapping[str, Any]) -> dict[str, FeatureFolder]:
-        found = {}
-        for name, path in self.config.features.items():
-            if name not in records:
-                raise UsageError(f"{self.config.model} has no stream '{name}'", f"it has {', '.join(records)}")
-            found[name] = open_like(records[name], path)
-        return found
 
     @contextmanager
     def open(self, source: Input) -> Iterator[Watched]:

@@ -1,15 +1,13 @@
 """`vid finetune` of a localiser: learns events from features of videos."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
 
 from tasks.core.checkpoint import find_model, load_config, load_strict, load_weights
-from tasks.core.data.feature_files import FeatureError
 from tasks.core.data.feature_loader import make_train_loader
+from tasks.core.data.feature_moments import channel_moments
 from tasks.core.data.feature_record import check_encoder, record_of
 from tasks.core.data.features import FeatureFolder
 from tasks.core.data.rows import Row, Rows
@@ -81,15 +79,11 @@ def build(config: FinetuneConfig, dims: dict[str, int], labels: list[str]) -> Ev
 
 def learn_scales(method: EventTraining, folders: Folders, rows: Rows) -> None:
     """Gives the model mean and deviation of each channel over the features of the training set."""
+    paths = [path for path, _ in rows.grouped()]
     for name, scale in method.localizer.frontend.scales.items():
-        total, squares, count = 0.0, 0.0, 0
-        for path, _ in rows.grouped():
-            with suppress(FeatureError):
-                values = folders[name].of(Row(path)).values.astype(np.float64)
-                total, squares, count = total + values.sum(0), squares + np.square(values).sum(0), count + len(values)
-        if count:
-            mean = total / count
-            scale.learn(*(torch.from_numpy(each).float() for each in (mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))))
+        moments = channel_moments(folders[name], paths)
+        if moments is not None:
+            scale.learn(*map(torch.from_numpy, moments))
 
 
 def _check_start(config: FinetuneConfig, folders: Folders) -> None:

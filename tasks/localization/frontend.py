@@ -8,32 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from tasks.core.nn.sequence import MaskedConv, masked
+from tasks.core.nn.standardized import Standardized
 from tasks.localization.config import LocalizerConfig
 
 Streams = dict[str, torch.Tensor]
 CONVOLUTIONS, KERNEL = 2, 5
 """Of what sees each column: so far it looks before the columns are one."""
-
-
-class Standardized(nn.Module):
-    """Features less their mean, over their standard deviation.
-
-    Args:
-        dim: channels.
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("deviation", torch.ones(dim))
-
-    def learn(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Takes over mean and deviation (dim,); a channel that never changes stays 0."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.mean) / self.deviation
 
 
 class Columns(nn.Module):

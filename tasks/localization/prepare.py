@@ -1,15 +1,13 @@
 """The features of a run, made before it trains: what is there already, made in the same way, is taken as it is."""
 
 from pathlib import Path
-from typing import Any
 
 from tasks.core.data.rows import Rows
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
-from tasks.core.towers.motion import MotionExtractor
 from tasks.core.towers.prepare import prepare_features
 from tasks.core.towers.produce import FeatureMaker
-from tasks.core.towers.sound import SoundExtractor
+from tasks.core.towers.remembered import maker_of
 from tasks.localization.config import FinetuneConfig
 
 
@@ -25,18 +23,7 @@ def makers(config: FinetuneConfig) -> dict[str, FeatureMaker]:
     given = {"visual": towers.visual, "audio": towers.audio}
     if missing := [name for name in needed if given[name] is None]:
         raise UsageError(f"model.input is {config.model.input}, and towers.{missing[0]} is not set", "set it, or model.input")
-    return {name: _maker(given[name]) for name in needed}
-
-
-def _maker(tower: Any) -> FeatureMaker:
-    kind = getattr(tower, "kind", "sound")
-    if kind == "sound":
-        return SoundExtractor(tower)
-    if kind == "motion":
-        return MotionExtractor(tower)
-    from tasks.core.towers.extract import Extractor
-
-    return Extractor(tower)
+    return {name: maker_of(given[name]) for name in needed}
 
 
 def prepare(config: FinetuneConfig, run: Run, rows: Rows) -> FinetuneConfig:

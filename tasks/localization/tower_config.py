@@ -1,30 +1,11 @@
 """Settings of what makes the features of a run. Imports no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from tasks.core.config import Config
-from tasks.core.towers.config import ExtractConfig, MotionConfig, SoundConfig
-
-
-class MotionTower(MotionConfig):
-    """Histograms of motion, which need no model."""
-
-    kind: Literal["motion"] = "motion"
-
-
-class EncoderTower(ExtractConfig):
-    """What an encoder of clips says of each window."""
-
-    kind: Literal["encoder"] = "encoder"
-    per: Literal["window"] = "window"
-
-
-class SoundTower(SoundConfig):
-    """Log-mel spectrograms; a video without sound is silent."""
-
-    silence: bool = True
+from tasks.core.towers.made_config import EncoderTower, MotionTower, SoundTower
 
 
 class TowersConfig(Config):

@@ -16,7 +16,7 @@ from tasks.core.engine.loop import Trainer
 from tasks.core.engine.run import Run
 from tasks.core.errors import UsageError
 from tasks.core.towers.prepare import prepare_features
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.data import check_stream, one_folder
 from tasks.prompting.events import read_proposals

@@ -12,7 +12,7 @@ from tasks.core.data.rows import Rows
 from tasks.core.data.segments.predictions import write_results
 from tasks.core.report.probabilities import write_probabilities
 from tasks.core.reporter import Reporter
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.dense import Matcher
 from tasks.prompting.events import event_numbers, match_events, read_proposals

@@ -12,7 +12,7 @@ from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.precision import full_precision
 from tasks.core.reporter import Reporter
 from tasks.core.towers.frozen import FrozenTower
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.core.world import world
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.model import PromptedModel

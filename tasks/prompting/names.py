@@ -12,7 +12,7 @@ from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
 from tasks.core.text.bpe import Tokenizer
 from tasks.core.towers.image_text import is_cut, room_of
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 
 _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

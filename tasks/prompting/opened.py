@@ -17,7 +17,7 @@ from tasks.core.towers.clip_source import clip_kind, locate
 from tasks.core.towers.image_text import load_pair
 from tasks.core.towers.prepare import inputs_of
 from tasks.core.towers.produce import produce
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.core.video.cache import cache_folder
 from tasks.core.world import world
 from tasks.prompting.config import FramesConfig, PromptedConfig, TestedConfig

@@ -15,7 +15,7 @@ from tasks.core.data.rows import Rows
 from tasks.core.errors import InputError
 from tasks.core.nn.precision import full_precision
 from tasks.core.reporter import Reporter
-from tasks.core.towers.text import BATCH, TextTower
+from tasks.core.towers.text_tower import BATCH, TextTower
 from tasks.core.world import world
 from tasks.prompting.config import PromptedConfig, SamplesConfig
 from tasks.prompting.data import clips_of, whole

@@ -13,7 +13,7 @@ from tasks.core.towers import load_text_tower
 from tasks.core.towers.config import ExtractConfig
 from tasks.core.towers.extract import Extractor
 from tasks.core.towers.identity import recall, tensors_hash
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.prompting.config import FramesConfig
 
 STREAM = "visual"

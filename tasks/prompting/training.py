@@ -10,7 +10,7 @@ from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
 from tasks.core.errors import InputError
 from tasks.core.reporter import Reporter
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.core.world import world
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.data import train_batch, whole

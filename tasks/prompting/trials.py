@@ -12,7 +12,7 @@ from tasks.core.data.rows import Rows
 from tasks.core.engine import setup
 from tasks.core.engine.run import Run
 from tasks.core.files import write_json
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.measurement import ZERO_SHOT, Measurement
 from tasks.prompting.metrics import mean_interval

@@ -119,8 +119,10 @@ def test_features_and_sentences_lie_in_one_space(trained, shapes, tmp_path):
     text = load_text_tower(str(trained))([row["text"] for row in rows]).numpy()
     assert clips.shape == text.shape == (3, 12)
     clips, text = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (clips, text))
-    right = (clips @ text.T).argmax(1) == np.arange(3)
-    assert right.mean() * 100 == pytest.approx(json.loads((trained / "result.json").read_text())["held_v2t_r1"], abs=0.01)
+    similar = clips @ text.T
+    ahead = np.diag(similar) - np.where(np.eye(3), -np.inf, similar).max(1)
+    own = json.loads((trained / "result.json").read_text())["held_v2t_r1"] / 100
+    assert (ahead > 0.01).mean() - 1e-6 <= own <= (ahead > -0.01).mean() + 1e-6  # half-precision features decide no near tie
 
 
 def test_the_frozen_tower_is_found_again_by_its_hash(mapped, clip, tmp_path):

@@ -14,7 +14,7 @@ from tasks.core.data.grid import Grid
 from tasks.core.engine.method import Method, Progress
 from tasks.core.engine.random import BatchRandom
 from tasks.core.nn.clip import TextTransformer
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 from tasks.prompting.config import FinetuneConfig
 from tasks.prompting.method import Prompting
 from tasks.prompting.names import tokens_of

@@ -229,12 +229,16 @@ def giants():
             {**vit, "task": "masked", "decoder": {"depth": 1000}, "architecture": VIT},
             ["convert", "--to", "transformers", "-o", "x"],
         ),
-        "finetune": (weights, vit, ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", "--data", "v.csv", "--from"]),
+        "finetune": (
+            weights,
+            vit,
+            ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", "--data", "v.csv", "--val", "v.csv", "--from"],
+        ),
         "boundaries": (weights, wide, ["detect-boundaries", "v.mp4", "--out", "x", "--model"]),
         "boundary-finetune": (
             weights,
             wide,
-            ["finetune", "--preset", "boundaries/gebd-tiny", "--set", "model=null", "--data", "v.json", "--from"],
+            ["finetune", "--preset", "boundaries/gebd-tiny", "--set", "model=null", "--data", "v.json", "--val", "v.json", "--from"],
         ),
         "anomalies": (weights, {**anomaly, "architecture": networks}, ["detect-anomalies", "v.mp4", "--out", "x", "--model"]),
         "semantic": (

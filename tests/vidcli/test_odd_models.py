@@ -90,7 +90,8 @@ def test_weights_that_cannot_be_started_from_leave_no_run_folder(tmp_path, monke
     for label in ("a", "b"):
         (tmp_path / "videos" / label).mkdir(parents=True)
         write_video(tmp_path / "videos" / label / "v.mp4", n=8)
-    command = ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", "--data", "videos", "--from", "nan", "--out", "run"]
+    data = ["--data", "videos", "--val", "videos"]
+    command = ["finetune", "--preset", "classify/tiny", "--set", "data.clip.frames=2", *data, "--from", "nan", "--out", "run"]
     code, out, err = vid(*command, *(["--processes", processes] if processes else []))
     assert (code, out) == (2, ""), err
     if not processes:

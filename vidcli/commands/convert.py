@@ -13,8 +13,9 @@ HELP = """Make a model folder from published weights, or from a model folder som
 From: transformers (a VideoMAE folder or hf://org/repo), videomae-pth (an original VideoMAE checkpoint), moco-v2 and
 torchvision-resnet50 (for event boundaries), dpc, memdpc and coclr (.pth.tar of pretraining or of a classifier), actionformer and unav
 (.pth.tar of a localiser, its averaged weights), efficient-prompt (learned prompts, with the frozen CLIP, which is written beside the
-model). With --bridge conse a classifier of pictures (the .pth of EfficientNet-Lite0) and a sentence encoder that were never trained
-together become an image-text model for vid index and vid search: a picture is where the names of its likeliest classes are.
+model), tan (.pth.tar of a sentence aligner; its words come from --vocabulary). With --bridge conse a classifier of pictures (the .pth
+of EfficientNet-Lite0) and a sentence encoder that were never trained together become an image-text model for vid index and vid
+search: a picture is where the names of its likeliest classes are.
 To: transformers (opens with from_pretrained and the video-classification pipeline; for masked and fine-tuned video transformers of
 RGB with VideoMAE's position codes: those of all presets of published size, not those of *-tiny and *-gestures), onnx
 (any classifier, or the encoder of any other model), dpc, memdpc, coclr, actionformer or unav (a .pth.tar for their public code). Files are
@@ -31,6 +32,7 @@ EXAMPLES = options.examples(
     "vid convert CoCLR-ucf101-rgb-128-s3d-ep182.pth.tar --from coclr -o models/coclr-rgb",
     "vid convert HMDB51.pth.tar --from efficient-prompt --vocabulary clip-vit-base-patch16 -o models/prompts-hmdb51",
     "vid convert efficientnet-lite0-57934424.pth --bridge conse --text all-MiniLM-L6-v2 -o models/lite-minilm",
+    "vid convert tan-cotrain.pth.tar --from tan --vocabulary s3d_dict.npy -o models/tan",
     "vid convert thumos_i3d_reproduce/epoch_034.pth.tar --from actionformer -o models/actionformer-thumos14",
 )
 
@@ -41,6 +43,7 @@ PUBLIC = {
     "actionformer": "localization",
     "unav": "localization",
     "efficient-prompt": "prompting",
+    "tan": "alignment",
 }
 """Layouts of public code that are read and written: the task that knows them."""
 KINDS = ("transformers", "videomae-pth", "moco-v2", "torchvision-resnet50", *PUBLIC)
@@ -58,13 +61,15 @@ MARKS = {  # a tensor that only this kind of file has: (kind, task)
     "backbone.embd.0.conv.weight": ("actionformer", "localization"),
     "backbone.embd_V.0.conv.weight": ("unav", "localization"),
     "temporalEmbedding.weight": ("efficient-prompt", "prompting"),
+    "video_pre_proj.weight": ("tan", "alignment"),
+    "online.video_pre_proj.weight": ("tan", "alignment"),
 }
-READ_ONLY = ("efficient-prompt",)
+READ_ONLY = ("efficient-prompt", "tan")
 """Layouts of public code that are read and not written."""
 TO = ("vid", "transformers", "onnx", *(kind for kind in PUBLIC if kind not in READ_ONLY))
 BRIDGES = ("conse",)
 FLAG = {"flow": "--flow", "settings": "--set", "vocabulary": "--vocabulary"}
-SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt",)}
+SAYS = {"flow": ("dpc", "memdpc", "coclr"), "settings": ("efficient-prompt",), "vocabulary": ("efficient-prompt", "tan")}
 """What a converter can be told: the layouts that take it."""
 
 
@@ -77,7 +82,10 @@ def command(
         bool, typer.Option("--flow", help="The weights, of dpc, memdpc or coclr, were trained on optical flow: files do not say it.")
     ] = False,
     vocabulary: Annotated[
-        str | None, typer.Option(metavar="PATH", help="CLIP's vocabulary, a folder or file, for the towers of efficient-prompt.")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="CLIP's vocabulary, a folder or file, for the towers of efficient-prompt; MIL-NCE's s3d_dict.npy for tan."
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,

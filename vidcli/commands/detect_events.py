@@ -89,7 +89,7 @@ def command(
     if classes is not None:
         flags.append(("--classes", "classes", _names(classes)))
     if features:
-        flags.append(("--features", "features", _folders(features)))
+        flags.append(("--features", "features", options.stream_folders(features)))
     settings = resolve(Given(None, config or (), flags, sets or ()), "detect", task).config
     output = output_to(out, write, SUFFIXES, overwrite)
     found = verb_module(task, "detect").run(settings, inputs_of(videos, shard), output, 0, console())
@@ -147,19 +147,6 @@ def _names(given: str) -> list[str]:
     found = [" ".join(name.split()) for name in names if name.strip()]
     if not found:
         raise UsageError(f"--classes {given!r:.60} names nothing", 'for example: --classes "a dog barks,a cat sleeps"')
-    return found
-
-
-def _folders(given: list[str]) -> dict[str, str]:
-    """Stream -> folder; UsageError where one is written otherwise."""
-    from tasks.core.errors import UsageError
-
-    found = {}
-    for item in given:
-        name, equals, folder = item.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"--features {item} does not name a stream and a folder", "for example: --features visual=FOLDER")
-        found[name] = folder
     return found
 
 

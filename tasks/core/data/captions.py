@@ -116,7 +116,7 @@ def read_subtitles(path: str | os.PathLike) -> Subtitles:
         InputError: the file is missing, is not a subtitle file or has times that cannot be used; the line is named where there is one.
     """
     path = Path(path)
-    content, encoding = _decoded(path)
+    content, encoding = read_text(path)
     kind = "vtt" if content.startswith("WEBVTT") else "srt"
     if kind == "srt" and path.suffix.lower() == ".vtt":
         raise InputError(f"{path}, line 1: a WebVTT file begins with WEBVTT", "name it .srt if that is what it is")
@@ -141,8 +141,12 @@ def subtitles_digest(path: str) -> str:
         return "missing"
 
 
-def _decoded(path: Path) -> tuple[str, str]:
-    """(text, name of its encoding)"""
+def read_text(path: Path) -> tuple[str, str]:
+    """The text of a file and the name of its encoding, as `Subtitles` has them.
+
+    Raises:
+        InputError: it cannot be read, or is no text.
+    """
     try:
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path}: {path.stat().st_size >> 20} MiB are too many for a subtitle file")

@@ -1,5 +1,7 @@
 """CLIP's transformers of pictures and of text (Radford et al., ICML 2021, section 2.4)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -36,21 +38,42 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
         """`(N, L, width)` to the same; `causal`: no token sees those behind it."""
-        x = x + self.attend(self.norm1(x), causal)
-        return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
+        return self.behind(x + self.attend(self.norm1(x), causal))
 
-    def attend(self, x: torch.Tensor, causal: bool) -> torch.Tensor:
-        """Multi-head self-attention, `(N, L, width)` to the same."""
+    def attend(self, x: torch.Tensor, causal: bool = False, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Multi-head self-attention, `(N, L, width)` to the same.
+
+        Args:
+            x: normalised.
+            causal: no token sees those behind it.
+            mask: `(N, L)` bool, True for tokens that may be seen; None: all. Not with `causal`.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(2)
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
+        seen = None if mask is None else mask[:, None, None]
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal).transpose(1, 2).flatten(2))
+
+    def behind(self, x: torch.Tensor) -> torch.Tensor:
+        """What follows the attention: the MLP beside a residual, `(N, L, width)` to the same."""
+        return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
 
 
 def make_layers(config: ClipTower) -> nn.ModuleList:
-    """The layers of a transformer, with CLIP's first weights: narrower into the residual the deeper it is (GPT-2)."""
-    made = (config.width, config.heads, config.hidden, config.activation, config.norm_eps)
-    layers = nn.ModuleList(Layer(*made) for _ in range(config.depth))
-    inside = config.width**-0.5
-    spread = {"qkv": inside, "out": inside * (2 * config.depth) ** -0.5, "fc1": (2 * config.width) ** -0.5}
+    """The layers of a tower, see `layers_of`."""
+    made = (config.heads, config.hidden, config.activation, config.norm_eps)
+    return layers_of(config.width, config.depth, *made)
+
+
+def layers_of(width: int, depth: int, *made: Any) -> nn.ModuleList:
+    """Layers with CLIP's first weights: narrower into the residual the deeper they are (GPT-2).
+
+    Args:
+        width: channels of a token.
+        depth: how many.
+        made: the further arguments of `Layer`.
+    """
+    layers = nn.ModuleList(Layer(width, *made) for _ in range(depth))
+    inside = width**-0.5
+    spread = {"qkv": inside, "out": inside * (2 * max(depth, 1)) ** -0.5, "fc1": (2 * width) ** -0.5}
     spread["fc2"] = spread["out"]
     for layer in layers:
         for name, std in spread.items():

@@ -23,6 +23,7 @@ from tasks.core.nn.encoders import build_for, pooled_of, saved_settings
 from tasks.core.text.bpe import Tokenizer
 from tasks.core.towers.encoder import VideoEncoder
 from tasks.core.towers.identity import identity, recall, tensors_hash
+from tasks.core.towers.text_tower import TextTower
 
 PAIR, TOWER = "pair", "text_tower"
 
@@ -111,8 +112,6 @@ def load_pair_text(reference: str, load: Callable[[str, str | None], nn.Module])
     Raises:
         UsageError: there is no such model; its frozen tower is missing or another one.
     """
-    from tasks.core.towers.text import TextTower
-
     folder, saved, weights = _read(reference)
     recorded, pair = saved[TOWER], saved[PAIR]
     if "architecture" in recorded:

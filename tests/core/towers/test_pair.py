@@ -16,7 +16,7 @@ from tasks.core.towers import load_encoder, load_text_tower
 from tasks.core.towers.config import ExtractConfig
 from tasks.core.towers.extract import Extractor
 from tasks.core.towers.pair import MappedTower, load_pair_encoder, pair_folder
-from tasks.core.towers.text import TextTower
+from tasks.core.towers.text_tower import TextTower
 
 VIT = VitConfig(dim=32, depth=1, heads=2, image_size=32, frames=2, patch=8, class_token=True)
 SEEN = {"image_size": 32, "frames": 2, "sampling": "dense", "stride_frames": 1, "crop": "center", "mean": [0.5] * 3, "std": [0.5] * 3}

@@ -3,8 +3,8 @@ import pytest
 from tasks.core.errors import UsageError
 from tasks.core.towers.config import MotionConfig, SoundConfig
 from tasks.core.towers.motion import MotionExtractor
+from tasks.core.towers.remembered import tower_of
 from tasks.core.towers.sound import SoundExtractor
-from tasks.localization.towers import tower_of
 
 
 def record(maker):
@@ -33,7 +33,7 @@ def test_features_of_other_programs_must_be_given():
 
 
 def test_an_encoder_that_has_changed_is_refused(monkeypatch):
-    from tasks.localization import towers
+    from tasks.core.towers import remembered as towers
 
     made = record(MotionExtractor(MotionConfig()))
     monkeypatch.setattr(towers, "_maker", lambda *given: MotionExtractor(MotionConfig(cells=2)))

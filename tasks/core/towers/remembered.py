@@ -1,4 +1,4 @@
-"""What makes the features of a localiser: from the settings of a run, or from what a model remembers of the features it learned from."""
+"""What makes features: from the settings of a run, or from what a model remembers of the features it learned from."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from tasks.core.audio.read import open_sound
+from tasks.core.data.feature_record import open_like
 from tasks.core.data.feature_sidecar import describe, steps_of
+from tasks.core.data.features import FeatureFolder
 from tasks.core.data.grid import Grid
 from tasks.core.errors import UsageError
 from tasks.core.inference.loop import Advance, still
 from tasks.core.towers.config import ExtractConfig, MotionConfig, SoundConfig
+from tasks.core.towers.made_config import EncoderTower, MotionTower, SoundTower
 from tasks.core.towers.motion import REFERENCE as MOTION
 from tasks.core.towers.motion import MotionExtractor
 from tasks.core.towers.produce import FeatureMaker
@@ -37,9 +40,14 @@ class Tower:
         """`stride_s` and `span_s`; None for what follows each video's frame rate."""
         return self.maker.steps
 
-    def open(self, path: str) -> AbstractContextManager[Any]:
-        """The sound of a file, silence where it has none. Only of a tower that hears; raises VideoError as `open_sound`."""
-        return open_sound(path, self.maker.config.logmel.sample_rate, "silence")
+    def open(self, path: str, silent: bool = True) -> AbstractContextManager[Any]:
+        """The sound of a file. Only of a tower that hears; raises VideoError as `open_sound`.
+
+        Args:
+            path: the file.
+            silent: a file without sound counts as silence; False: it is an error.
+        """
+        return open_sound(path, self.maker.config.logmel.sample_rate, "silence" if silent else "error")
 
     def stream(
         self, opened: Any, start_s: float | None, end_s: float | None, advance: Advance = still
@@ -53,6 +61,17 @@ class Tower:
         """
         grid, blocks = self.maker.stream(opened, start_s, end_s, advance)
         return grid, (block[0] if isinstance(block, tuple) else block for block in blocks)
+
+
+def maker_of(tower: MotionTower | EncoderTower | SoundTower) -> FeatureMaker:
+    """What makes features as the settings of a run say; UsageError where an encoder is not there."""
+    if tower.kind == "sound":
+        return SoundExtractor(tower)
+    if tower.kind == "motion":
+        return MotionExtractor(tower)
+    from tasks.core.towers.extract import Extractor
+
+    return Extractor(tower)
 
 
 def tower_of(stream: str, record: Mapping[str, Any], source: str, device: str = "auto", decoder: str = "auto") -> Tower:
@@ -102,3 +121,22 @@ def _maker(stream: str, record: Mapping[str, Any], source: str, device: str, dec
 def _kind(made: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
     encoder, steps = made
     return describe(encoder, steps, "npz", "float32")["id"]
+
+
+def given_folders(given: Mapping[str, str], records: Mapping[str, Any], source: str) -> dict[str, FeatureFolder]:
+    """Folders of features that a person gave for a model, by the name of their stream.
+
+    Args:
+        given: stream -> folder; the grid of those that another program wrote is the one that the model learned from.
+        records: stream -> `core.data.feature_record.record_of`.
+        source: the model, for messages.
+
+    Raises:
+        UsageError: the model has no such stream, or the folder holds other features than it learned from.
+    """
+    found = {}
+    for name, path in given.items():
+        if name not in records:
+            raise UsageError(f"{source} has no stream '{name}'", f"it has {', '.join(records)}")
+        found[name] = open_like(records[name], path)
+    return found
