@@ -42,7 +42,7 @@ def worlds(tmp_path_factory):
 
 def losses(folder):
     """Part of the run (empty for its own) -> what every step or evaluation logged of loss, metrics and the like."""
-    machine = ("kind", "clips", "clips_per_s", "wait_share", "grad_norm", "policy_grad_norm")
+    machine = ("kind", "clips", "clips_per_s", "wait_share", "grad_norm", "policy_grad_norm", "policy_explained")  # or of each process
     found = {}
     for file in sorted(folder.rglob("metrics.jsonl")):
         rows = [json.loads(line) for line in file.read_text().splitlines()]

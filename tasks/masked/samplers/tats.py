@@ -131,7 +131,8 @@ def ppo_loss(
 
     Returns:
         `loss`, and detached `policy`, `value_error`, `entropy`, `entropy_share` (of ln N: 1 is uniform), `explained` (share of the variance
-        of R over the clips that the critic explains), `ratio` (mean) and `clipped` (share of ratios outside the clip range).
+        of R over the clips of this process that the critic explains), `ratio` (mean) and `clipped` (share of ratios outside the clip
+        range).
     """
     reward = errors.mean(-1)
     if config.reward == "video":
