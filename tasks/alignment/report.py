@@ -34,7 +34,7 @@ def write_report(path: Path, found: Alignment) -> None:
         page.markup(f'<p class="warning" role="note">{escape(note[:1].upper() + note[1:])}.</p>')
     drawn = _lanes(found)
     source = None if os.path.isdir(found.file) else _relative(found.file, path)
-    page.markup(lanes.lanes(drawn, found.start_s, found.duration_s, 0.0, source, found.file_start_s), lanes.STYLE)
+    page.markup(lanes.lanes(drawn, found.start_s, found.duration_s, 0.0, source, found.file_start_s, "sentence"), lanes.STYLE)
     if len(found.sentences) > len(drawn):
         page.text(f"The first {len(drawn)} sentences have lanes; the table has all.")
     if found.similarity is not None:
@@ -48,7 +48,7 @@ def write_report(path: Path, found: Alignment) -> None:
     ]
     header = ("", "sentence", "old start", "old end", "start", "end", "score", "belongs")
     page.section("All sentences").table(header, rows, marked=[n for n, each in enumerate(found.sentences) if not each.alignable])
-    facts = {"video": readable(found.path), "text": readable(str(found.script.path)), "method": found.method, **cards.flat(found.settings)}
+    facts = {"video": readable(found.path), "text": readable(str(found.script.path)), "method": found.method, **cards.told(found.settings)}
     page.section("Details").facts(facts).markup(lanes.script())
     files.write_text(path, page.html())
 
