@@ -11,7 +11,7 @@ from tasks.alignment.result import Alignment
 from tasks.core import files
 from tasks.core.report import cards, lanes
 from tasks.core.report.lanes import Block, Lane
-from tasks.core.report.outputs import readable
+from tasks.core.report.outputs import readable, relative
 from tasks.core.report.page import Page
 from tasks.core.report.timeline import clock
 
@@ -33,7 +33,7 @@ def write_report(path: Path, found: Alignment) -> None:
     for note in ([f"The video is damaged: {found.damage}"] if found.damage else []) + found.notes:
         page.markup(f'<p class="warning" role="note">{escape(note[:1].upper() + note[1:])}.</p>')
     drawn = _lanes(found)
-    source = None if os.path.isdir(found.file) else _relative(found.file, path)
+    source = None if os.path.isdir(found.file) else relative(found.file, path)
     page.markup(lanes.lanes(drawn, found.start_s, found.duration_s, 0.0, source, found.file_start_s, "sentence"), lanes.STYLE)
     if len(found.sentences) > len(drawn):
         page.text(f"The first {len(drawn)} sentences have lanes; the table has all.")
@@ -88,8 +88,3 @@ def picture(found: Alignment) -> bytes:
 
 def _clocks(span: tuple[float, float] | None) -> tuple[str, str]:
     return ("–", "–") if span is None else (clock(span[0]), clock(span[1]))
-
-
-def _relative(file: str, page: Path) -> str:
-    """The address of a file from a page, as a path."""
-    return Path(os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))).as_posix()
