@@ -173,7 +173,7 @@ def test_vectors_without_a_direction_are_refused():
 
 def test_the_vector_of_an_example_is_that_of_its_frame(place):
     pair = load_pair("clip")
-    with open_video("videos/b.mp4") as reader:
+    with open_video(str(place / "videos/b.mp4")) as reader:
         frames = reader.get(range(0, 60))
     found, made = example_vector(Example(str(place / "videos/b.mp4"), 1.51), "clip", 0.5, "cpu")
     np.testing.assert_allclose(found, pair.encode_pictures(frames[45:46])[0], atol=1e-5)
