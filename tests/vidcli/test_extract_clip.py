@@ -1,6 +1,7 @@
 """`vid extract-features --model CLIP`: frames seen by a frozen image tower, kept as a folder of features."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_every_frame_has_the_vector_of_the_tower(place, vid):
     assert vid(*LINE)[0] == 0
     found = FeatureFolder("found")
     features = found.get("b")
-    with open_video("b.mp4") as reader:
+    with open_video(str(Path("b.mp4").resolve())) as reader:
         expected = load_image_tower("clip").frames(torch.from_numpy(reader.get(range(40))))[0].numpy()
         assert features.grid.stride_s == pytest.approx(1 / 30)
     assert features.values.shape == (40, 20)
@@ -43,7 +44,7 @@ def test_every_frame_has_the_vector_of_the_tower(place, vid):
 def test_with_a_hop_and_per_video(place, vid):
     assert vid(*LINE, "--hop", "0.2", "--batch-size", "3")[0] == 0
     features = FeatureFolder("found").get("b")
-    with open_video("b.mp4") as reader:
+    with open_video(str(Path("b.mp4").resolve())) as reader:
         expected = load_image_tower("clip").frames(torch.from_numpy(reader.get([0, 6, 12, 18, 24, 30, 36])))[0].numpy()
     np.testing.assert_allclose(features.values, expected, atol=1e-5)
     code, _, _ = vid("extract-features", "b.mp4", "--model", "clip", "--out", "whole", "--clips", "3")

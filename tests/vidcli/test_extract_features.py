@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_the_folder_says_when_its_features_are(place, vid):
         assert folder.get("a").values.dtype == dtype
         np.testing.assert_allclose(folder.get("c").values, found["npz"].get("c").values, atol=1e-2)
     first = folder.get("c").times
-    with open_video("videos/c.mkv") as reader:
+    with open_video(str(Path("videos/c.mkv").resolve())) as reader:
         assert first[0, 0] == reader.pts[0] == pytest.approx(1.4)
         with np.load(place / "npz" / "c.features.npz") as file:
             assert (np.abs(file["t"][:-1, 0] - first[:-1, 0]) <= 0.1201).all()  # half of the longest time between frames
