@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tasks.core.metrics.retrieval import recall_at
+
 RANKS = (1, 5)
 
 
@@ -24,20 +26,14 @@ def retrieval(similarity: np.ndarray, sentence: np.ndarray, seed: int = 0) -> di
     dealt = own[np.random.default_rng(seed).permutation(len(own))]
     found = {}
     for name, scores, matching, wrong in (("v2t", similarity, own, dealt), ("t2v", similarity.T, own.T, dealt.T)):
-        found |= {f"{name}_r{k}": recall(scores, matching, k) for k in RANKS}
+        found |= {f"{name}_r{k}": share for k, share in recall_at(scores, matching, RANKS).items()}
         found |= {f"chance_{name}_r{k}": chance(matching, k) for k in RANKS}
-        found[f"shuffled_{name}_r1"] = recall(scores, wrong, 1)
+        found[f"shuffled_{name}_r1"] = recall_at(scores, wrong, (1,))[1]
     return found
 
 
-def recall(similarity: np.ndarray, matching: np.ndarray, k: int) -> float:
-    """Share of rows with a match among the k most similar, percent; among equals the first come first. Both (Q, G), `matching` bool."""
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(matching, best, 1).any(1).mean() * 100)
-
-
 def chance(matching: np.ndarray, k: int) -> float:
-    """What `recall` is in the mean over all rankings: one less the probability that none of a row's n matches is among k of G."""
+    """What `recall_at` is in the mean over all rankings: one less the probability that none of a row's n matches is among k of G."""
     n, size = matching.sum(1), matching.shape[1]
     missed = [math.comb(size - int(each), min(k, size)) / math.comb(size, min(k, size)) for each in n]
     return float((1 - np.mean(missed)) * 100)

@@ -6,6 +6,7 @@ import pytest
 from tasks.boundaries import lasting
 from tasks.boundaries.camera import turns
 from tasks.boundaries.lasting import LastingChange, changed, exposed, median_of_three, unlike_blend
+from tasks.boundaries.training_free import SHARE
 
 RNG = np.random.default_rng(0)
 BEFORE, AFTER = (RNG.uniform(30, 220, (12, 16)).astype(np.float32) for _ in range(2))
@@ -99,7 +100,7 @@ def test_median_of_three():
 
 
 def test_the_constants_hang_together():
-    assert lasting.LEAST < 0.012  # the smallest share that counts as a dissolve
+    assert min(SHARE.values()) > lasting.LEAST  # of what counts it is asked whether it is a blend
 
 
 def test_turns_by_hand():

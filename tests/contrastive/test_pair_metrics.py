@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from tasks.contrastive.pair_metrics import alignment, chance, recall, retrieval
+from tasks.contrastive.pair_metrics import alignment, chance, retrieval
+from tasks.core.metrics.retrieval import recall_at
 
 
 def test_recall_by_hand():
     similarity = np.array([[0.9, 0.1, 0.5], [0.8, 0.7, 0.6], [0.3, 0.2, 0.1]])
     own = np.eye(3, dtype=bool)
-    assert recall(similarity, own, 1) == pytest.approx(100 / 3)
-    assert recall(similarity, own, 2) == pytest.approx(200 / 3)
-    assert recall(similarity, own, 3) == 100
-    assert recall(similarity.T, own, 1) == pytest.approx(200 / 3)
+    assert recall_at(similarity, own, (1,))[1] == pytest.approx(100 / 3)
+    assert recall_at(similarity, own, (2,))[2] == pytest.approx(200 / 3)
+    assert recall_at(similarity, own, (3,))[3] == 100
+    assert recall_at(similarity.T, own, (1,))[1] == pytest.approx(200 / 3)
 
 
 def test_clips_of_one_sentence_are_all_right_for_it():
@@ -30,7 +31,7 @@ def test_chance_is_the_mean_over_all_rankings():
     matching = np.zeros((2, 6), bool)
     matching[0, :2] = matching[1, 5] = True
     draws = np.random.default_rng(0)
-    tried = np.mean([recall(draws.random((2, 6)), matching, 2) for _ in range(4000)])
+    tried = np.mean([recall_at(draws.random((2, 6)), matching, (2,))[2] for _ in range(4000)])
     assert chance(matching, 2) == pytest.approx(tried, abs=1.5)
     assert chance(matching, 9) == 100
 
@@ -52,3 +53,9 @@ def test_a_sentence_is_right_from_the_floor_of_its_start_to_the_ceiling_of_its_e
     assert [second for second in range(10) if hit(second, (3.0, 4.0)) == 100] == [3, 4]
     found = alignment([np.eye(10)[[2, 9]], np.eye(4)[[1]]], [np.array([(2.7, 4.2), (0.0, 1.0)]), np.array([(1.0, 1.5)])])
     assert found == {"align_r1": pytest.approx(200 / 3), "align_chance": pytest.approx(100 * (0.4 + 0.2 + 0.5) / 3), "align_n": 3}
+
+
+def test_sentences_that_are_all_alike_are_at_chance():
+    found = retrieval(np.zeros((6, 6)), np.arange(6))
+    for direction in ("v2t", "t2v"):
+        assert found[f"{direction}_r1"] == pytest.approx(found[f"chance_{direction}_r1"]) == pytest.approx(100 / 6)
